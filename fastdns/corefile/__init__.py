@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Corefile: from text to server blocks, and from a directive's tokens to typed settings.
+
+Strategy: four steps, each usable alone: `lexer` (text → tokens), `parser` (tokens → server blocks with snippets,
+imports and environment resolved), `blocks` (keys → schemes, zones, ports), `options` (tokens of a directive →
+settings). It knows no socket and no plugin by name: the names of the directives come in as an argument.
+"""
