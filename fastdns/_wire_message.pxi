@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Whole messages of _wire: the check and index of a reply, and the encoder (compression, truncation).
+#
+# Strategy: the scan is linear in the octets, whatever the counts and pointers claim. The encoder keeps a
+# table of (parent suffix, label) nodes, so that each label of a name is hashed and compared once; it stops
+# at the first record that does not fit.
+
+# ---- RDATA that holds names
+
+cdef uint32_t rdata_shape(uint16_t rtype) noexcept nogil:
+    # 0: opaque. Names of other types than RFC 1035's are expanded when they come compressed, never compressed.
+    if rtype > 107:
+        return 0
+    if rtype in (2, 3, 4, 5, 7, 8, 9, 12):              # NS MD MF CNAME MB MG MR PTR
+        return 1 | SHAPE_COMPRESS
+    if rtype == 6:                                      # SOA
+        return 2 | SHAPE_COMPRESS | SHAPE_SOA
+    if rtype == 14:                                     # MINFO
+        return 2 | SHAPE_COMPRESS
+    if rtype == 15:                                     # MX
+        return 1 | SHAPE_COMPRESS | (2 << SHAPE_BEFORE)
+    if rtype in (17, 58):                               # RP TALINK
+        return 2
+    if rtype in (18, 21, 36, 107):                      # AFSDB RT KX LP
+        return 1 | (2 << SHAPE_BEFORE)
+    if rtype == 26:                                     # PX
+        return 2 | (2 << SHAPE_BEFORE)
+    if rtype in (23, 39):                               # NSAP-PTR DNAME
+        return 1
+    if rtype in (30, 47):                               # NXT NSEC
+        return 1 | SHAPE_REST
+    if rtype in (24, 46):                               # SIG RRSIG
+        return 1 | SHAPE_REST | (18 << SHAPE_BEFORE)
+    if rtype == 33:                                     # SRV
+        return 1 | (6 << SHAPE_BEFORE)
+    if rtype == 35:                                     # NAPTR
+        return 1 | SHAPE_STRINGS | (4 << SHAPE_BEFORE)
+    if rtype in (64, 65):                               # SVCB HTTPS
+        return 1 | SHAPE_REST | SHAPE_PARAMS | (2 << SHAPE_BEFORE)
+    return 0
+
+
+cdef uint32_t rdata_names_at(const uint8_t *msg, uint32_t at, uint32_t end, uint32_t shape) noexcept nogil:
+    # Where the first name of the RDATA [at, end) starts; 0 when it would start past the end.
+    cdef int i
+    if end - at < shape >> SHAPE_BEFORE:
+        return 0
+    at += shape >> SHAPE_BEFORE
+    if shape & SHAPE_STRINGS:
+        for i in range(3):
+            if at >= end or end - at <= msg[at]:
+                return 0
+            at += 1 + <uint32_t>msg[at]
+    return at
+
+
+cdef bint params_fine(const uint8_t *msg, uint32_t at, uint32_t end) noexcept nogil:
+    # SvcParams: keys ascending and unique, each value inside (RFC 9460 2.2).
+    cdef int last = -1
+    cdef uint32_t length
+    while at < end:
+        if end - at < 4 or get16(msg + at) <= last:
+            return False
+        last = get16(msg + at)
+        length = get16(msg + at + 2)
+        if end - at - 4 < length:
+            return False
+        at += 4 + length
+    return True
+
+
+cdef int rdata_length(const uint8_t *msg, uint32_t n, const Record *r, uint32_t *memo) noexcept nogil:
+    # Octets of the RDATA with its names expanded, -1 when it is malformed.
+    cdef uint32_t shape = rdata_shape(r.rtype)
+    cdef uint32_t at = r.rdata
+    cdef uint32_t end = r.rdata + r.rdlen
+    cdef uint32_t used = 0
+    cdef uint32_t grown = 0
+    cdef uint32_t i, octets
+    if shape == 0:
+        if r.rclass == CLASS_IN and ((r.rtype == TYPE_A and r.rdlen != 4) or (r.rtype == TYPE_AAAA and r.rdlen != 16)):
+            return -1
+        return r.rdlen
+    at = rdata_names_at(msg, at, end, shape)
+    if at == 0:
+        return -1
+    for i in range(shape & SHAPE_NAMES):
+        octets = name_walk(msg, n, at, end, memo, &used)
+        if octets == 0:
+            return -1
+        grown += octets - used
+        at += used
+    if not shape & SHAPE_REST and end - at != (20 if shape & SHAPE_SOA else 0):
+        return -1
+    if shape & SHAPE_PARAMS and not params_fine(msg, at, end):
+        return -1
+    return <int>(r.rdlen + grown)
+
+
+# ---- replies: the check and the index
+
+cdef bint options_fine(const uint8_t *p, uint32_t left) noexcept nogil:
+    cdef uint32_t length
+    while left:
+        if left < 4:
+            return False
+        length = 4 + <uint32_t>get16(p + 2)
+        if length > left:
+            return False
+        p += length
+        left -= length
+    return True
+
+
+cdef int scan_opt(const uint8_t *msg, Message *m, const Record *r, uint32_t used) noexcept nogil:
+    if r.section != SECTION_ADDITIONAL or m.has_opt or used != 1 or msg[r.owner] != 0:
+        return -1
+    if not options_fine(msg + r.rdata, r.rdlen):
+        return -1
+    m.has_opt = True
+    m.opt_off = r.owner
+    m.opt_len = r.rdata + r.rdlen - r.owner
+    m.opt_rdata = r.rdata
+    m.opt_rdlen = r.rdlen
+    m.opt_size = r.rclass
+    m.opt_flags = get16(msg + r.ttl_off + 2)
+    m.rcode |= <uint16_t>(<uint32_t>msg[r.ttl_off] << 4)
+    return 0
+
+
+cdef int scan_question(const uint8_t *msg, uint32_t n, Message *m, uint32_t *memo) noexcept nogil:
+    cdef uint32_t used = 0
+    m.question_end = WIRE_HEADER
+    m.qtype = 0
+    m.qclass = 0
+    if m.counts[0] == 0:
+        return 0
+    if name_walk(msg, n, WIRE_HEADER, n, memo, &used) == 0 or n - WIRE_HEADER - used < 4:
+        return -1
+    m.qtype = get16(msg + WIRE_HEADER + used)
+    m.qclass = get16(msg + WIRE_HEADER + used + 2)
+    m.question_end = WIRE_HEADER + used + 4
+    return 0
+
+
+cdef int wire_scan(const uint8_t *msg, size_t size, Message *m) noexcept nogil:
+    cdef uint32_t memo[POINTER_MAX]
+    cdef uint32_t n = <uint32_t>size
+    cdef uint32_t total, i, at, used, octets
+    cdef int rdata
+    cdef uint8_t section = 0
+    cdef uint32_t section_left
+    cdef Record *r
+    if size < WIRE_HEADER or size > WIRE_MAX:
+        return -1
+    m.id = get16(msg)
+    m.flags = get16(msg + 2)
+    m.rcode = m.flags & 15
+    for i in range(4):
+        m.counts[i] = get16(msg + 4 + 2 * i)
+    m.n = 0
+    m.has_opt = False
+    m.opt_last = False
+    m.has_tsig = False
+    m.opt_off = m.opt_len = m.opt_rdata = m.tsig_off = 0
+    m.opt_rdlen = m.opt_flags = m.opt_size = 0
+    total = <uint32_t>m.counts[1] + m.counts[2] + m.counts[3]
+    if m.counts[0] > 1 or total * RR_MIN > n - WIRE_HEADER:
+        return -1
+    memset(memo, 0, 4 * (n if n < POINTER_MAX else POINTER_MAX))
+    if scan_question(msg, n, m, memo) < 0:
+        return -1
+    at = m.question_end
+    m.ulen = at
+    section_left = m.counts[1]
+    for i in range(total):
+        while section_left == 0:
+            section += 1
+            section_left = m.counts[1 + section]
+        section_left -= 1
+        r = &m.records[m.n]     # total <= 65,523 / 11 < WIRE_RECORDS_MAX
+        used = 0
+        octets = name_walk(msg, n, at, n, memo, &used)
+        if octets == 0 or n - at - used < RR_FIXED:
+            return -1
+        r.owner = at
+        r.section = section
+        r.rtype = get16(msg + at + used)
+        r.rclass = get16(msg + at + used + 2)
+        r.ttl_off = at + used + 4
+        r.ttl = get32(msg + r.ttl_off)
+        r.ttl = 0 if r.ttl > 0x7FFFFFFFU else r.ttl
+        r.rdlen = get16(msg + r.ttl_off + 4)
+        r.rdata = r.ttl_off + 6
+        at = r.rdata
+        if n - at < r.rdlen:
+            return -1
+        at += r.rdlen
+        m.opt_last = False
+        if r.rtype == TYPE_OPT:
+            if scan_opt(msg, m, r, used) < 0:
+                return -1
+            m.opt_last = True
+        elif r.rtype == TYPE_TSIG:
+            if section != SECTION_ADDITIONAL or i + 1 != total:
+                return -1
+            m.has_tsig = True
+            m.tsig_off = r.owner
+        else:
+            rdata = rdata_length(msg, n, r, memo)
+            if rdata < 0:
+                return -1
+            m.ulen += octets + RR_FIXED + <uint32_t>rdata
+            m.n += 1
+    m.end = at
+    return 0
+
+
+cdef int wire_question_matches(const uint8_t *msg, size_t n, const Packet *pkt, bint exact_case) noexcept nogil:
+    cdef size_t size = pkt.qname_len
+    cdef uint8_t name[256]
+    if size == 0 or n < WIRE_HEADER + size + 4 or get16(msg + 4) != 1:
+        return 0
+    if memcmp(msg + WIRE_HEADER + size, pkt.wire + WIRE_HEADER + size, 4) != 0:
+        return 0
+    if memcmp(msg + WIRE_HEADER, pkt.wire + WIRE_HEADER, size) == 0:
+        return 1
+    if exact_case:
+        return 0
+    # Equal after folding means equal label lengths too: these are below 64 on the query's side, and folding
+    # makes nothing below 64.
+    copy_folded(name, msg + WIRE_HEADER, size)
+    return memcmp(name, pkt.qname, size) == 0
+
+
+cdef size_t wire_strip_opt(const uint8_t *msg, const Message *m, uint8_t *out, size_t cap) noexcept nogil:
+    cdef bint truncated = False
+    cdef uint32_t keep = m.end
+    cdef size_t n
+    cdef uint32_t gone = (1 if m.has_opt else 0) + (1 if m.has_tsig else 0)
+    if m.has_tsig:
+        keep = m.tsig_off
+    if m.has_opt:
+        if m.opt_off + m.opt_len != keep:
+            n = wire_compress(msg, m, out, cap, &truncated)
+            return 0 if truncated else n
+        keep = m.opt_off
+    if keep > cap:
+        return 0
+    memcpy(out, msg, keep)
+    put16(out + 10, m.counts[3] - gone)
+    return keep
+
+
+# ---- the encoder
+
+cdef struct Node:
+    uint16_t parent             # offset in out of the suffix behind the label; 0: the root
+    uint16_t at                 # offset in out of the label; 0: free
+    uint16_t hops               # pointers a reader follows from here
+
+
+cdef struct Owner:
+    uint16_t source             # offset a pointer of the message pointed to
+    uint16_t written            # offset of that name in out
+
+
+cdef struct Encoder:
+    const uint8_t *msg
+    uint32_t length             # of msg
+    uint8_t *out
+    uint32_t n
+    uint32_t limit
+    uint32_t mask
+    bint bad                    # something did not fit
+    Node nodes[NODES]
+    Owner owners[OWNERS]
+
+
+cdef inline Node *encoder_find(Encoder *e, uint16_t parent, const uint8_t *label) noexcept nogil:
+    # The node of (parent, label), or the free one where it would go, or NULL: a chain is at most PROBES long.
+    cdef uint32_t h = <uint32_t>parent * 0x9E3779B1U
+    cdef uint32_t i
+    cdef Node *node
+    for i in range(<uint32_t>label[0] + 1):
+        h = (h ^ label[i]) * 0x01000193U
+    h ^= h >> 15
+    for i in range(PROBES):
+        node = &e.nodes[(h + i) & e.mask]
+        if node.at == 0:
+            return node
+        if node.parent == parent and memcmp(e.out + node.at, label, <size_t>label[0] + 1) == 0:
+            return node
+    return NULL
+
+
+cdef inline bint encoder_room(Encoder *e, uint32_t n) noexcept nogil:
+    if e.bad or e.limit - e.n < n:
+        e.bad = True
+        return False
+    return True
+
+
+cdef void encode_octets(Encoder *e, uint32_t at, uint32_t n) noexcept nogil:
+    if encoder_room(e, n):
+        memcpy(e.out + e.n, e.msg + at, n)
+        e.n += n
+
+
+cdef uint32_t encode_name(Encoder *e, uint32_t at, bint compress) noexcept nogil:
+    # Writes the name at msg[at]; octets it took in msg. The nodes of its suffixes are looked up from the root
+    # on, so that each label is hashed and compared once.
+    cdef uint8_t name[256]
+    cdef uint8_t start[128]
+    cdef uint32_t labels = 0
+    cdef uint32_t i = 0
+    cdef uint32_t fresh, whole
+    cdef uint32_t hops = 0
+    cdef uint16_t parent = 0
+    cdef size_t used = 0
+    cdef Node *node
+    cdef int n = wire_name(e.msg, e.length, at, name, &used)
+    if n == 0:
+        e.bad = True
+        return 0
+    while name[i]:
+        start[labels] = <uint8_t>i
+        labels += 1
+        i += name[i] + 1
+    fresh = labels              # labels that have no node yet
+    while fresh:
+        node = encoder_find(e, parent, name + start[fresh - 1])
+        if node == NULL or node.at == 0:
+            break
+        parent = node.at
+        hops = node.hops
+        fresh -= 1
+    whole = <uint32_t>n         # octets written in full
+    if compress and parent:
+        whole = start[fresh] if fresh < labels else 0
+        if not encoder_room(e, whole + 2):
+            return 0
+        put16(e.out + e.n + whole, 0xC000 | parent)
+        hops += 1
+    else:
+        if not encoder_room(e, whole):
+            return 0
+        if parent == 0:
+            hops = 0
+    memcpy(e.out + e.n, name, whole)
+    while fresh and hops <= NODE_HOPS_MAX:
+        fresh -= 1
+        i = e.n + start[fresh]
+        if i >= POINTER_MAX:
+            break
+        node = encoder_find(e, parent, name + start[fresh])
+        if node == NULL or node.at:
+            break
+        node.parent = parent
+        node.at = <uint16_t>i
+        node.hops = <uint16_t>hops
+        parent = node.at
+    e.n += whole + (2 if whole != <uint32_t>n else 0)
+    return <uint32_t>used
+
+
+cdef void encode_owner(Encoder *e, uint32_t at) noexcept nogil:
+    # Most owners are a pointer that was seen before: its name is not looked up again.
+    cdef Owner *known
+    cdef uint16_t source
+    cdef uint32_t start = e.n
+    if e.msg[at] < 0xC0:
+        encode_name(e, at, True)
+        return
+    source = get16(e.msg + at) & 0x3FFF
+    known = &e.owners[source & (OWNERS - 1)]
+    if known.source == source:
+        if encoder_room(e, 2):
+            put16(e.out + e.n, 0xC000 | known.written)
+            e.n += 2
+        return
+    encode_name(e, at, True)
+    if e.bad or e.n - start < 2:
+        return
+    if e.n - start == 2:        # no name but a lone pointer has two octets
+        known.source = source
+        known.written = get16(e.out + start) & 0x3FFF
+    elif start < POINTER_MAX:
+        known.source = source
+        known.written = <uint16_t>start
+
+
+cdef void encode_record(Encoder *e, const Record *r) noexcept nogil:
+    cdef uint32_t shape = rdata_shape(r.rtype)
+    cdef uint32_t end = r.rdata + r.rdlen
+    cdef uint32_t at = r.rdata
+    cdef uint32_t i, length_at
+    encode_owner(e, r.owner)
+    encode_octets(e, r.ttl_off - 4, RR_FIXED)
+    length_at = e.n - 2
+    if shape:
+        at = rdata_names_at(e.msg, at, end, shape)
+        encode_octets(e, r.rdata, at - r.rdata)
+        for i in range(shape & SHAPE_NAMES):
+            at += encode_name(e, at, shape & SHAPE_COMPRESS != 0)
+            if e.bad:
+                return
+    encode_octets(e, at, end - at)
+    if not e.bad:
+        put16(e.out + length_at, e.n - length_at - 2)
+
+
+cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit, bint *truncated) noexcept nogil:
+    cdef Encoder e
+    cdef uint32_t counts[4]
+    cdef uint32_t i, before
+    truncated[0] = False
+    if limit < m.question_end:
+        truncated[0] = True
+        return 0
+    e.msg = msg
+    e.length = m.end
+    e.out = out
+    e.limit = <uint32_t>limit if limit < WIRE_MAX else WIRE_MAX
+    e.bad = False
+    e.mask = 255
+    while e.mask < NODES - 1 and e.mask < 4 * m.n:
+        e.mask = 2 * e.mask + 1
+    memset(e.nodes, 0, sizeof(Node) * (e.mask + 1))
+    memset(e.owners, 0, sizeof(e.owners))
+    memcpy(out, msg, WIRE_HEADER)
+    e.n = WIRE_HEADER
+    if m.counts[0]:
+        encode_name(&e, WIRE_HEADER, True)
+        encode_octets(&e, m.question_end - 4, 4)
+    memset(counts, 0, sizeof(counts))
+    for i in range(m.n):
+        before = e.n
+        encode_record(&e, &m.records[i])
+        if e.bad:
+            e.n = before
+            truncated[0] = True
+            out[2] |= FLAG_TC >> 8
+            break
+        counts[m.records[i].section] += 1
+    for i in range(3):
+        put16(out + 6 + 2 * i, counts[i])
+    return e.n
