@@ -29,6 +29,8 @@ def switch(name: str) -> bool:
 
 DEBUG, TRACE, SANITIZE = (switch(f"FASTDNS_{name}") for name in ("DEBUG", "TRACE", "SANITIZE"))
 
+FLAVOUR = "sanitize" if SANITIZE else "trace" if TRACE else "debug" if DEBUG else "release"
+
 DIRECTIVES = {
     "language_level": 3,
     "binding": True,
@@ -96,9 +98,15 @@ Options.warning_errors = True  # what `cython -Werror` sets
 modules = extensions()
 
 setup(
+    # Each flavour has its own objects; generated C lies there too, but for the traced one, whose coverage reads it.
+    options={"build": {"build_base": f"build/{FLAVOUR}"}},
     packages=["fastdns", *(f"fastdns.{name}" for name in find_packages("fastdns")), "fastdns.plugins"]
     + [f"fastdns.plugins.{name}" for name in find_packages("plugins")],
-    ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, force=DEBUG or TRACE or SANITIZE)
-    if modules
-    else [],
+    ext_modules=cythonize(
+        modules,
+        compiler_directives=DIRECTIVES,
+        annotate=DEBUG,
+        force=TRACE,
+        build_dir=None if TRACE else f"build/{FLAVOUR}",
+    ),
 )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""loadbalance: shuffles address and MX records of replies."""

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled half of loadbalance: shuffles the records of a reply on its way back to the client.
+
+Strategy: this runs for every reply of the block, cached ones too, so the usual reply (one answer) leaves after three
+loads. The usual answer with several addresses is permuted inside the reply: its records are next to each other and
+either all alike in size and owner or owned by a pointer to something before them, so moving them whole
+breaks no compression. Everything else (CNAMEs that come late, MX, mixed layouts) is indexed, reordered and written anew.
+Owner names that point into another record's RDATA of addresses come from no honest server and may change meaning.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._stage cimport NEXT, Api, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._sys cimport free, malloc, memcmp, memcpy, memset
+from fastdns._wire cimport (
+    RCODE_NOERROR,
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_AXFR,
+    TYPE_CNAME,
+    TYPE_IXFR,
+    TYPE_MX,
+    WIRE_HEADER,
+    WIRE_MAX,
+    WIRE_RECORDS_MAX,
+    Cursor,
+    Message,
+    Record,
+    cursor_open,
+    cursor_take,
+    cursor_u8,
+    cursor_u16,
+    get16,
+    wire_compress,
+    wire_scan,
+)
+
+cdef enum:
+    NEAR = 64                   # records of one section that are permuted in place; more are written anew
+
+cdef enum Rank:
+    # The order of a section, as CoreDNS builds it: stable within a rank, but addresses and MX are shuffled.
+    RANK_CNAME = 0
+    RANK_REST = 1
+    RANK_ADDRESS = 2
+    RANK_MX = 3
+    RANKS = 4
+
+cdef enum Outcome:
+    DONE = 0                    # the section is in order now
+    ANEW = 1                    # in place will not do
+    BROKEN = 2                  # not a message that can be walked: left alone
+
+cdef struct Span:
+    uint32_t start              # offset of the owner name
+    uint32_t end                # offset past the RDATA
+    uint16_t owner              # octets of the owner name as it stands
+    uint16_t target             # offset that an owner of one pointer names, else 0
+    uint8_t rank
+
+cdef struct Dice:
+    # 16 bits per draw, four draws per call of the worker's generator.
+    uint64_t bits
+    uint32_t left
+
+
+cdef inline uint8_t rank_of(uint16_t rtype) noexcept nogil:
+    if rtype == TYPE_A or rtype == TYPE_AAAA:
+        return RANK_ADDRESS
+    if rtype == TYPE_CNAME:
+        return RANK_CNAME
+    return RANK_MX if rtype == TYPE_MX else RANK_REST
+
+
+cdef inline uint32_t draw(Worker *w, Dice *dice, uint32_t below) noexcept nogil:
+    # A number in 0 .. below-1; below is at most WIRE_RECORDS_MAX, so the bias is under a tenth and mostly none.
+    cdef uint32_t bits
+    if dice.left == 0:
+        dice.bits = w.api.random(w)
+        dice.left = 4
+    bits = <uint32_t>(dice.bits & 0xFFFF)
+    dice.bits >>= 16
+    dice.left -= 1
+    return bits % below
+
+
+cdef bint skip_name(Cursor *c) noexcept nogil:
+    # Steps over a name without following it. A name ends within 255 octets or the cursor is bad.
+    cdef uint32_t first = c.at
+    cdef uint8_t length
+    while not c.bad and c.at - first < 255:
+        length = cursor_u8(c)
+        if length >= 0xC0:
+            cursor_u8(c)
+            return not c.bad
+        if length >= 0x40:
+            return False
+        if length == 0:
+            return not c.bad
+        cursor_take(c, length)
+    return False
+
+
+cdef bint read_span(const uint8_t *msg, Cursor *c, Span *span) noexcept nogil:
+    span.start = c.at
+    if not skip_name(c):
+        return False
+    span.owner = <uint16_t>(c.at - span.start)
+    span.target = 0
+    if span.owner == 2 and msg[span.start] >= 0xC0:
+        span.target = get16(msg + span.start) & 0x3FFF
+    span.rank = rank_of(cursor_u16(c))
+    cursor_take(c, 6)                      # class, TTL
+    cursor_take(c, cursor_u16(c))          # RDLENGTH, RDATA
+    span.end = c.at
+    return not c.bad
+
+
+cdef bint movable(const uint8_t *msg, const Span *group, uint32_t n) noexcept nogil:
+    # Whether n neighbours may change places whole. Either every owner points before all of them, or all are
+    # equal in owner octets and size, so that whatever points to one of the owners finds the same octets there.
+    cdef uint32_t i
+    cdef bint pointers = True
+    cdef bint alike = True
+    for i in range(n):
+        if group[i].target == 0 or group[i].target >= group[0].start:
+            pointers = False
+        if (group[i].owner != group[0].owner or group[i].end - group[i].start != group[0].end - group[0].start
+                or memcmp(msg + group[i].start, msg + group[0].start, group[0].owner) != 0):
+            alike = False
+    return pointers or alike
+
+
+cdef void permute(Worker *w, Dice *dice, uint8_t *msg, const Span *group, uint32_t n) noexcept nogil:
+    # Moves n <= NEAR neighbouring records into a random order, through the scratch buffer.
+    cdef uint8_t order[NEAR]
+    cdef uint32_t i, j
+    cdef uint32_t at = group[0].start
+    cdef uint8_t other
+    cdef bint moved = False
+    for i in range(n):
+        order[i] = <uint8_t>i
+    for i in range(n - 1):
+        j = i + draw(w, dice, n - i)
+        if j != i:
+            other = order[i]
+            order[i] = order[j]
+            order[j] = other
+            moved = True
+    if not moved:
+        return
+    memcpy(w.scratch, msg + at, group[n - 1].end - at)
+    for i in range(n):
+        j = order[i]
+        memcpy(msg + at, w.scratch + (group[j].start - group[0].start), group[j].end - group[j].start)
+        at += group[j].end - group[j].start
+
+
+cdef int near_section(Worker *w, Dice *dice, uint8_t *msg, Cursor *c, uint32_t n) noexcept nogil:
+    # Walks one section of n records and, where its order is right but for the draw, permutes the addresses.
+    cdef Span spans[NEAR]
+    cdef uint32_t i
+    cdef uint32_t first = 0
+    cdef uint32_t addresses = 0
+    cdef uint32_t exchanges = 0
+    if n > NEAR:
+        return ANEW
+    for i in range(n):
+        if not read_span(msg, c, &spans[i]):
+            return BROKEN
+        if i > 0 and spans[i].rank < spans[i - 1].rank:
+            return ANEW
+        if spans[i].rank == RANK_ADDRESS:
+            if addresses == 0:
+                first = i
+            addresses += 1
+        elif spans[i].rank == RANK_MX:
+            exchanges += 1
+    if exchanges > 1:
+        return ANEW
+    if addresses > 1:
+        if not movable(msg, &spans[first], addresses):
+            return ANEW
+        permute(w, dice, msg, &spans[first], addresses)
+    return DONE
+
+
+cdef int near(Worker *w, Dice *dice, uint8_t *msg, uint32_t size) noexcept nogil:
+    # All three sections in place. A section of one record is never touched; walking ends with the last longer one.
+    cdef Cursor c
+    cdef uint32_t section, i, n
+    cdef uint32_t last = 0
+    cdef Span skipped
+    cdef int outcome
+    for section in range(3):
+        if get16(msg + 6 + 2 * section) > 1:
+            last = section
+    cursor_open(&c, msg, WIRE_HEADER, size)
+    for i in range(get16(msg + 4)):
+        if not skip_name(&c):
+            return BROKEN
+        cursor_take(&c, 4)
+    for section in range(last + 1):
+        n = get16(msg + 6 + 2 * section)
+        if n == 1:
+            if not read_span(msg, &c, &skipped):
+                return BROKEN
+        elif n > 1:
+            outcome = near_section(w, dice, msg, &c, n)
+            if outcome != DONE:
+                return outcome
+    return DONE
+
+
+cdef void arrange(Worker *w, Dice *dice, Record *records, Record *spare, uint32_t n) noexcept nogil:
+    # Orders the n records of one section by rank, then shuffles the addresses and the exchanges.
+    cdef uint32_t counts[RANKS]
+    cdef uint32_t starts[RANKS]
+    cdef uint32_t i, j, at
+    cdef uint8_t rank
+    cdef Record kept
+    for i in range(RANKS):
+        counts[i] = 0
+    for i in range(n):
+        counts[rank_of(records[i].rtype)] += 1
+    at = 0
+    for i in range(RANKS):
+        starts[i] = at
+        at += counts[i]
+    memcpy(spare, records, n * sizeof(Record))
+    for i in range(n):
+        rank = rank_of(spare[i].rtype)
+        records[starts[rank]] = spare[i]
+        starts[rank] += 1
+    for rank in range(RANK_ADDRESS, RANKS):
+        at = starts[rank] - counts[rank]
+        for i in range(counts[rank]):
+            j = i + draw(w, dice, counts[rank] - i)
+            kept = records[at + i]
+            records[at + i] = records[at + j]
+            records[at + j] = kept
+
+
+cdef void anew(Worker *w, Dice *dice, Stage *s, Query *q) noexcept nogil:
+    # Indexes the reply, reorders the index and writes the message from it. A reply that is malformed or that
+    # would grow over what may lie behind it (the options of its OPT) stays as it is.
+    cdef uint32_t first = 0
+    cdef uint32_t past
+    cdef bint truncated = False
+    cdef size_t size
+    if wire_scan(q.reply, q.reply_len, w.scan) != 0:
+        return
+    while first < w.scan.n:
+        past = first
+        while past < w.scan.n and w.scan.records[past].section == w.scan.records[first].section:
+            past += 1
+        if past - first > 1:
+            arrange(w, dice, w.scan.records + first, <Record *>s.state, past - first)
+        first = past
+    size = wire_compress(q.reply, w.scan, w.scratch, WIRE_MAX, &truncated)
+    if size == 0 or truncated or (size > q.reply_len and q.options_len != 0):
+        return
+    memcpy(q.reply, w.scratch, size)
+    q.reply_len = <uint32_t>size
+
+
+cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
+    return NEXT
+
+
+cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef Dice dice
+    cdef uint8_t *msg = q.reply
+    if not q.written or q.reply_len < WIRE_HEADER:
+        return
+    if get16(msg + 6) < 2 and get16(msg + 8) < 2 and get16(msg + 10) < 2:
+        return
+    if q.rcode != RCODE_NOERROR or (msg[3] & 15) != RCODE_NOERROR:
+        return
+    if q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
+        return
+    dice.left = 0
+    if near(w, &dice, msg, q.reply_len) == ANEW:
+        anew(w, &dice, s, q)
+
+
+cdef int start(Worker *w, Stage *s) noexcept nogil:
+    # Room to sort the longest section in; the pages are the worker's own and touched only when needed.
+    s.state = malloc(WIRE_RECORDS_MAX * sizeof(Record))
+    return 0 if s.state != NULL else -1
+
+
+cdef void stop(Worker *w, Stage *s) noexcept nogil:
+    free(s.state)
+    s.state = NULL
+
+
+cdef StageOps OPS
+OPS.name = b"loadbalance"
+OPS.frame_size = 0
+OPS.request = request
+OPS.response = response
+OPS.start = start
+OPS.stop = stop
+
+
+def stage() -> CompiledStage:
+    """The round-robin stage; it has no configuration."""
+    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
+    out.ops = &OPS
+    out.config = NULL
+    out.owner = None
+    out.name = "loadbalance"
+    return out
+
+
+cdef uint64_t drawn(Worker *w) noexcept nogil:
+    # The generator of shuffled(): splitmix64 over w.now_ns, so that a seed gives the same reply each time.
+    cdef uint64_t z
+    w.now_ns += <uint64_t>0x9E3779B97F4A7C15
+    z = w.now_ns
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
+    return z ^ (z >> 31)
+
+
+def shuffled(reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, options: bytes = b"", repeat: int = 1) -> bytes:
+    """What the stage makes of a reply: octets in, octets out, for tests and benchmarks.
+
+    `qtype` is the query's, `rcode` what the chain returns, `options` the reply's OPT options, `repeat` how many
+    times the stage runs on the reply. Raises ValueError for more than 65,535 octets.
+    """
+    cdef Api api
+    cdef Worker w
+    cdef Stage s
+    cdef Query q
+    cdef Message scan
+    cdef const uint8_t *octets = reply
+    cdef uint8_t *room
+    cdef uint64_t i
+    cdef uint64_t times = repeat
+    if len(reply) > WIRE_MAX:
+        raise ValueError("a DNS message has at most 65,535 octets")
+    memset(&api, 0, sizeof(api))
+    memset(&w, 0, sizeof(w))
+    memset(&s, 0, sizeof(s))
+    memset(&q, 0, sizeof(q))
+    memset(&scan, 0, sizeof(scan))
+    room = <uint8_t *>malloc(2 * (WIRE_MAX + 1))
+    scan.records = <Record *>malloc(WIRE_RECORDS_MAX * sizeof(Record))
+    try:
+        if room == NULL or scan.records == NULL or start(&w, &s) != 0:
+            raise MemoryError
+        api.random = drawn
+        w.api = &api
+        w.now_ns = seed
+        w.scan = &scan
+        w.scratch = room + WIRE_MAX + 1
+        q.pkt.qtype = qtype
+        q.rcode = rcode
+        q.written = True
+        q.reply = room
+        q.reply_len = <uint32_t>len(reply)
+        q.options_len = <uint32_t>len(options)
+        memcpy(room, octets, q.reply_len)
+        with nogil:
+            for i in range(times):
+                response(&w, &s, &q)
+        return room[:q.reply_len]
+    finally:
+        stop(&w, &s)
+        free(scan.records)
+        free(room)

@@ -1,0 +1,35 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the suite against extensions built with AddressSanitizer and UndefinedBehaviorSanitizer.
+#
+# Strategy: a copy of the tree under build/sanitize/tree with modules and a virtual environment of its own, so that the
+# working tree's modules stay what they are. The interpreter itself is not instrumented, so the run-time library
+# comes in by LD_PRELOAD; leaks are not looked for (CPython keeps memory at exit on purpose).
+set -eu
+cd "$(dirname "$0")/.."
+top=$(pwd)
+tree=$top/build/sanitize/tree
+rm -rf "$tree/fastdns" "$tree/plugins" "$tree/tests"
+mkdir -p "$tree"
+git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c '
+    tree=$0; for f; do [ -e "$f" ] && printf "%s\0" "$f"; done | xargs -0 cp --parents -t "$tree"' "$tree"
+cd "$tree"
+unset MAKEFLAGS MAKELEVEL 2>/dev/null || true
+VENV=.venv tests/setup.sh test
+make --no-print-directory compile FLAVOUR=sanitize VENV=.venv
+library=$(gcc -print-file-name=libasan.so)
+[ -e "$library" ] || { echo "sanitize: gcc has no libasan.so" >&2; exit 1; }
+# A finding anywhere, in a child process too, is written to a file: a test that survives its server's death still fails here.
+rm -f "$top"/build/sanitize/finding.*
+status=0
+env LD_PRELOAD="$(readlink -f "$library")" PYTHONMALLOC=malloc FASTDNS_SANITIZED=1 \
+    ASAN_OPTIONS="detect_leaks=0:abort_on_error=0:exitcode=99:log_path=$top/build/sanitize/finding:allocator_may_return_null=1" \
+    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:exitcode=99:log_path=$top/build/sanitize/finding" \
+    .venv/bin/python -m pytest -q -p no:cacheprovider --timeout 600 -m "not nightly and not unsanitized" "$@" || status=$?
+for f in "$top"/build/sanitize/finding.*; do
+    [ -e "$f" ] || continue
+    status=1
+    echo "== $f"; head -40 "$f"
+done
+exit "$status"

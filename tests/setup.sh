@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Brings a machine from "has Python 3.11 and apt" to "can build and run" (run) or "can run the tests" (test).
+#
+#   tests/setup.sh run|test        VENV=DIR (default .venv), PYTHON=program (default: the first that is new enough)
+#
+# Strategy: look before installing. Only what is missing is asked of apt, as root or by sudo, and no daemon is
+# started by its package. Python packages go into a virtual environment of this checkout, nowhere else.
+# It reads nothing from standard input. On a machine without apt it says which programs are missing.
+set -eu
+cd "$(dirname "$0")/.."
+goal=${1:-run}
+VENV=${VENV:-.venv}
+case $goal in run) extra="" ;; test) extra="[test]" ;; *) echo "usage: tests/setup.sh run|test" >&2; exit 2 ;; esac
+
+say() { echo "setup: $*"; }
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.13 python3.14 python; do
+        if new_enough "$candidate"; then command -v "$candidate"; return 0; fi
+    done
+    return 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif have sudo; then sudo -n "$@"
+    else say "not root and no sudo; as root, run: $*" >&2; return 1
+    fi
+}
+
+policy=/usr/sbin/policy-rc.d     # where Debian asks whether a freshly installed daemon may start
+forget_policy() { as_root rm -f "$policy"; }
+
+apt_install() {
+    if ! have apt-get; then say "no apt-get here; please install what Debian calls: $*" >&2; return 1; fi
+    say "apt-get install $*"
+    if [ ! -e "$policy" ]; then
+        trap forget_policy EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null
+}
+
+# -- what apt must bring
+wanted=""
+want() { wanted="$wanted $1"; }
+python=$(find_python) || { want python3; python=""; }
+{ have gcc || have cc; } || want gcc
+[ -e /usr/include/stdio.h ] || want libc6-dev
+if [ -n "$python" ]; then
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+        || want "python$version-dev"
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || [ -x "$VENV/bin/pip" ] || want "python$version-venv"
+else
+    want python3-dev
+    want python3-venv
+fi
+if [ "$goal" = test ]; then
+    have knotd || want knot
+    have kdig || want knot-dnsutils
+    have nsd || want nsd
+    have unbound || want unbound
+    have dnsperf || want dnsperf
+    have dig || want bind9-dnsutils
+    have ip || want iproute2
+    have git || want git
+fi
+# shellcheck disable=SC2086
+[ -z "$wanted" ] || apt_install $wanted
+if [ -z "$python" ]; then
+    python=$(find_python) || { say "fastdns needs Python 3.11 or newer; none is here" >&2; exit 1; }
+fi
+
+# -- the virtual environment; made anew only when what it depends on has changed
+stamp="$VENV/.fastdns-$goal"
+state=$(cat pyproject.toml tests/setup.sh | cksum)
+if [ ! -x "$VENV/bin/pip" ]; then
+    say "virtual environment in $VENV ($("$python" -V))"
+    "$python" -m venv "$VENV"
+fi
+if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
+    say "Python packages (pip, into $VENV)"
+    "$VENV/bin/pip" install -q --disable-pip-version-check "setuptools>=65" wheel "cython>=3.1,<4"
+    # Editable: the tree itself is the package, and plugins/ is imported as fastdns.plugins. Nothing is compiled here:
+    # FASTDNS_ONLY names no module, and `make build` compiles in place.
+    FASTDNS_ONLY=none "$VENV/bin/pip" install -q --disable-pip-version-check --no-build-isolation -e ".$extra"
+    echo "$state" > "$stamp"
+fi
