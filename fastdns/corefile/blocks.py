@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import KeysError
-from . import names
+from . import addresses, names
 from .dispenser import Dispenser
 from .lexer import Token
 from .parser import RawBlock
@@ -55,11 +55,11 @@ class ServerBlock:
 
 def expand_key(text: str, port: int = 53) -> list[ZoneKey]:
     """The keys that one written key stands for; `port` is the default of `dns://`. ValueError if malformed."""
-    scheme, rest = names.split_scheme(text)
+    scheme, rest = addresses.split_scheme(text)
     zones, written = names.split_zone_port(rest)
     for zone in zones:
         names.split_zone_port(names.fqdn(zone))
-    number = int(written) if written else port if scheme == names.DNS else names.DEFAULT_PORTS.get(scheme, 0)
+    number = int(written) if written else port if scheme == addresses.DNS else addresses.DEFAULT_PORTS.get(scheme, 0)
     return [ZoneKey(scheme, names.normalize(zone), number) for zone in zones]
 
 

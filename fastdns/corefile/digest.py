@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from .lexer import Token
 from .parser import RawBlock
 
 _SHORT = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -34,18 +35,19 @@ def to_json(blocks: Sequence[RawBlock]) -> bytes:
     """The blocks as Go encodes them: no blanks, directives sorted, `<`, `>`, `&` escaped; none is `null`."""
     if not blocks:
         return b"null"
-    parts: list[str] = []
-    for block in blocks:
-        keys = ",".join(map(_string, block.keys))
-        directives = ",".join(
-            _string(name)
-            + ":["
-            + ",".join(f'{{"File":{_string(t.file)},"Line":{t.line},"Text":{_string(t.text)}}}' for t in tokens)
-            + "]"
-            for name, tokens in sorted(block.tokens.items(), key=lambda item: item[0].encode("utf-8", "surrogateescape"))
-        )
-        parts.append(f'{{"Keys":[{keys}],"Tokens":{{{directives}}}}}')
-    return ("[" + ",".join(parts) + "]").encode("utf-8")
+    return ("[" + ",".join(map(_block, blocks)) + "]").encode("utf-8")
+
+
+def _block(block: RawBlock) -> str:
+    keys = ",".join(map(_string, block.keys))
+    # Go sorts by octets.
+    names = sorted(block.tokens, key=lambda name: name.encode("utf-8", "surrogateescape"))
+    directives = ",".join(f"{_string(name)}:[{','.join(map(_token, block.tokens[name]))}]" for name in names)
+    return f'{{"Keys":[{keys}],"Tokens":{{{directives}}}}}'
+
+
+def _token(token: Token) -> str:
+    return f'{{"File":{_string(token.file)},"Line":{token.line},"Text":{_string(token.text)}}}'
 
 
 def sha512(blocks: Sequence[RawBlock]) -> str:

@@ -30,9 +30,7 @@ class Dispenser:
     zones is filled; `directive` is the name that the tokens belong to.
     """
 
-    def __init__(
-        self, filename: str, tokens: Sequence[Token], keys: Sequence[str] = (), directive: str = ""
-    ) -> None:
+    def __init__(self, filename: str, tokens: Sequence[Token], keys: Sequence[str] = (), directive: str = "") -> None:
         self.filename = filename
         self.tokens = tuple(tokens)
         self.keys = tuple(keys)

@@ -19,8 +19,10 @@ import codecs
 from typing import NamedTuple
 
 # Go's unicode.IsSpace; str.isspace() also takes the separators U+001C..U+001F.
-SPACE = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-                  "\u2028\u2029\u202f\u205f\u3000")
+SPACE = frozenset(
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 def _one_octet(error: UnicodeError) -> tuple[str, int]:

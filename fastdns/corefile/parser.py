@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens to server blocks: keys, directives, snippets, imports, environment.
 
-Strategy: one cursor over a gap buffer (tokens behind it, tokens before it in reverse), so that an import is spliced in
-at the cost of what it brings, however large the rest is. Text is replaced from the environment when a token
-is taken into a block. What may grow by itself (snippets that import each other, files that import themselves,
-variables that name themselves) has a limit. The first mistake ends the parse, as in CoreDNS.
+Strategy: one pass with a cursor into which imports are spliced. Text is replaced from the environment when a token is
+taken into a block, so a snippet sees the variables at each use. What may grow by itself (snippets that import
+each other, files that import themselves) has a limit. The first mistake ends the parse, as in CoreDNS.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import CorefileError
-from .dispenser import Dispenser
-from .globs import BadPattern, glob
+from .cursor import Cursor
+from .environment import replace_env
 from .lexer import Token, tokenize
+from .paths import BadPatternError, absolute, beside, glob, is_directory, os_cause
 
 MAX_SNIPPETS = 10_000
 MAX_FILES = 100_000
 # Ours: nothing that a person wrote comes near, and 1e6 tokens are some 100 MB.
 MAX_TOKENS = 1_000_000
-MAX_FILE_OCTETS = 64 << 20
-MAX_REPLACEMENTS = 1_000
-MAX_REPLACED = 1 << 20
+MAX_FILE_OCTETS = 8 << 20
 
 
 @dataclass
@@ -71,73 +68,22 @@ class _Parser:
         not_built: Collection[str],
         environ: Mapping[str, str],
     ) -> None:
-        self.filename = filename
         self.known = known
         self.not_built = not_built
         self.environ = environ
-        self.before: list[Token] = []  # read, the last one is current
-        self.after = tokens[::-1]  # to come, the next one is last
-        self.past = False  # an import brought nothing and nothing follows: there is no current token
+        self.cursor = Cursor(filename, tokens)
         self.eof = False
         self.block = RawBlock()
         self.result = Parsed()
+        self.files: dict[str, None] = {}
         self.snippets: dict[str, list[Token]] = {}
         self.snippet_expansions = 0
         self.file_expansions = 0
 
-    # The cursor.
-
-    @property
-    def token(self) -> Token:
-        return Token("") if self.past or not self.before else self.before[-1]
-
-    @property
-    def val(self) -> str:
-        return self.token.text
-
-    def next(self) -> bool:
-        if not self.after:
-            return False
-        self.before.append(self.after.pop())
-        self.past = False
-        return True
-
-    def back(self) -> None:
-        if self.past:
-            self.past = False
-        else:
-            self.after.append(self.before.pop())
-
-    def next_arg(self) -> bool:
-        if self.past or not self.after:
-            return False
-        here, there = self.before[-1], self.after[-1]
-        if here.file != there.file or here.line + here.text.count("\n") != there.line:
-            return False
-        return self.next()
-
-    def is_new_line(self) -> bool:
-        if len(self.before) < 2:
-            return True
-        if self.past:
-            return False
-        last, here = self.before[-2], self.before[-1]
-        return last.file != here.file or last.line + last.text.count("\n") < here.line
-
-    # Errors, worded by the dispenser.
-
-    def _at(self) -> Dispenser:
-        d = Dispenser(self.filename, [self.token] if self.before and not self.past else [])
-        d.next()
-        return d
-
-    def err(self, message: str) -> CorefileError:
-        return self._at().err(message)
-
     # The grammar.
 
     def parse_all(self) -> Parsed:
-        while self.next():
+        while self.cursor.next():
             self.block = RawBlock()
             self.addresses()
             if not self.eof:
@@ -149,28 +95,29 @@ class _Parser:
                     continue
             if self.block.keys:
                 self.result.blocks.append(self.block)
+        self.result.files.extend(self.files)
         return self.result
 
     def addresses(self) -> None:
         expecting = False
         while True:
-            key = self.replace_env(self.val)
-            if key == "import" and self.is_new_line():
+            key = self.replace_env(self.cursor.val)
+            if key == "import" and self.cursor.is_new_line():
                 self.do_import()
                 continue
             if key == "{":
                 if expecting:
-                    raise self.err(f"Expected another address but had '{key}' - check for extra comma")
+                    raise self.cursor.err(f"Expected another address but had '{key}' - check for extra comma")
                 return
             if key:
                 expecting = key.endswith(",")
                 self.block.keys.append(key[:-1] if expecting else key)
-            if not self.next():
+            if not self.cursor.next():
                 if expecting:
-                    raise self._at().eof_err()
+                    raise self.cursor.eof_err()
                 self.eof = True
                 return
-            if not expecting and self.is_new_line():
+            if not expecting and self.cursor.is_new_line():
                 return
 
     def snippet_name(self) -> str | None:
@@ -181,153 +128,135 @@ class _Parser:
 
     def define_snippet(self, name: str) -> None:
         if name in self.snippets:
-            raise self.err(f"redeclaration of previously declared snippet {name}")
-        if self.val != "{":
-            raise self._at().syntax_err("{")
+            raise self.cursor.err(f"redeclaration of previously declared snippet {name}")
+        if self.cursor.val != "{":
+            raise self.cursor.syntax_err("{")
         depth = 1
         body: list[Token] = []
-        while self.next():
-            if self.val == "}":
+        while self.cursor.next():
+            if self.cursor.val == "}":
                 depth -= 1
                 if depth == 0:
                     break
-            elif self.val == "{":
+            elif self.cursor.val == "{":
                 depth += 1
-            body.append(self.token)
+            body.append(self.cursor.token)
         if depth:
-            raise self._at().syntax_err("}")
+            raise self.cursor.syntax_err("}")
         for last, here, there in zip([None, *body], body, body[1:], strict=False):
             starts = last is None or last.file != here.file or last.line != here.line
             if here.text == "import" and starts and self.replace_env(there.text) == name:
-                raise self.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
+                raise self.cursor.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
         self.snippets[name] = body
 
     def block_contents(self) -> None:
-        braces = self.val == "{"
+        braces = self.cursor.val == "{"
         if not braces:
-            self.back()
+            self.cursor.back()
         self.directives()
-        if braces and self.val != "}":
-            raise self._at().syntax_err("}")
+        if braces and self.cursor.val != "}":
+            raise self.cursor.syntax_err("}")
 
     def directives(self) -> None:
-        while self.next():
-            if self.val == "}":
+        while self.cursor.next():
+            if self.cursor.val == "}":
                 return
-            if self.val == "import":
+            if self.cursor.val == "import":
                 self.do_import()
-                self.back()
+                self.cursor.back()
             else:
                 self.directive()
 
     def directive(self) -> None:
-        name = self.replace_env(self.val)
+        name = self.replace_env(self.cursor.val)
         if self.known is not None and name not in self.known:
             if name in self.not_built:
-                raise self.err(f"directive '{name}' is not built yet")
-            raise self.err(f"Unknown directive '{name}'")
+                raise self.cursor.err(f"directive '{name}' is not built yet")
+            raise self.cursor.err(f"Unknown directive '{name}'")
         tokens = self.block.tokens.setdefault(name, [])
-        tokens.append(self.token)
+        tokens.append(self.cursor.token)
         depth = 0
-        while self.next():
-            if self.val == "{":
+        while self.cursor.next():
+            if self.cursor.val == "{":
                 depth += 1
-            elif depth == 0 and self.is_new_line():
-                self.back()
+            elif depth == 0 and self.cursor.is_new_line():
+                self.cursor.back()
                 break
-            elif self.val == "}":
+            elif self.cursor.val == "}":
                 if depth == 0:
-                    raise self.err("Unexpected '}' because no matching opening brace")
+                    raise self.cursor.err("Unexpected '}' because no matching opening brace")
                 depth -= 1
-            elif self.val == "import" and self.is_new_line():
+            elif self.cursor.val == "import" and self.cursor.is_new_line():
                 self.do_import()
-                self.back()
+                self.cursor.back()
                 continue
-            # The replaced text stays in the buffer: line breaks in it count for what follows.
-            self.before[-1] = self.token._replace(text=self.replace_env(self.val))
-            tokens.append(self.token)
+            tokens.append(self.cursor.rewrite(self.replace_env(self.cursor.val)))
         if depth:
-            raise self._at().eof_err()
+            raise self.cursor.eof_err()
 
     # Imports.
 
     def do_import(self) -> None:
         """Replace `import PATTERN` by what it names; the cursor ends on the first token of it."""
-        if not self.next_arg():
-            raise self._at().arg_err()
-        pattern = self.replace_env(self.val)
+        if not self.cursor.next_arg():
+            raise self.cursor.arg_err()
+        pattern = self.replace_env(self.cursor.val)
         if not pattern:
-            raise self.err("Import requires a non-empty filepath")
-        if self.next_arg():
-            raise self.err("Import takes only one argument (glob pattern or file)")
+            raise self.cursor.err("Import requires a non-empty filepath")
+        if self.cursor.next_arg():
+            raise self.cursor.err("Import takes only one argument (glob pattern or file)")
         if pattern in self.snippets:
             if self.snippet_expansions >= MAX_SNIPPETS:
-                raise self.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
+                raise self.cursor.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
             self.snippet_expansions += 1
             tokens = self.snippets[pattern]
         else:
             if self.file_expansions >= MAX_FILES:
                 # CoreDNS names the limit of snippets here as well.
-                raise self.err(f"maximum file import depth ({MAX_SNIPPETS}) exceeded")
+                raise self.cursor.err(f"maximum file import depth ({MAX_SNIPPETS}) exceeded")
             self.file_expansions += 1
             tokens = self.import_files(pattern)
-        if len(self.before) + len(self.after) + len(tokens) > MAX_TOKENS:
-            raise self.err(f"imports expand to more than {MAX_TOKENS} tokens")
-        del self.before[-2:]
-        self.after.extend(reversed(tokens))
-        if not self.next():
-            self.past = True
+        self.bound(len(self.cursor) + len(tokens))
+        self.cursor.splice(tokens)
+
+    def bound(self, tokens: int) -> None:
+        if tokens > MAX_TOKENS:
+            raise self.cursor.err(f"imports expand to more than {MAX_TOKENS} tokens")
 
     def import_files(self, pattern: str) -> list[Token]:
-        base = os.path.dirname(os.path.abspath(self.token.file or self.filename))
-        path = pattern if os.path.isabs(pattern) else os.path.normpath(os.path.join(base, pattern))
+        path = beside(pattern, self.cursor.file)
         if path.count("*") > 1 or path.count("?") > 1 or ("[" in path and "]" in path):
-            raise self.err(f"Glob pattern may only contain one wildcard (*), but has others: {path}")
+            raise self.cursor.err(f"Glob pattern may only contain one wildcard (*), but has others: {path}")
         try:
             matches = glob(path)
-        except BadPattern as error:
-            raise self.err(f"Failed to use import pattern {pattern}: {error}") from None
+        except BadPatternError as error:
+            raise self.cursor.err(f"Failed to use import pattern {pattern}: {error}") from None
         if not matches:
             if not set(path) & set("*?[]"):
-                raise self.err(f"File to import not found: {pattern}")
+                raise self.cursor.err(f"File to import not found: {pattern}")
             self.result.warnings.append(f"No files matching import glob pattern: {pattern}")
         tokens: list[Token] = []
         for match in matches:
             tokens.extend(self.import_file(match))
+            self.bound(len(tokens))
         return tokens
 
     def import_file(self, path: str) -> list[Token]:
-        if os.path.isdir(path):
-            raise self.err(f"Could not import {path}: is a directory")
+        if is_directory(path):
+            raise self.cursor.err(f"Could not import {path}: is a directory")
         try:
             with open(path, "rb") as file:
                 body = file.read(MAX_FILE_OCTETS + 1)
         except OSError as error:
-            cause = os.strerror(error.errno or 0).lower()
-            raise self.err(f"Could not import {path}: open {path}: {cause}") from None
+            raise self.cursor.err(f"Could not import {path}: open {path}: {os_cause(error)}") from None
         if len(body) > MAX_FILE_OCTETS:
-            raise self.err(f"Could not import {path}: more than {MAX_FILE_OCTETS} octets")
-        absolute = os.path.abspath(path)
-        if absolute not in self.result.files:
-            self.result.files.append(absolute)
-        return tokenize(body, absolute)
-
-    # Environment.
+            raise self.cursor.err(f"Could not import {path}: more than {MAX_FILE_OCTETS} octets")
+        name = absolute(path)
+        self.files[name] = None
+        return tokenize(body, name)
 
     def replace_env(self, text: str) -> str:
-        """`text` with `{%NAME%}`, then `{$NAME}`, replaced; what is not set gives nothing."""
-        if "{%" not in text and "{$" not in text:
-            return text
-        return self._replace_form(self._replace_form(text, "{%", "%}"), "{$", "}")
-
-    def _replace_form(self, text: str, opening: str, closing: str) -> str:
-        for _ in range(MAX_REPLACEMENTS):
-            start = text.find(opening)
-            end = text.find(closing, start)
-            if start < 0 or end <= start + len(opening):
-                return text
-            name = text[start + len(opening) : end]
-            text = text.replace(opening + name + closing, self.environ.get(name, ""))
-            if len(text) > MAX_REPLACED:
-                break
-        raise self.err("environment variables expand without end")
+        try:
+            return replace_env(text, self.environ)
+        except ValueError as error:
+            raise self.cursor.err(str(error)) from None

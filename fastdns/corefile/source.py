@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from .blocks import ServerBlock, inspect
 from .digest import sha512
 from .parser import MAX_FILE_OCTETS, RawBlock, parse
+from .paths import os_cause
 
 DEFAULT_FILE = "Corefile"
 STDIN_NAME = "/dev/stdin"
@@ -61,8 +62,7 @@ def _read(path: str) -> bytes:
     except OSError as error:
         if isinstance(error, IsADirectoryError):
             verb = "read"
-        cause = os.strerror(error.errno or 0).lower()
-        raise ConfigError(f"{verb} {path}: {cause}", path) from error
+        raise ConfigError(f"{verb} {path}: {os_cause(error)}", path) from error
 
 
 def _bounded(file: BinaryIO, path: str) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from . import names, units
+from . import addresses, names, units
 from .dispenser import Dispenser
 from .units import format_duration
 
@@ -210,8 +210,8 @@ class Addr(Type):
     def read(self, text: str, d: Dispenser) -> str:
         def address(word: str) -> str:
             if self.port is not None:
-                return names.host_port(word, self.port)
-            if names.parse_ip(word) is None:
+                return addresses.host_port(word, self.port)
+            if addresses.parse_ip(word) is None:
                 raise ValueError(f"invalid IP address: {word}")
             return word
 

@@ -12,7 +12,8 @@ import re
 
 _INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _UINT = re.compile(r"[0-9]+", re.ASCII)
-_LEADING = re.compile(r"([0-9]*)(?:(\.)([0-9]*))?", re.ASCII)
+_DIGITS = re.compile(r"[0-9]*", re.ASCII)
+_LEADING = re.compile(r"([0-9]*)(?:\.([0-9]*))?", re.ASCII)
 
 # Nanoseconds per unit; U+00B5 and U+03BC both write "micro".
 _UNITS = {"ns": 1, "us": 10**3, "\u00b5s": 10**3, "\u03bcs": 10**3, "ms": 10**6,
@@ -63,51 +64,70 @@ def parse_int(text: str, bits: int = 64) -> int:
 
 
 def _number(text: str, form: re.Pattern[str], low: int, high: int, function: str) -> int:
-    if not form.fullmatch(text):
+    # Go reads digit by digit: what overflows before the first bad character is out of range, not bad syntax.
+    # int() of very long text is slow and limited, so the digits that count are cut out first.
+    run = _DIGITS.match(text, 1 if form is _INT and text[:1] in ("+", "-") else 0)
+    assert run is not None
+    digits = run.group().lstrip("0")[:20] or "0"
+    overflow = int(digits) > (high if form is _UINT else 2 * _INT64 - 1)
+    value = -int(digits) if text.startswith("-") else int(digits)
+    if not overflow and not form.fullmatch(text):
         raise ValueError(f"strconv.{function}: parsing {quote(text)}: invalid syntax")
-    # Nineteen digits are more than 64 bits carry; int() of very long text is slow and limited.
-    digits = text.lstrip("+-").lstrip("0") or "0"
-    value = int(digits) if len(digits) <= 20 else high + 1
-    if text.startswith("-"):
-        value = -value if len(digits) <= 20 else low - 1
-    if not low <= value <= high:
+    if overflow or not low <= value <= high:
         raise ValueError(f"strconv.{function}: parsing {quote(text)}: value out of range")
     return value
 
 
+def _quote_octets(text: str) -> str:
+    """Quoted as Go's time package does: what is not printable ASCII is written octet by octet."""
+    shown = []
+    for octet in text.encode("utf-8", "surrogateescape"):
+        ch = chr(octet)
+        shown.append("\\" + ch if ch in '"\\' else ch if " " <= ch < "\x80" else f"\\x{octet:02x}")
+    return '"' + "".join(shown) + '"'
+
+
+def _fraction(digits: str) -> tuple[int, float]:
+    """(value, scale) of the digits behind a point; those that 63 bits do not carry are dropped."""
+    value, scale = 0, 1.0
+    for digit in digits:
+        if value > (_INT64 - 1) // 10 or value * 10 + int(digit) > _INT64:
+            break
+        value, scale = value * 10 + int(digit), scale * 10
+    return value, scale
+
+
 def parse_duration_ns(text: str) -> int:
     """Nanoseconds of a Go duration: `300ms`, `1.5h`, `-2h45m`, `0`. A number without unit is refused."""
+    negative = text.startswith("-")
     rest = text[1:] if text[:1] in ("+", "-") else text
     if rest == "0":
         return 0
-    bad = ValueError(f"time: invalid duration {quote(text)}")
+    bad = ValueError(f"time: invalid duration {_quote_octets(text)}")
     if not rest:
         raise bad
     total = 0
     while rest:
         match = _LEADING.match(rest)
         assert match is not None
-        whole, dot, fraction = match.group(1), match.group(2), match.group(3) or ""
-        if not whole and not fraction:
+        digits, fraction = match.group(1), match.group(2) or ""
+        whole = int(digits.lstrip("0")[:20] or "0")
+        if not (digits or fraction) or whole > _INT64:
             raise bad
-        rest = rest[match.end():]
+        rest = rest[match.end() :]
         cut = next((i for i, ch in enumerate(rest) if ch == "." or "0" <= ch <= "9"), len(rest))
         unit, rest = rest[:cut], rest[cut:]
         if not unit:
-            raise ValueError(f"time: missing unit in duration {quote(text)}")
+            raise ValueError(f"time: missing unit in duration {_quote_octets(text)}")
         if unit not in _UNITS:
-            raise ValueError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
-        whole = whole.lstrip("0")
-        if len(whole) > 19:
+            raise ValueError(f"time: unknown unit {_quote_octets(unit)} in duration {_quote_octets(text)}")
+        part, scale = _fraction(fraction)
+        total += whole * _UNITS[unit] + int(part * (_UNITS[unit] / scale))
+        if total > _INT64:
             raise bad
-        total += int(whole or "0") * _UNITS[unit]
-        if dot and fraction:
-            # Digits past 18 are below a nanosecond of any unit.
-            fraction = fraction[:18]
-            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
-        if total > _INT64 - (0 if text.startswith("-") else 1):
-            raise bad
-    return -total if text.startswith("-") else total
+    if not negative and total == _INT64:
+        raise bad
+    return -total if negative else total
 
 
 def parse_duration(text: str) -> float:
@@ -117,7 +137,11 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """A duration as Go prints it: `1m30s`, `1.5s`, `250ms`, `0s`."""
-    ns = round(seconds * 1e9)
+    return format_duration_ns(round(seconds * 1e9))
+
+
+def format_duration_ns(ns: int) -> str:
+    """Nanoseconds as Go prints a duration."""
     sign, ns = ("-" if ns < 0 else ""), abs(ns)
     if ns == 0:
         return "0s"
