@@ -1,0 +1,614 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""From an admitted query to its finished answer: the router, the runner of stages, the in-flight pool.
+
+Strategy. `Program` is the compiled Corefile: listeners, blocks, stages and one table of zones for each listener,
+built once before the fork and read-only after it. `chain_start` routes a query and walks it down its block's
+stages and back up; nothing here touches a socket: a finished query goes to the sink of its origin. A query that must wait is
+moved out of its batch slot into the pool, which is bounded, allocated once and touched only as far as it was ever
+used. Children (Python's next(), look-ups of the server's own, refreshes) are queries too: they enter at a position, and unwinding stops
+where they entered. A child that is started inside a stage runs after the current query has ended, because the arena holds one
+unfinished reply at a time.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._stage cimport (
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, Api, Block, CompiledStage, Listener, Query, Stage,
+    Worker, Zone,
+)
+from fastdns._stats cimport stat_add
+from fastdns._sys cimport (
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, MAP_ANONYMOUS, MAP_PRIVATE,
+    PROT_READ, PROT_WRITE, calloc, clock_gettime, epoll_ctl, epoll_event, free, getrandom, malloc, memcmp, memcpy,
+    memset, mmap, munmap, timespec,
+)
+from fastdns._wire cimport (
+    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX, WIRE_RECORDS_MAX,
+    wire_admit,
+)
+
+# ---------------------------------------------------------------------------------------------- program
+
+cdef uint32_t suffix_hash(const uint8_t *name, uint32_t n) noexcept nogil:
+    # FNV-1a. The table holds configured zones only, so a hostile name cannot fill a chain of cells.
+    cdef uint32_t h = 2166136261u
+    cdef uint32_t i
+    for i in range(n):
+        h = (h ^ name[i]) * 16777619u
+    return h
+
+
+cdef class Program:
+    """The compiled Corefile. Made in the template process; forked workers share its pages.
+
+    add_listener, add_block and route are called in this order by fastdns.chain; names are lower-cased wire form.
+    """
+
+    def __cinit__(self, int listeners, int blocks):
+        if not 0 < listeners <= 4096 or not 0 < blocks <= 65535:
+            raise ValueError("a program has 1 to 4,096 listeners and 1 to 65,535 blocks")
+        self.listeners = <Listener *>calloc(listeners, sizeof(Listener))
+        self.blocks = <Block *>calloc(blocks, sizeof(Block))
+        if self.listeners == NULL or self.blocks == NULL:
+            raise MemoryError
+        self.owners = []
+        self.python_stages = []
+        self.routes = []
+        self.listener_room = listeners
+        self.block_room = blocks
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        cdef Router *router
+        for i in range(self.listener_count):
+            router = <Router *>self.listeners[i].router
+            if router != NULL:
+                free(router.cells)
+                free(router)
+        for i in range(self.block_count):
+            free(self.blocks[i].zones)
+            free(self.blocks[i].stages)
+        free(self.listeners)
+        free(self.blocks)
+
+    def add_listener(self, server: str, int port, bint wildcard, bint any_class, int server_index) -> int:
+        """Adds a listen address; returns its index, the same in every worker."""
+        if self.listener_count >= <uint32_t>self.listener_room:
+            raise ValueError("more listeners than announced")
+        cdef Listener *l = &self.listeners[self.listener_count]
+        l.index = <uint16_t>self.listener_count
+        l.port = <uint16_t>port
+        l.wildcard = wildcard
+        l.any_class = any_class
+        l.server = <uint32_t>server_index
+        l.udp_fd = -1
+        l.tcp_fd = -1
+        self.listener_count += 1
+        self.routes.append({})
+        return l.index
+
+    def add_block(self, uint32_t block_id, list zones, list stages) -> int:
+        """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs)."""
+        if self.block_count >= <uint32_t>self.block_room:
+            raise ValueError("more blocks than announced")
+        if len(zones) > 65535 or len(stages) > 1024:
+            raise ValueError("a block has at most 65,535 zones and 1,024 stages")
+        cdef Block *b = &self.blocks[self.block_count]
+        cdef Stage *s
+        cdef CompiledStage c
+        cdef bytes name
+        cdef uint32_t off = 0
+        b.index = self.block_count
+        b.id = block_id
+        b.zones = <Zone *>calloc(len(zones) or 1, sizeof(Zone))
+        b.stages = <Stage *>calloc(len(stages) or 1, sizeof(Stage))
+        if b.zones == NULL or b.stages == NULL:
+            raise MemoryError
+        for i, name in enumerate(zones):
+            if not 0 < len(name) <= 255:
+                raise ValueError(f"{name!r} is no name in wire form")
+            memcpy(b.zones[i].name, <const uint8_t *>name, len(name))
+            b.zones[i].len = <uint16_t>len(name)
+            b.zones[i].labels = <uint16_t>label_count(name)
+        b.zone_count = <uint16_t>len(zones)
+        python = {}
+        for i, stage in enumerate(stages):
+            s = &b.stages[i]
+            s.index = <uint16_t>i
+            s.block = b
+            if isinstance(stage, CompiledStage):
+                c = stage
+                s.ops = c.ops
+                s.config = c.config
+                s.frame_off = off
+                off += (c.ops.frame_size + 7) & ~7u
+            else:
+                s.python = True
+                python[i] = stage
+            self.owners.append(stage)
+        b.stage_count = <uint16_t>len(stages)
+        b.frame_octets = off
+        self.frame_octets = max(self.frame_octets, off)
+        self.python_stages.append(python)
+        self.block_count += 1
+        return b.index
+
+    def route(self, int listener, bytes zone, int block):
+        """Names below `zone` that arrive at `listener` belong to `block`, unless a longer zone matches."""
+        if not 0 <= listener < <int>self.listener_count or not 0 <= block < <int>self.block_count:
+            raise IndexError("no such listener or block")
+        cdef Block *b = &self.blocks[block]
+        for i in range(b.zone_count):
+            if zone == b.zones[i].name[:b.zones[i].len]:
+                self.routes[listener][zone] = (block, i)
+                return
+        raise ValueError("the zone is not one of the block's")
+
+    def finish(self):
+        """Builds the zone tables. Called once, after the last route."""
+        cdef Router *r
+        cdef Block *b
+        cdef Zone *z
+        cdef uint32_t cells, h
+        for index, routes in enumerate(self.routes):
+            cells = 4
+            while cells < 2 * len(routes):
+                cells *= 2
+            r = <Router *>calloc(1, sizeof(Router))
+            if r == NULL:
+                raise MemoryError
+            r.cells = <Route *>calloc(cells, sizeof(Route))
+            if r.cells == NULL:
+                free(r)
+                raise MemoryError
+            r.mask = cells - 1
+            r.zones = len(routes)
+            self.listeners[index].router = r
+            for block, zone in routes.values():
+                b = &self.blocks[block]
+                z = &b.zones[zone]
+                r.max_labels = max(r.max_labels, z.labels)
+                h = suffix_hash(z.name, z.len)
+                cell = h & r.mask
+                while r.cells[cell].name != NULL:
+                    cell = (cell + 1) & r.mask
+                r.cells[cell].hash = h
+                r.cells[cell].len = z.len
+                r.cells[cell].zone = zone
+                r.cells[cell].block = block
+                r.cells[cell].name = z.name
+
+    def python_stage(self, int block, int position):
+        """The plugin instance that runs at `position` of `block`."""
+        return self.python_stages[block][position]
+
+
+cdef int label_count(bytes name) except -1:
+    cdef int i = 0, n = 0
+    while i < len(name) and name[i] != 0:
+        i += name[i] + 1
+        n += 1
+    if i != len(name) - 1:
+        raise ValueError(f"{name!r} is no name in wire form")
+    return n
+
+
+# ---------------------------------------------------------------------------------------------- router
+
+cdef const Route *route_find(const Router *r, const uint8_t *name, uint32_t n) noexcept nogil:
+    cdef uint32_t h = suffix_hash(name, n)
+    cdef uint32_t cell = h & r.mask
+    while r.cells[cell].name != NULL:
+        if r.cells[cell].hash == h and r.cells[cell].len == n and memcmp(r.cells[cell].name, name, n) == 0:
+            return &r.cells[cell]
+        cell = (cell + 1) & r.mask
+    return NULL
+
+
+cdef const Route *route_query(const Router *r, const Query *q) noexcept nogil:
+    # The longest zone that is a suffix of the name; for DS the shortest one but the root (the parent's side
+    # of a cut, RFC 4035 3.1.4.1); the root when nothing else matches.
+    cdef const uint8_t *name = q.pkt.qname
+    cdef uint32_t n = q.pkt.qname_len
+    cdef uint32_t labels = q.pkt.labels
+    cdef uint32_t step
+    cdef const Route *hit
+    cdef const Route *parent = NULL
+    if r == NULL:
+        return NULL
+    while labels > r.max_labels:
+        step = <uint32_t>name[0] + 1
+        name += step
+        n -= step
+        labels -= 1
+    while labels > 0:
+        hit = route_find(r, name, n)
+        if hit != NULL:
+            if q.pkt.qtype != TYPE_DS:
+                return hit
+            parent = hit
+        step = <uint32_t>name[0] + 1
+        name += step
+        n -= step
+        labels -= 1
+    return parent if parent != NULL else route_find(r, name, n)
+
+
+# ---------------------------------------------------------------------------------------------- runner
+
+cdef void server_rcode(Worker *w, Query *q, int rcode) noexcept nogil:
+    # The server's own answer to a query that no chain runs for. Counted as "dropped", as CoreDNS names it.
+    q.rcode = <uint16_t>rcode
+    q.written = False
+    q.block = NULL
+    if w.dropped != NULL:
+        w.dropped(w, q, rcode)
+    finish(w, q)
+
+
+cdef void chain_start(Worker *w, Query *q) noexcept nogil:
+    """Routes an admitted query and runs it. Consumes q: its slot is free, or owned by whoever holds the query."""
+    cdef Listener *l = &w.listeners[q.listener]
+    cdef const Route *hit
+    q.written = False
+    q.dropped = False
+    q.has_opt = False
+    q.set_do = False
+    q.rcode = 0
+    q.opt_size = 0
+    q.ulen = 0
+    q.reply_len = 0
+    q.reply = NULL
+    q.options = NULL
+    q.options_len = 0
+    q.writer = 0
+    q.error_len = 0
+    q.pos = 0
+    q.base = 0
+    if q.pkt.qclass != CLASS_IN and not l.any_class:
+        server_rcode(w, q, RCODE_REFUSED)
+        return
+    hit = route_query(<Router *>l.router, q)
+    if hit == NULL:
+        server_rcode(w, q, RCODE_REFUSED)
+        return
+    q.block = &w.blocks[hit.block]
+    q.zone = hit.zone
+    if q.block.stage_count == 0:
+        server_rcode(w, q, RCODE_REFUSED)
+        return
+    if q.block.frame_octets:
+        memset(q.frames, 0, q.block.frame_octets)
+    chain_down(w, q)
+
+
+cdef void chain_down(Worker *w, Query *q) noexcept nogil:
+    # From q.pos towards the end of the chain.
+    cdef Block *b = q.block
+    cdef Stage *s
+    cdef Query *held
+    cdef int verdict
+    while q.pos < b.stage_count:
+        s = &b.stages[q.pos]
+        if s.ops == NULL:
+            held = detach(w, q)
+            if held == NULL:
+                fail(w, q, b"too many queries in flight")
+            elif not w.push_python(w, held):
+                fail(w, held, b"the queue to Python is full")
+            return
+        verdict = s.ops.request(w, s, q)
+        if verdict == NEXT:
+            q.pos += 1
+            continue
+        if verdict == SUSPEND:
+            return
+        conclude(w, q, verdict)
+        return
+    fail(w, q, b"no next plugin found")
+
+
+cdef void fail(Worker *w, Query *q, const char *text) noexcept nogil:
+    # SERVFAIL from the runner itself.
+    cdef uint32_t n = 0
+    while text[n] != 0 and n < sizeof(q.error):
+        q.error[n] = text[n]
+        n += 1
+    q.error_len = <uint16_t>n
+    q.rcode = RCODE_SERVFAIL
+    conclude(w, q, RCODE)
+
+
+cdef void conclude(Worker *w, Query *q, int verdict) noexcept nogil:
+    # The way down has ended at q.pos with a verdict: back up through the responses, then to the sink.
+    cdef Stage *s
+    cdef int i = <int>q.pos - 1
+    if verdict == REPLY:
+        q.written = True
+        q.writer = <uint8_t>(q.pos + 1 if q.pos < 255 else 255)
+    elif verdict == DROP:
+        q.dropped = True
+        q.written = False
+    else:
+        q.written = False
+    while i >= <int>q.base:
+        s = &q.block.stages[i]
+        if s.ops != NULL and s.ops.response != NULL:
+            q.pos = <uint16_t>i
+            s.ops.response(w, s, q)
+        i -= 1
+    finish(w, q)
+
+
+cdef void finish(Worker *w, Query *q) noexcept nogil:
+    w.sink[q.origin](w, q)
+    if q.detached:
+        release(w, q)
+
+
+cdef void resume(Worker *w, Query *q, int verdict) noexcept nogil:
+    if verdict == NEXT:
+        q.pos += 1
+        chain_down(w, q)
+    else:
+        conclude(w, q, verdict)
+
+
+# ---------------------------------------------------------------------------------------------- pool
+
+cdef Query *pool_take(Worker *w) noexcept nogil:
+    cdef Query *q = w.pool_free
+    if q != NULL:
+        w.pool_free = q.link
+    elif w.pool_used < w.in_flight_max:
+        q = <Query *>(w.pool_map + <size_t>w.pool_used * w.slot_octets)
+        w.pool_used += 1
+    else:
+        stat_add(w.row, w.slot_pool_full, 1)
+        return NULL
+    w.in_flight += 1
+    q.detached = True
+    q.link = NULL
+    q.owned = NULL
+    q.frames = <uint8_t *>q + sizeof(Query)
+    return q
+
+
+cdef bint pool_wire(Worker *w, Query *q, const uint8_t *wire, uint32_t n) noexcept nogil:
+    # Gives a pool slot its own copy of the request octets.
+    cdef uint8_t *to = q.frames + w.frame_octets
+    if n > POOL_WIRE:
+        to = <uint8_t *>malloc(n)
+        if to == NULL:
+            return False
+        q.owned = to
+    memcpy(to, wire, n)
+    q.pkt.wire = to
+    return True
+
+
+cdef Query *detach(Worker *w, Query *q) noexcept nogil:
+    cdef Query *d
+    cdef uint8_t *frames
+    if q.detached:
+        return q
+    d = pool_take(w)
+    if d == NULL:
+        return NULL
+    frames = d.frames
+    # The error text is the struct's tail; a query that still runs has none.
+    memcpy(d, q, sizeof(Query) - sizeof(q.error))
+    d.detached = True
+    d.link = NULL
+    d.owned = NULL
+    d.frames = frames
+    if q.block.frame_octets:
+        memcpy(frames, q.frames, q.block.frame_octets)
+    if not pool_wire(w, d, q.pkt.wire, q.pkt.length):
+        release(w, d)
+        return NULL
+    return d
+
+
+cdef void release(Worker *w, Query *q) noexcept nogil:
+    if q.owned != NULL:
+        free(q.owned)
+        q.owned = NULL
+    q.detached = False
+    q.handle = 0
+    q.link = w.pool_free
+    w.pool_free = q
+    w.in_flight -= 1
+
+
+cdef void query_identity(Query *q, const Query *parent) noexcept nogil:
+    """Copies who asked, and where, from parent to a child."""
+    q.proto = parent.proto
+    q.family = parent.family
+    q.local_len = parent.local_len
+    q.listener = parent.listener
+    q.client_port = parent.client_port
+    memcpy(q.client_ip, parent.client_ip, 16)
+    memcpy(q.local_ip, parent.local_ip, 16)
+    q.ifindex = parent.ifindex
+    q.client_scope = parent.client_scope
+    q.peer = parent.peer
+    q.peer_len = parent.peer_len
+    q.background = parent.background
+
+
+cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos,
+                  int origin) noexcept nogil:
+    cdef Query *q
+    cdef uint8_t *frames
+    if parent != NULL and parent.depth >= DEPTH_MAX and block == NULL:
+        return NULL
+    q = pool_take(w)
+    if q == NULL:
+        return NULL
+    frames = q.frames
+    memset(q, 0, sizeof(Query) - sizeof(q.error))
+    q.detached = True
+    q.frames = frames
+    if not pool_wire(w, q, wire, n) or wire_admit(q.pkt.wire, n, &q.pkt) != ADMIT_OK:
+        release(w, q)
+        return NULL
+    if parent != NULL:
+        query_identity(q, parent)
+        q.depth = <uint8_t>(parent.depth + (1 if block == NULL else 0))
+        q.zone = parent.zone
+    if origin == ORIGIN_REFRESH:
+        # A refresh looks like a TCP client without an address, as CoreDNS's does.
+        q.background = True
+        q.proto = PROTO_TCP
+    q.origin = <uint8_t>origin
+    q.start_ns = w.now_ns
+    q.block = block
+    q.pos = pos
+    q.base = pos
+    memset(q.frames, 0, w.frame_octets)
+    return q
+
+
+cdef void run(Worker *w, Query *q) noexcept nogil:
+    q.link = NULL
+    if w.ready_tail != NULL:
+        w.ready_tail.link = q
+    else:
+        w.ready_head = q
+    w.ready_tail = q
+
+
+cdef void chain_drain_ready(Worker *w) noexcept nogil:
+    """Starts the children that waited for the current query to end. Called by the loop after each event."""
+    cdef Query *q
+    while w.ready_head != NULL:
+        q = w.ready_head
+        w.ready_head = q.link
+        if w.ready_head == NULL:
+            w.ready_tail = NULL
+        q.link = NULL
+        if q.block == NULL:
+            chain_start(w, q)
+        else:
+            chain_down(w, q)
+
+
+# ---------------------------------------------------------------------------------------------- worker
+
+cdef void reply_room(Worker *w, Query *q) noexcept nogil:
+    if w.arena_size - w.arena_at < WIRE_MAX + 64:
+        w.arena_flush(w)
+    q.reply = w.arena + w.arena_at
+
+
+cdef bint watch(Worker *w, int fd, int module, uint64_t data, uint32_t events) noexcept nogil:
+    cdef epoll_event ev
+    ev.events = events
+    ev.data.u64 = (<uint64_t>module << 56) | data
+    if epoll_ctl(w.epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0:
+        return True
+    return epoll_ctl(w.epoll_fd, EPOLL_CTL_MOD, fd, &ev) == 0
+
+
+cdef void unwatch(Worker *w, int fd) noexcept nogil:
+    cdef epoll_event ev
+    ev.events = 0
+    ev.data.u64 = 0
+    epoll_ctl(w.epoll_fd, EPOLL_CTL_DEL, fd, &ev)
+
+
+cdef inline uint64_t rotl(uint64_t x, int k) noexcept nogil:
+    return (x << k) | (x >> (64 - k))
+
+
+cdef uint64_t random64(Worker *w) noexcept nogil:
+    # SipHash-style ARX permutation over a secret counter state, rekeyed from the kernel in each process: an observer
+    # of ids and ports learns nothing of the next ones.
+    cdef uint64_t v0 = w.rng[0]
+    cdef uint64_t v1 = w.rng[1]
+    cdef uint64_t v2 = w.rng[0] ^ 0x646f72616e646f6dULL
+    cdef uint64_t v3 = w.rng[1] ^ 0x7465646279746573ULL ^ w.rng[2]
+    cdef int i
+    w.rng[2] += 1
+    for i in range(4):
+        v0 += v1
+        v1 = rotl(v1, 13) ^ v0
+        v0 = rotl(v0, 32)
+        v2 += v3
+        v3 = rotl(v3, 16) ^ v2
+        v0 += v3
+        v3 = rotl(v3, 21) ^ v0
+        v2 += v1
+        v1 = rotl(v1, 17) ^ v2
+        v2 = rotl(v2, 32)
+        if i == 1:
+            v0 ^= w.rng[2]
+            v2 ^= 0xff
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+cdef void worker_reseed(Worker *w) noexcept nogil:
+    """Takes a fresh key from the kernel: forked processes must not share one."""
+    cdef uint8_t *at = <uint8_t *>w.rng
+    cdef size_t have = 0
+    cdef ssize_t n
+    while have < sizeof(w.rng):
+        n = getrandom(at + have, sizeof(w.rng) - have, 0)
+        if n > 0:
+            have += <size_t>n
+
+
+cdef void worker_clock(Worker *w) noexcept nogil:
+    """Reads both clocks, once for a batch."""
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    w.now_ns = <uint64_t>ts.tv_sec * 1000000000u + <uint64_t>ts.tv_nsec
+    clock_gettime(CLOCK_BOOTTIME, &ts)
+    w.boot_ns = <uint64_t>ts.tv_sec * 1000000000u + <uint64_t>ts.tv_nsec
+
+
+cdef void nobody(Worker *w, Query *q) noexcept nogil:
+    # The sink of refreshes: the stages have done their work on the way up.
+    q.written = False
+
+
+cdef Api API
+API.detach = detach
+API.resume = resume
+API.reply_room = reply_room
+API.child = child
+API.run = run
+API.release = release
+API.watch = watch
+API.unwatch = unwatch
+API.random = random64
+
+
+cdef int worker_open(Worker *w, Program program) except -1:
+    """Gives a worker its program, pool, arena and scratch. Called in the worker's own process."""
+    cdef size_t pool
+    w.api = &API
+    w.blocks = program.blocks
+    w.block_count = program.block_count
+    w.listeners = program.listeners
+    w.listener_count = program.listener_count
+    w.frame_octets = program.frame_octets
+    w.slot_octets = <uint32_t>((sizeof(Query) + program.frame_octets + POOL_WIRE + 63) & ~<size_t>63)
+    w.in_flight_max = POOL_SLOTS
+    pool = <size_t>w.slot_octets * w.in_flight_max
+    w.pool_map = <uint8_t *>mmap(NULL, pool, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    w.arena = <uint8_t *>mmap(NULL, ARENA_OCTETS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    w.scan = <Message *>calloc(1, sizeof(Message))
+    w.scratch = <uint8_t *>malloc(WIRE_MAX + 1)
+    if w.pool_map == <uint8_t *>-1 or w.arena == <uint8_t *>-1 or w.scan == NULL or w.scratch == NULL:
+        raise MemoryError
+    w.scan.records = <Record *>malloc(WIRE_RECORDS_MAX * sizeof(Record))
+    if w.scan.records == NULL:
+        raise MemoryError
+    w.arena_size = ARENA_OCTETS
+    w.sink[ORIGIN_REFRESH] = nobody
+    worker_reseed(w)
+    worker_clock(w)
+    return 0

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Log records: one shared ring per writing thread, formatted and written by another process.
+#
+# Strategy: a worker never writes to stdout. It copies a fixed binary record (or a line of text) into its own
+# single-producer ring in shared memory; when the ring is full the record is dropped and counted. The formatter
+# process drains all rings, renders lines and write()s large blocks. A ring outlives its worker.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum LogKind:
+    LOG_PAD = 0
+    LOG_QUERY = 1               # struct QueryRecord, then qname (wire form, lower case), then text values of the labels
+    LOG_ERROR = 2               # struct ErrorRecord, then qname, then text: a line of the errors plugin
+    LOG_TEXT = 3                # level octet, then the line without level and newline
+
+cdef struct Ring:
+    # Process-private view of a ring in the shared mapping.
+    uint64_t *head              # written by the producer
+    uint64_t *tail              # written by the consumer
+    uint64_t *dropped           # records that found no room
+    uint32_t *sleeping          # the consumer waits on the eventfd
+    uint8_t *data
+    uint64_t mask
+    int wake_fd                 # the consumer's eventfd
+
+cdef struct QueryRecord:
+    # What `log` keeps of one query (compat 4.28). Addresses are 16 octets, IPv4 in the first four.
+    uint64_t duration_ns
+    uint32_t rsize              # length of the reply before OPT and truncation; sum for transfers; 0 none
+    uint32_t size               # query re-encoded uncompressed
+    uint16_t format             # index of the format in the generation's table (formatter side)
+    uint16_t id
+    uint16_t qtype
+    uint16_t qclass
+    uint16_t rcode
+    uint16_t rflags             # header word of the reply
+    uint32_t bufsize
+    uint16_t client_port
+    uint16_t qname_len
+    uint8_t opcode
+    uint8_t proto               # 0 udp, 1 tcp
+    uint8_t family              # 4 or 6
+    uint8_t do_bit
+    uint8_t written             # a reply was written (else `-`)
+    uint8_t local_family
+    uint8_t labels              # text values that follow, each uint16 length + octets, in the format's order
+    uint8_t spare
+    uint8_t client[16]
+    uint8_t local[16]
+
+cdef struct ErrorRecord:
+    uint16_t site               # index of the errors directive in the generation's table
+    uint16_t rcode
+    uint16_t qtype
+    uint16_t qname_len
+    uint16_t text_len
+    uint16_t spare
+
+cdef void *ring_reserve(Ring *r, uint16_t kind, uint32_t octets) noexcept nogil
+    # Room for one record of octets, contiguous; NULL (and one more in *dropped) when there is none. One producer.
+cdef void ring_commit(Ring *r) noexcept nogil
+    # Publishes what ring_reserve gave (release).
+cdef void ring_wake(Ring *r) noexcept nogil
+    # Wakes a sleeping consumer: called once per batch.
+cdef bint ring_text(Ring *r, uint8_t level, const char *text, uint32_t n) noexcept nogil

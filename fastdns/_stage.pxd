@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The contract between the loop and a compiled stage (the C half of a plugin). Public: shipped in the wheel.
+#
+# One query's story. A transport (UDP batch, TCP connection) hands octets to wire_admit; the router finds the
+# block; the query is then a slot - struct Query - with a position in the block's list of stages. The runner
+# (_chain) calls stage.ops.request of position 0, 1, 2 ... Each says NEXT, or ends the way down: REPLY (reply
+# octets are in q.reply), RCODE (nothing written, q.rcode says which; the server will write it unless an outer
+# stage does), DROP, SUSPEND (the stage keeps the query and calls w.api.resume later). A stage that Python
+# runs is crossed by handing the query to the Python thread, which resumes it in the same way. Then the
+# runner walks back up from the stage before the one that ended it, calling each stage.ops.response, and gives the
+# query to the sink of its origin (UDP transmit, TCP connection, Python, nobody).
+#
+# Ownership. A query that runs to its end at once lives in its batch slot and costs no allocation. A
+# stage that must wait first calls w.api.detach(w, q), which moves the query (with frames and request octets) to a slot of the
+# bounded in-flight pool and returns the new address, or NULL when the pool is full (counted): then answer RCODE SERVFAIL.
+# Reply octets live in the worker's transmit arena: w.api.reply_room(w, q) points q.reply at 65,535 free octets; they stay
+# valid until the sink has taken the query. Nothing here may block, allocate per hit, or call Python.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from fastdns._sys cimport sockaddr_in6
+from fastdns._wire cimport Packet, Message
+from fastdns._log cimport Ring
+
+cdef enum:                      # Verdict
+    NEXT = 0
+    REPLY = 1                   # q.reply, q.reply_len, q.rcode, q.ulen are set
+    RCODE = 2                   # q.rcode is set, nothing written (CoreDNS's bare return of an rcode)
+    DROP = 3                    # deliberately silent
+    SUSPEND = 4                 # the stage holds the query: w.api.resume(w, q, verdict) continues it
+
+cdef enum:                      # Origin
+    ORIGIN_UDP = 0
+    ORIGIN_TCP = 1
+    ORIGIN_PYTHON = 2           # a child: Python's next(), or a look-up of the server's own
+    ORIGIN_REFRESH = 3          # nobody waits: prefetch, stale refresh
+    ORIGINS = 4
+
+cdef enum:                      # Proto
+    PROTO_UDP = 0
+    PROTO_TCP = 1
+
+cdef enum:                      # Module: owners of epoll tags, timers and w.mod[] state
+    MOD_LISTEN = 0              # UDP listeners (_udp)
+    MOD_TCP = 1                 # TCP listeners and connections (_tcp)
+    MOD_FORWARD = 2
+    MOD_BRIDGE = 3              # the Python thread's rings
+    MOD_CONTROL = 4             # stop, drain, reload (_udp)
+    MOD_CACHE = 5               # refreshes
+    MODULES = 8
+
+cdef struct Query:
+    # -- identity: set by the transport
+    Packet pkt                  # the parsed query; a stage may change flags, udp_size, opt_flags
+    uint8_t origin
+    uint8_t proto
+    uint8_t family              # 1 IPv4, 2 IPv6 (the metrics' label)
+    uint8_t local_len           # 0: unknown, 4 or 16
+    uint16_t listener           # index of the listener: w.listeners[]
+    uint16_t client_port        # host order
+    uint8_t client_ip[16]       # IPv4 in the first four octets (never v4-mapped)
+    uint8_t local_ip[16]        # the address asked
+    uint32_t ifindex            # interface to answer by (link-local peers), else 0
+    uint32_t client_scope       # IPv6 scope id
+    sockaddr_in6 peer           # as the kernel gave it, to answer to
+    uint32_t peer_len
+    uint64_t start_ns           # CLOCK_MONOTONIC, at the batch that brought it
+    uint64_t handle             # the transport's own: TCP connection and generation; Python's token
+    # -- where it is
+    Block *block                # NULL until routed
+    uint16_t zone               # index of the block zone that matched (metrics' label): block.zones[]
+    uint16_t pos                # the stage that runs or waits
+    uint16_t base               # unwinding stops above this position (children start below a Python stage)
+    uint8_t depth               # nested own look-ups: at most 8
+    bint detached               # lives in the in-flight pool
+    bint background             # no client: counters of clients stay untouched
+    uint8_t *frames             # block.frame_octets for the stages' frames
+    # -- the answer
+    bint written                # some stage wrote a reply
+    bint dropped
+    bint has_opt                # the reply carried an OPT (kept aside, never in q.reply)
+    bint set_do
+    uint16_t rcode              # what the chain returns (12 bits)
+    uint16_t opt_size
+    uint32_t ulen               # octets of the reply uncompressed (with the OPT it came with): log, histograms
+    uint32_t reply_len
+    uint8_t *reply              # header .. last record, no OPT
+    const uint8_t *options      # options for the reply's OPT
+    uint32_t options_len
+    uint8_t writer              # 1 + position of the stage that wrote
+    # -- why it failed: text for `errors`, empty when nothing did
+    uint16_t error_len
+    Query *link                 # for whoever holds the query (wait lists, free list)
+    uint64_t stage_word         # for the stage that suspended it
+    uint8_t *owned              # request octets that were allocated for it, freed with it
+    char error[160]
+
+ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
+ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
+ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
+ctypedef void (*stop_fn)(Worker *w, Stage *s) noexcept nogil
+
+cdef struct StageOps:
+    # One per compiled stage kind, static.
+    const char *name
+    uint32_t frame_size         # octets of q's frame for this stage; zeroed before the query starts
+    request_fn request
+    response_fn response        # NULL: not interested. Sees q.written / q.rcode / q.reply; may replace the reply
+    start_fn start              # in each worker before its loop: per-worker state; non-zero refuses. NULL: none
+    stop_fn stop                # NULL: none
+
+cdef struct Stage:
+    const StageOps *ops         # NULL: a Python stage
+    void *config                # the instance's C configuration, built before the fork, read-only
+    void *state                 # the worker's own, set by ops.start
+    uint32_t frame_off          # into q.frames
+    uint16_t index              # position in block.stages
+    bint python
+    Block *block
+
+cdef struct Zone:
+    uint8_t name[256]           # lower-cased wire form
+    uint16_t len
+    uint16_t labels
+
+cdef struct Block:
+    uint32_t index              # in w.blocks
+    uint32_t id                 # block id of the shared cache
+    Zone *zones
+    uint16_t zone_count
+    Stage *stages
+    uint16_t stage_count
+    uint32_t frame_octets
+    bint any_class              # unused by stages: the listener decides
+    uint32_t *drop_slots        # counter slots of "dropped" replies, by listener
+
+cdef struct Listener:
+    # One listen address of the server (dns://ADDR:PORT), the same index in every worker.
+    uint16_t index
+    uint16_t port
+    bint wildcard               # asks for packet info
+    bint any_class              # a block on it has chaos or forward: other classes pass
+    uint32_t server             # index of the `server` label
+    void *router                # _chain's table: zone suffix -> Block
+    int udp_fd                  # this worker's sockets, -1 none
+    int tcp_fd
+
+cdef struct Api:
+    # What a stage may ask of the loop.
+    Query *(*detach)(Worker *w, Query *q) noexcept nogil
+    void (*resume)(Worker *w, Query *q, int verdict) noexcept nogil
+        # Continues a suspended query at q.pos: NEXT goes to q.pos + 1, the others unwind from q.pos - 1 up.
+        # To run the suspended stage's own response first, see unwind_from. Consumes q.
+    void (*reply_room)(Worker *w, Query *q) noexcept nogil
+    Query *(*child)(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos, int origin) noexcept nogil
+        # A new detached query from octets, entered at position pos of block (the parent's identity is copied; parent may be NULL).
+    void (*run)(Worker *w, Query *q) noexcept nogil
+        # Starts a child at q.pos.
+    void (*release)(Worker *w, Query *q) noexcept nogil
+        # Gives a detached query back without an answer.
+    bint (*watch)(Worker *w, int fd, int module, uint64_t data, uint32_t events) noexcept nogil
+        # epoll: events of fd arrive at w.on_event[module](w, data, events). data < 2^56. Also modifies.
+    void (*unwatch)(Worker *w, int fd) noexcept nogil
+    uint64_t (*random)(Worker *w) noexcept nogil
+        # 64 bits of the worker's kernel-seeded generator (reseeded after every fork).
+
+ctypedef void (*event_fn)(Worker *w, uint64_t data, uint32_t events) noexcept nogil
+ctypedef int64_t (*tick_fn)(Worker *w) noexcept nogil
+ctypedef void (*flush_fn)(Worker *w) noexcept nogil
+ctypedef void (*sink_fn)(Worker *w, Query *q) noexcept nogil
+ctypedef bint (*sleep_fn)(Worker *w, bint sleeping) noexcept nogil
+
+cdef struct Worker:
+    uint32_t index
+    uint64_t now_ns             # CLOCK_MONOTONIC, read once per batch
+    uint64_t boot_ns            # CLOCK_BOOTTIME, read once per batch: TTLs
+    uint64_t *row               # the hot thread's counter row (_stats)
+    uint64_t *shared            # row 0: words of all (fd_add_*, fd_cas)
+    Ring *ring                  # the hot thread's log ring, NULL without log
+    Api *api
+    Block *blocks
+    uint32_t block_count
+    Listener *listeners
+    uint32_t listener_count
+    event_fn on_event[8]        # by Module
+    tick_fn on_tick[8]          # each turn; returns the next moment it wants one (CLOCK_MONOTONIC ns), -1 none
+    flush_fn on_flush[8]        # after each batch: send what was gathered
+    sleep_fn on_sleep[8]        # before the loop sleeps (True; returns whether there is work after all) and after (False)
+    sink_fn sink[4]             # by Origin: takes the finished query
+    void *mod[8]                # the modules' own state
+    void *cache                 # CacheView*
+    Message *scan               # scratch: an index of WIRE_RECORDS_MAX records
+    uint8_t *scratch            # scratch: 65,536 octets
+    bint draining               # no new queries are read; the loop ends when in_flight is 0
+    uint32_t in_flight          # detached queries
+    uint32_t in_flight_max
+    uint32_t slot_beat          # counter slots of the loop's own
+    uint32_t slot_pool_full
+    uint32_t counts[16]         # slots of the ingress counters (_ingress.pxd)
+    # -- the runner's (_chain)
+    bint (*push_python)(Worker *w, Query *q) noexcept nogil
+    void (*dropped)(Worker *w, Query *q, int rcode) noexcept nogil
+        # Counts a reply that the server itself made (zone="dropped"); NULL: not counted.
+    Query *pool_free            # in-flight slots, last freed first
+    uint8_t *pool_map
+    uint32_t pool_used          # slots ever handed out: memory beyond is untouched
+    uint32_t frame_octets       # the largest block's
+    uint32_t slot_octets        # a pool slot: Query, frames, request octets
+    Query *ready_head           # children that wait for the current query to end
+    Query *ready_tail
+    uint8_t *arena              # replies until the flush
+    uint32_t arena_at
+    uint32_t arena_size
+    void (*arena_flush)(Worker *w) noexcept nogil
+    int epoll_fd
+    uint64_t rng[4]
+
+cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
+    return q.frames + s.frame_off
+
+cdef class CompiledStage:
+    # A compiled stage on its way from a plugin's Python half to the chain: what `Plugin.compiled()` returns.
+    # `owner` keeps the memory behind config alive.
+    cdef const StageOps *ops
+    cdef void *config
+    cdef readonly object owner
+    cdef readonly str name

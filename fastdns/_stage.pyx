@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""The Python-visible half of the stage contract: the object that carries a compiled stage to the chain."""
+
+
+cdef class CompiledStage:
+    """A table of C functions and its configuration. Made by a plugin's compiled half only."""
+
+    def __init__(self):
+        if self.ops == NULL:
+            raise TypeError("a compiled stage is made by the compiled half of a plugin")
+
+    def __repr__(self):
+        return f"CompiledStage({self.name})"

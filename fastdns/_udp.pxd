@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The loop of a worker: UDP batches in and out, and the turn that everything else hangs on.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._cache cimport CacheView
+from fastdns._chain cimport Program
+from fastdns._stage cimport Query, Worker
+from fastdns._sys cimport iovec, mmsghdr, sockaddr_in6
+
+cdef enum:
+    BATCH = 64                  # datagrams of one recvmmsg
+    PENDING = 256               # replies gathered before a send
+    SLOT_OCTETS = 4096 + 192    # a receive buffer; not a multiple of 4,096, or all slots share the same cache sets
+    CONTROL_OCTETS = 80         # control message room of a datagram: packet info and a segment size
+    SEGMENTS = 60               # of one segmented send
+    SEGMENTED_OCTETS = 60000
+    SEGMENT_MAX = 1232          # octets of a reply that may be segmented
+
+cdef struct Outgoing:
+    # A finished reply in the arena, waiting for the flush.
+    const uint8_t *octets
+    uint32_t len
+    uint16_t listener
+    uint16_t next               # in its group, 0xffff: last
+    uint32_t peer_len
+    uint32_t ifindex
+    sockaddr_in6 peer
+    uint8_t local_len
+    uint8_t local_ip[16]
+
+cdef struct Socket:
+    # Per listener.
+    uint8_t local_len           # of a specific address; 0: wildcard, the packet info tells
+    uint8_t local_ip[16]
+    bint v6
+    uint64_t segment_after_ns   # no segmented sends before
+    uint64_t truncated
+
+cdef struct Udp:
+    mmsghdr rx[BATCH]
+    iovec rx_iov[BATCH]
+    uint8_t rx_control[BATCH][CONTROL_OCTETS]
+    uint8_t *octets             # BATCH receive buffers
+    uint8_t *frames
+    uint32_t rx_used            # headers that the last receive changed
+    Query slots[BATCH]
+    Outgoing tx[PENDING]
+    uint32_t tx_n
+    uint16_t group_head[PENDING]
+    uint16_t group_tail[PENDING]
+    uint16_t group_n[PENDING]
+    uint16_t table[512]         # group number + 1 by hash of destination and size
+    mmsghdr out[PENDING]
+    iovec out_iov[PENDING]
+    uint8_t out_control[PENDING][CONTROL_OCTETS]
+    uint16_t out_group[PENDING]
+    Socket *sockets
+
+cdef class Engine:
+    cdef Worker w
+    cdef CacheView view
+    cdef readonly Program program
+    cdef readonly object stats
+    cdef readonly object segment
+    cdef readonly object ring
+    cdef readonly object bridge
+    cdef int wake_fd            # written by stop()
+    cdef uint32_t stop_word     # 0 run, 1 drain
+    cdef uint64_t stop_by_ns
+    cdef bint started
+    cdef dict options

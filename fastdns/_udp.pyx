@@ -1,0 +1,615 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""The loop of a worker: epoll, receive a batch, handle each, send a batch.
+
+Strategy. Everything a datagram needs is allocated once: headers, buffers, query slots. Replies are gathered in the arena
+and compacted into one array; at the flush, equal-sized ones with the same socket, peer and local address become one
+segmented datagram (UDP_SEGMENT), the rest leave by one sendmmsg. A segmented send that fails is repeated datagram by
+datagram; only a single datagram is ever given up, and counted. Nothing below this file touches a UDP socket of a client. The loop
+knows the other modules (TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
+
+`Engine` is the loop's Python face: made in the template process, started in the worker's, run by one thread without
+the GIL until it is stopped.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+
+from fastdns._bridge cimport Bridge, bridge_open
+from fastdns._cache cimport Segment
+from fastdns._chain cimport Program, chain_drain_ready, worker_clock, worker_open
+from fastdns._ingress cimport (
+    COUNT_SEGMENT_FALLBACK, COUNT_SEND_ERROR, COUNT_UDP_BATCHES, egress, identify, ingress,
+)
+from fastdns._ingress import NAMES
+from fastdns._log cimport RingHandle, ring_wake
+from fastdns._stage cimport (
+    MOD_CONTROL, MOD_LISTEN, MODULES, ORIGIN_UDP, PROTO_UDP, Query, Stage, Worker,
+)
+from fastdns._stats cimport Stats, stat_add
+from fastdns._sys cimport (
+    AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
+    ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MSG_DONTWAIT, SIG_BLOCK,
+    SOL_UDP, UDP_SEGMENT, c_getsockname, c_poll, c_read, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait,
+    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec, malloc,
+    memcmp, memcpy, memset, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t,
+    sockaddr, sockaddr_in6, socklen_t,
+)
+from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open
+
+import os
+
+cdef enum:
+    END = 0xffff                # of a group's list
+    ROUNDS = 4                  # full batches taken from one listener before the others have their turn
+    EVENTS = 64
+    IDLE_MS = 1000              # an idle loop beats at least so often
+    SEND_WAITS = 10             # milliseconds that a full send buffer is waited for
+    SEGMENT_PAUSE_S = 60        # seconds without segmentation after the kernel refused it
+
+
+# ---------------------------------------------------------------------------------------------- receiving
+
+cdef void rx_reset(Udp *u) noexcept nogil:
+    # The kernel changed lengths in the headers it used, and in those only.
+    cdef uint32_t i
+    for i in range(u.rx_used):
+        u.rx[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6)
+        u.rx[i].msg_hdr.msg_controllen = CONTROL_OCTETS
+    u.rx_used = 0
+
+
+cdef void asked_address(Query *q, msghdr *h) noexcept nogil:
+    # The address that the client asked, from the packet info.
+    cdef cmsghdr *c = CMSG_FIRSTHDR(h)
+    cdef in_pktinfo *v4
+    cdef in6_pktinfo *v6
+    while c != NULL:
+        if c.cmsg_level == IPPROTO_IPV6 and c.cmsg_type == IPV6_PKTINFO:
+            v6 = <in6_pktinfo *>CMSG_DATA(c)
+            if q.family == 1:
+                q.local_len = 4
+                memcpy(q.local_ip, &v6.ipi6_addr.s6_addr[12], 4)
+            else:
+                q.local_len = 16
+                memcpy(q.local_ip, v6.ipi6_addr.s6_addr, 16)
+                # Only a link-local peer needs the interface; elsewhere routing decides, or asymmetric routes break.
+                if q.client_ip[0] == 0xfe and (q.client_ip[1] & 0xc0) == 0x80:
+                    q.ifindex = v6.ipi6_ifindex
+            return
+        if c.cmsg_level == IPPROTO_IP and c.cmsg_type == IP_PKTINFO:
+            v4 = <in_pktinfo *>CMSG_DATA(c)
+            q.local_len = 4
+            memcpy(q.local_ip, &v4.ipi_addr, 4)
+            return
+        c = CMSG_NXTHDR(h, c)
+
+
+cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
+    cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
+    cdef uint32_t listener = <uint32_t>data
+    cdef Socket *s = &u.sockets[listener]
+    cdef Query *q
+    cdef size_t error
+    cdef int n, i, turn
+    for turn in range(ROUNDS):
+        rx_reset(u)
+        n = recvmmsg(w.listeners[listener].udp_fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
+        if n <= 0:
+            return
+        u.rx_used = <uint32_t>n
+        worker_clock(w)
+        stat_add(w.row, w.counts[COUNT_UDP_BATCHES], 1)
+        for i in range(n):
+            q = &u.slots[i]
+            q.origin = ORIGIN_UDP
+            q.proto = PROTO_UDP
+            q.listener = <uint16_t>listener
+            q.ifindex = 0
+            identify(q, &q.peer, u.rx[i].msg_hdr.msg_namelen)
+            q.local_len = s.local_len
+            if s.local_len:
+                memcpy(q.local_ip, s.local_ip, 16)
+            else:
+                asked_address(q, &u.rx[i].msg_hdr)
+            if not ingress(w, q, <const uint8_t *>u.rx_iov[i].iov_base, u.rx[i].msg_len, &error) and error:
+                transmit(w, u, q, error)
+            if w.ready_head != NULL:
+                chain_drain_ready(w)
+        flush_all(w)
+        if n < BATCH:
+            return
+
+
+# ---------------------------------------------------------------------------------------------- sending
+
+cdef void transmit(Worker *w, Udp *u, const Query *q, size_t n) noexcept nogil:
+    # Queues n octets at the arena's end for the flush.
+    cdef Outgoing *o
+    if u.tx_n == PENDING:
+        # A full array is sent now; the reply that waits must move with the arena's new start.
+        udp_send_pending(w, u)
+        memcpy(w.arena, q.reply, n)
+        w.arena_at = 0
+    o = &u.tx[u.tx_n]
+    o.octets = w.arena + w.arena_at
+    o.len = <uint32_t>n
+    o.listener = q.listener
+    o.peer = q.peer
+    o.peer_len = q.peer_len
+    o.ifindex = q.ifindex
+    o.local_len = q.local_len
+    memcpy(o.local_ip, q.local_ip, 16)
+    u.tx_n += 1
+    w.arena_at += <uint32_t>((n + 7) & ~<size_t>7)
+
+
+cdef void udp_sink(Worker *w, Query *q) noexcept nogil:
+    cdef size_t n = egress(w, q)
+    if n:
+        transmit(w, <Udp *>w.mod[MOD_LISTEN], q, n)
+
+
+cdef inline uint32_t destination_hash(const Outgoing *o) noexcept nogil:
+    cdef const uint32_t *p = <const uint32_t *>&o.peer
+    cdef uint64_t h = <uint64_t>p[0] * 0x9e3779b97f4a7c15ULL + p[1]
+    h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ULL + p[5] + o.len
+    return <uint32_t>(h >> 40)
+
+
+cdef bint same_destination(const Outgoing *a, const Outgoing *b) noexcept nogil:
+    return (a.len == b.len and a.listener == b.listener and a.peer_len == b.peer_len
+            and a.local_len == b.local_len and a.ifindex == b.ifindex
+            and memcmp(&a.peer, &b.peer, a.peer_len) == 0 and memcmp(a.local_ip, b.local_ip, a.local_len) == 0)
+
+
+cdef uint32_t group_replies(Worker *w, Udp *u) noexcept nogil:
+    # Chains replies that may leave as one segmented datagram. Returns the number of groups.
+    cdef uint32_t i, cell, groups = 0
+    cdef uint16_t g
+    cdef Outgoing *o
+    memset(u.table, 0, sizeof(u.table))
+    for i in range(u.tx_n):
+        o = &u.tx[i]
+        o.next = END
+        if o.len <= SEGMENT_MAX and w.now_ns >= u.sockets[o.listener].segment_after_ns:
+            cell = destination_hash(o) & 511
+            while u.table[cell]:
+                g = u.table[cell] - 1
+                if same_destination(&u.tx[u.group_head[g]], o):
+                    break
+                cell = (cell + 1) & 511
+            if u.table[cell]:
+                g = u.table[cell] - 1
+                if u.group_n[g] < SEGMENTS and (<uint32_t>u.group_n[g] + 1) * o.len <= SEGMENTED_OCTETS:
+                    u.tx[u.group_tail[g]].next = <uint16_t>i
+                    u.group_tail[g] = <uint16_t>i
+                    u.group_n[g] += 1
+                    continue
+            u.table[cell] = <uint16_t>(groups + 1)
+        u.group_head[groups] = u.group_tail[groups] = <uint16_t>i
+        u.group_n[groups] = 1
+        groups += 1
+    return groups
+
+
+cdef void address_control(const Outgoing *o, bint v6, msghdr *h, uint8_t *control, uint16_t segment) noexcept nogil:
+    # Control messages of one send: the source address, and the size of a segment.
+    cdef cmsghdr *c
+    cdef in_pktinfo *p4
+    cdef in6_pktinfo *p6
+    cdef size_t at = 0
+    if o.local_len and v6:
+        c = <cmsghdr *>control
+        c.cmsg_level = IPPROTO_IPV6
+        c.cmsg_type = IPV6_PKTINFO
+        c.cmsg_len = CMSG_LEN(sizeof(in6_pktinfo))
+        p6 = <in6_pktinfo *>CMSG_DATA(c)
+        p6.ipi6_ifindex = o.ifindex
+        if o.local_len == 4:
+            memcpy(p6.ipi6_addr.s6_addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12)
+            memcpy(&p6.ipi6_addr.s6_addr[12], o.local_ip, 4)
+        else:
+            memcpy(p6.ipi6_addr.s6_addr, o.local_ip, 16)
+        at = CMSG_SPACE(sizeof(in6_pktinfo))
+    elif o.local_len:
+        c = <cmsghdr *>control
+        c.cmsg_level = IPPROTO_IP
+        c.cmsg_type = IP_PKTINFO
+        c.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
+        p4 = <in_pktinfo *>CMSG_DATA(c)
+        memset(p4, 0, sizeof(in_pktinfo))
+        memcpy(&p4.ipi_spec_dst, o.local_ip, 4)
+        at = CMSG_SPACE(sizeof(in_pktinfo))
+    if segment:
+        c = <cmsghdr *>(control + at)
+        c.cmsg_level = SOL_UDP
+        c.cmsg_type = UDP_SEGMENT
+        c.cmsg_len = CMSG_LEN(2)
+        (<uint16_t *>CMSG_DATA(c))[0] = segment
+        at += CMSG_SPACE(2)
+    h.msg_control = control if at else NULL
+    h.msg_controllen = at
+
+
+cdef uint32_t lay_out(Worker *w, Udp *u, uint32_t groups, uint16_t listener, uint32_t *iov_at) noexcept nogil:
+    # Message headers for one listener's groups; returns how many.
+    cdef uint32_t g, i, n = 0
+    cdef Outgoing *o
+    cdef msghdr *h
+    cdef bint wildcard = u.sockets[listener].local_len == 0
+    for g in range(groups):
+        o = &u.tx[u.group_head[g]]
+        if o.listener != listener:
+            continue
+        h = &u.out[n].msg_hdr
+        h.msg_name = &o.peer
+        h.msg_namelen = o.peer_len
+        h.msg_iov = &u.out_iov[iov_at[0]]
+        h.msg_iovlen = u.group_n[g]
+        h.msg_flags = 0
+        i = u.group_head[g]
+        while i != END:
+            u.out_iov[iov_at[0]].iov_base = <void *>u.tx[i].octets
+            u.out_iov[iov_at[0]].iov_len = u.tx[i].len
+            iov_at[0] += 1
+            i = u.tx[i].next
+        if wildcard:
+            address_control(o, u.sockets[listener].v6, h, u.out_control[n], o.len if u.group_n[g] > 1 else 0)
+        elif u.group_n[g] > 1:
+            h.msg_controllen = 0
+            segment_control(h, u.out_control[n], <uint16_t>o.len)
+        else:
+            h.msg_control = NULL
+            h.msg_controllen = 0
+        u.out_group[n] = <uint16_t>g
+        n += 1
+    return n
+
+
+cdef inline void segment_control(msghdr *h, uint8_t *control, uint16_t segment) noexcept nogil:
+    cdef cmsghdr *c = <cmsghdr *>control
+    c.cmsg_level = SOL_UDP
+    c.cmsg_type = UDP_SEGMENT
+    c.cmsg_len = CMSG_LEN(2)
+    (<uint16_t *>CMSG_DATA(c))[0] = segment
+    h.msg_control = control
+    h.msg_controllen = CMSG_SPACE(2)
+
+
+cdef bint wait_writable(int fd) noexcept nogil:
+    cdef pollfd p
+    p.fd = fd
+    p.events = POLLOUT
+    p.revents = 0
+    return c_poll(&p, 1, 1) > 0
+
+
+cdef void send_one_by_one(Worker *w, Udp *u, uint32_t g, int fd) noexcept nogil:
+    # A group whose segmented send failed.
+    cdef uint32_t i = u.group_head[g]
+    cdef mmsghdr m
+    cdef iovec v
+    cdef uint8_t control[CONTROL_OCTETS]
+    cdef Outgoing *o
+    cdef Socket *s
+    while i != END:
+        o = &u.tx[i]
+        s = &u.sockets[o.listener]
+        v.iov_base = <void *>o.octets
+        v.iov_len = o.len
+        memset(&m, 0, sizeof(m))
+        m.msg_hdr.msg_name = &o.peer
+        m.msg_hdr.msg_namelen = o.peer_len
+        m.msg_hdr.msg_iov = &v
+        m.msg_hdr.msg_iovlen = 1
+        if s.local_len == 0:
+            address_control(o, s.v6, &m.msg_hdr, control, 0)
+        if sendmmsg(fd, &m, 1, MSG_DONTWAIT) != 1:
+            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+        i = o.next
+
+
+cdef void send_all(Worker *w, Udp *u, uint16_t listener, uint32_t n) noexcept nogil:
+    cdef int fd = w.listeners[listener].udp_fd
+    cdef uint32_t done = 0
+    cdef int k, error, waits = 0
+    while done < n:
+        k = sendmmsg(fd, u.out + done, n - done, MSG_DONTWAIT)
+        if k > 0:
+            done += <uint32_t>k
+            continue
+        error = errno
+        if error == EINTR:
+            continue
+        if (error == EAGAIN or error == ENOBUFS) and waits < SEND_WAITS:
+            waits += 1
+            wait_writable(fd)
+            continue
+        # The first message of the rest cannot be sent: it alone is repeated or given up.
+        if u.out[done].msg_hdr.msg_iovlen > 1:
+            stat_add(w.row, w.counts[COUNT_SEGMENT_FALLBACK], 1)
+            if error == EIO or error == EINVAL or error == ENOPROTOOPT:
+                u.sockets[listener].segment_after_ns = w.now_ns + <uint64_t>SEGMENT_PAUSE_S * 1000000000u
+            send_one_by_one(w, u, u.out_group[done], fd)
+        else:
+            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+        done += 1
+
+
+cdef void udp_send_pending(Worker *w, Udp *u) noexcept nogil:
+    cdef uint32_t groups, n, i, left, iov_at = 0
+    cdef uint16_t listener
+    if u.tx_n == 0:
+        return
+    groups = group_replies(w, u)
+    left = groups
+    listener = u.tx[0].listener
+    i = 0
+    while left:
+        n = lay_out(w, u, groups, listener, &iov_at)
+        send_all(w, u, listener, n)
+        left -= n
+        if not left:
+            break
+        # Replies of several listeners: each later one in turn, in the order of its first reply.
+        while True:
+            listener += 1
+            if listener >= w.listener_count:
+                listener = 0
+            for i in range(groups):
+                if u.tx[u.group_head[i]].listener == listener:
+                    break
+            else:
+                continue
+            break
+    u.tx_n = 0
+
+
+cdef void udp_flush(Worker *w) noexcept nogil:
+    udp_send_pending(w, <Udp *>w.mod[MOD_LISTEN])
+    w.arena_at = 0
+
+
+# ---------------------------------------------------------------------------------------------- the turn
+
+cdef void flush_all(Worker *w) noexcept nogil:
+    cdef int m
+    for m in range(MODULES):
+        if w.on_flush[m] != NULL:
+            w.on_flush[m](w)
+    if w.ring != NULL:
+        ring_wake(w.ring)
+
+
+cdef int sleep_ms(const Worker *w, int64_t next_ns) noexcept nogil:
+    cdef int64_t left
+    if next_ns < 0:
+        return IDLE_MS
+    left = next_ns - <int64_t>w.now_ns
+    if left <= 0:
+        return 0
+    left = (left + 999999) / 1000000
+    return IDLE_MS if left > IDLE_MS else <int>left
+
+
+cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept nogil:
+    cdef epoll_event events[EVENTS]
+    cdef int64_t next_ns, at
+    cdef int n, i, m, timeout
+    while True:
+        next_ns = -1
+        for m in range(MODULES):
+            if w.on_tick[m] != NULL:
+                at = w.on_tick[m](w)
+                if at >= 0 and (next_ns < 0 or at < next_ns):
+                    next_ns = at
+        chain_drain_ready(w)
+        flush_all(w)
+        timeout = sleep_ms(w, next_ns)
+        if fd_load_acquire32(stop_word):
+            if not w.draining:
+                drain(w)
+            if w.in_flight == 0 or w.now_ns >= stop_by_ns[0]:
+                return
+            timeout = 1 if timeout > 1 else timeout
+        for m in range(MODULES):
+            if w.on_sleep[m] != NULL and w.on_sleep[m](w, True):
+                timeout = 0
+        n = epoll_wait(w.epoll_fd, events, EVENTS, timeout)
+        worker_clock(w)
+        for m in range(MODULES):
+            if w.on_sleep[m] != NULL:
+                w.on_sleep[m](w, False)
+        stat_add(w.row, w.slot_beat, 1)
+        for i in range(n):
+            m = <int>(events[i].data.u64 >> 56)
+            w.on_event[m](w, events[i].data.u64 & 0xffffffffffffffULL, events[i].events)
+            chain_drain_ready(w)
+        flush_all(w)
+
+
+cdef void drain(Worker *w) noexcept nogil:
+    # Reads no more from clients; what was read is answered. The sockets stay open: another process reads them.
+    cdef uint32_t i
+    w.draining = True
+    for i in range(w.listener_count):
+        if w.listeners[i].udp_fd >= 0:
+            w.api.unwatch(w, w.listeners[i].udp_fd)
+    tcp_drain(w)
+
+
+cdef void woken(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
+    # stop() wrote to the eventfd: the loop looks at the word itself.
+    cdef uint64_t n
+    c_read(<int>data, &n, sizeof(n))
+
+
+# ---------------------------------------------------------------------------------------------- engine
+
+cdef class Engine:
+    """One worker's loop.
+
+    program: the compiled Corefile. stats: the shared counters. segment: the shared cache, or None without a cache
+    block. ring: this worker's log ring, or None. options: `tcp_first_query_ms`, `tcp_idle_ms` (milliseconds).
+    """
+
+    def __cinit__(self, Program program not None, Stats stats not None, Segment segment, options=None):
+        self.program = program
+        self.stats = stats
+        self.segment = segment
+        self.options = dict(options or {})
+        self.wake_fd = -1
+        self.w.epoll_fd = -1
+
+    def listener(self, uint32_t index, int udp_fd, int tcp_fd):
+        """Gives this worker its sockets of a listener (-1: none). Before start()."""
+        if index >= self.program.listener_count:
+            raise IndexError(f"no listener {index}")
+        self.program.listeners[index].udp_fd = udp_fd
+        self.program.listeners[index].tcp_fd = tcp_fd
+
+    def start(self, uint32_t index, uint32_t row, RingHandle ring=None):
+        """Allocates, seeds and registers everything, in the worker's own process. OSError, MemoryError, RuntimeError.
+
+        index: the worker's number; row: its row of counters.
+        """
+        cdef Worker *w = &self.w
+        cdef Stats stats = self.stats
+        cdef Segment segment
+        w.index = index
+        w.row = stats.row(row)
+        w.shared = stats.row(0)
+        self.ring = ring
+        if ring is not None:
+            w.ring = &ring.ring
+        self.count(stats)
+        worker_open(w, self.program)
+        w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+        if w.epoll_fd < 0:
+            raise OSError(errno, "epoll_create1")
+        if self.segment is not None:
+            segment = self.segment
+            segment.view(&self.view)
+            self.view.row = w.row
+            w.cache = &self.view
+        self.udp_open()
+        tcp_open(w, self.options.get("tcp_first_query_ms", 3000), self.options.get("tcp_idle_ms", 10000))
+        self.bridge = bridge_open(w, self.program)
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        w.on_event[MOD_CONTROL] = woken
+        w.api.watch(w, self.wake_fd, MOD_CONTROL, <uint64_t>self.wake_fd, EPOLLIN)
+        self.start_stages()
+        for i in range(w.listener_count):
+            if w.listeners[i].udp_fd >= 0 and not w.api.watch(w, w.listeners[i].udp_fd, MOD_LISTEN, i, EPOLLIN):
+                raise OSError(errno, "epoll_ctl")
+            if w.listeners[i].tcp_fd >= 0 and not tcp_listen(w, i):
+                raise OSError(errno, "epoll_ctl")
+        self.started = True
+
+    cdef int count(self, Stats stats) except -1:
+        cdef Worker *w = &self.w
+        for i, name in enumerate(NAMES):
+            w.counts[i] = stats.intern("fastdns_ingress_total", (("event", name),), "counter", (),
+                                       "Messages by what became of them at the sockets")
+        w.slot_beat = stats.intern("fastdns_worker_beats_total", (), "counter", (), "Turns of the workers' loops")
+        w.slot_pool_full = stats.intern("fastdns_in_flight_full_total", (), "counter", (),
+                                        "Queries refused because too many were in flight")
+        return 0
+
+    cdef int udp_open(self) except -1:
+        cdef Worker *w = &self.w
+        cdef Udp *u = <Udp *>calloc(1, sizeof(Udp))
+        cdef uint32_t i
+        if u == NULL:
+            raise MemoryError
+        u.octets = <uint8_t *>malloc(BATCH * SLOT_OCTETS)
+        u.frames = <uint8_t *>calloc(BATCH, w.frame_octets + 8)
+        u.sockets = <Socket *>calloc(w.listener_count or 1, sizeof(Socket))
+        if u.octets == NULL or u.frames == NULL or u.sockets == NULL:
+            raise MemoryError
+        for i in range(BATCH):
+            u.rx_iov[i].iov_base = u.octets + i * SLOT_OCTETS
+            u.rx_iov[i].iov_len = 4096
+            u.rx[i].msg_hdr.msg_iov = &u.rx_iov[i]
+            u.rx[i].msg_hdr.msg_iovlen = 1
+            u.rx[i].msg_hdr.msg_name = &u.slots[i].peer
+            u.rx[i].msg_hdr.msg_control = &u.rx_control[i][0]
+            u.slots[i].frames = u.frames + i * ((w.frame_octets + 7) & ~7u)
+        u.rx_used = BATCH
+        w.mod[MOD_LISTEN] = u
+        w.on_event[MOD_LISTEN] = udp_receive
+        w.on_flush[MOD_LISTEN] = udp_flush
+        w.sink[ORIGIN_UDP] = udp_sink
+        w.arena_flush = udp_flush
+        for i in range(w.listener_count):
+            if w.listeners[i].udp_fd >= 0:
+                self.own_address(u, i)
+        return 0
+
+    cdef int own_address(self, Udp *u, uint32_t i) except -1:
+        # A socket bound to one address answers from it by itself; a wildcard socket needs the packet info.
+        cdef sockaddr_in6 sa
+        cdef socklen_t n = sizeof(sa)
+        cdef Query q
+        cdef uint8_t zero[16]
+        memset(zero, 0, 16)
+        if c_getsockname(self.w.listeners[i].udp_fd, <sockaddr *>&sa, &n) < 0:
+            raise OSError(errno, "getsockname")
+        identify(&q, &sa, n)
+        u.sockets[i].v6 = sa.sin6_family == AF_INET6
+        u.sockets[i].local_len = 4 if q.family == 1 else 16
+        if memcmp(q.client_ip, zero, u.sockets[i].local_len) == 0:
+            u.sockets[i].local_len = 0
+        else:
+            memcpy(u.sockets[i].local_ip, q.client_ip, u.sockets[i].local_len)
+        return 0
+
+    cdef int start_stages(self) except -1:
+        cdef Worker *w = &self.w
+        cdef Stage *s
+        cdef int status
+        for b in range(w.block_count):
+            for p in range(w.blocks[b].stage_count):
+                s = &w.blocks[b].stages[p]
+                if s.ops == NULL or s.ops.start == NULL:
+                    continue
+                status = s.ops.start(w, s)
+                if status:
+                    raise RuntimeError(f"plugin/{s.ops.name.decode()}: cannot start in worker {w.index}: {status}")
+        return 0
+
+    def run(self):
+        """Serves until stop(). The calling thread blocks all signals and holds no GIL meanwhile."""
+        cdef sigset_t all_signals
+        if not self.started:
+            raise RuntimeError("start() comes before run()")
+        sigfillset(&all_signals)
+        pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
+        with nogil:
+            loop(&self.w, &self.stop_word, &self.stop_by_ns)
+        self.stop_stages()
+
+    cdef int stop_stages(self) except -1:
+        cdef Worker *w = &self.w
+        cdef Stage *s
+        for b in range(w.block_count):
+            for p in range(w.blocks[b].stage_count):
+                s = &w.blocks[b].stages[p]
+                if s.ops != NULL and s.ops.stop != NULL:
+                    s.ops.stop(w, s)
+        return 0
+
+    def stop(self, double drain_seconds=5.0):
+        """Makes run() return once every query that was read is answered, at the latest after drain_seconds."""
+        import time
+        self.stop_by_ns = <uint64_t>((time.monotonic() + drain_seconds) * 1e9)
+        fd_store_release32(&self.stop_word, 1)
+        fd_fence_seq_cst()
+        if self.wake_fd >= 0:
+            os.eventfd_write(self.wake_fd, 1)
+
+    @property
+    def in_flight(self) -> int:
+        """Queries that wait: for an upstream, for Python."""
+        return self.w.in_flight
