@@ -36,7 +36,6 @@ cdef enum:
     NODES = 4096                # suffixes the encoder remembers
     PROBES = 8
     NODE_HOPS_MAX = 64
-    OWNERS = 64
 
     CODES_OCTETS = 8192         # one bit for each of 65,536 option codes
 
@@ -131,7 +130,7 @@ cdef int admit_records(Packet *pkt, uint32_t answers, uint32_t authority, uint32
     for i in range(total):
         extra = i >= answers + authority
         used = 0
-        if name_walk(pkt.wire, pkt.length, at, pkt.length, NULL, &used) == 0 or pkt.length - at - used < RR_FIXED:
+        if name_walk(pkt.wire, at, pkt.length, NULL, &used) == 0 or pkt.length - at - used < RR_FIXED:
             return ADMIT_FORMERR
         r.rtype = get16(pkt.wire + at + used)
         r.rclass = get16(pkt.wire + at + used + 2)
@@ -147,7 +146,7 @@ cdef int admit_records(Packet *pkt, uint32_t answers, uint32_t authority, uint32
                 return ADMIT_FORMERR
             pkt.has_tsig = True
             pkt.tsig_off = at
-        elif rdata_length(pkt.wire, pkt.length, &r, NULL) < 0:
+        elif rdata_length(pkt.wire, &r, NULL) < 0:
             return ADMIT_FORMERR
         at = r.rdata + r.rdlen
     pkt.end = at

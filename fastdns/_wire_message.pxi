@@ -70,7 +70,7 @@ cdef bint params_fine(const uint8_t *msg, uint32_t at, uint32_t end) noexcept no
     return True
 
 
-cdef int rdata_length(const uint8_t *msg, uint32_t n, const Record *r, uint32_t *memo) noexcept nogil:
+cdef int rdata_length(const uint8_t *msg, const Record *r, uint32_t *memo) noexcept nogil:
     # Octets of the RDATA with its names expanded, -1 when it is malformed.
     cdef uint32_t shape = rdata_shape(r.rtype)
     cdef uint32_t at = r.rdata
@@ -78,6 +78,7 @@ cdef int rdata_length(const uint8_t *msg, uint32_t n, const Record *r, uint32_t 
     cdef uint32_t used = 0
     cdef uint32_t grown = 0
     cdef uint32_t i, octets
+    cdef uint32_t names = shape & SHAPE_NAMES
     if shape == 0:
         if r.rclass == CLASS_IN and ((r.rtype == TYPE_A and r.rdlen != 4) or (r.rtype == TYPE_AAAA and r.rdlen != 16)):
             return -1
@@ -85,8 +86,8 @@ cdef int rdata_length(const uint8_t *msg, uint32_t n, const Record *r, uint32_t 
     at = rdata_names_at(msg, at, end, shape)
     if at == 0:
         return -1
-    for i in range(shape & SHAPE_NAMES):
-        octets = name_walk(msg, n, at, end, memo, &used)
+    for i in range(names):
+        octets = name_walk(msg, at, end, memo, &used)
         if octets == 0:
             return -1
         grown += octets - used
@@ -136,7 +137,7 @@ cdef int scan_question(const uint8_t *msg, uint32_t n, Message *m, uint32_t *mem
     m.qclass = 0
     if m.counts[0] == 0:
         return 0
-    if name_walk(msg, n, WIRE_HEADER, n, memo, &used) == 0 or n - WIRE_HEADER - used < 4:
+    if name_walk(msg, WIRE_HEADER, n, memo, &used) == 0 or n - WIRE_HEADER - used < 4:
         return -1
     m.qtype = get16(msg + WIRE_HEADER + used)
     m.qclass = get16(msg + WIRE_HEADER + used + 2)
@@ -181,7 +182,7 @@ cdef int wire_scan(const uint8_t *msg, size_t size, Message *m) noexcept nogil:
         section_left -= 1
         r = &m.records[m.n]     # total <= 65,523 / 11 < WIRE_RECORDS_MAX
         used = 0
-        octets = name_walk(msg, n, at, n, memo, &used)
+        octets = name_walk(msg, at, n, memo, &used)
         if octets == 0 or n - at - used < RR_FIXED:
             return -1
         r.owner = at
@@ -208,7 +209,7 @@ cdef int wire_scan(const uint8_t *msg, size_t size, Message *m) noexcept nogil:
             m.has_tsig = True
             m.tsig_off = r.owner
         else:
-            rdata = rdata_length(msg, n, r, memo)
+            rdata = rdata_length(msg, r, memo)
             if rdata < 0:
                 return -1
             m.ulen += octets + RR_FIXED + <uint32_t>rdata
@@ -261,11 +262,6 @@ cdef struct Node:
     uint16_t hops               # pointers a reader follows from here
 
 
-cdef struct Owner:
-    uint16_t source             # offset a pointer of the message pointed to
-    uint16_t written            # offset of that name in out
-
-
 cdef struct Encoder:
     const uint8_t *msg
     uint32_t length             # of msg
@@ -275,22 +271,34 @@ cdef struct Encoder:
     uint32_t mask
     bint bad                    # something did not fit
     Node nodes[NODES]
-    Owner owners[OWNERS]
+    uint16_t known[POINTER_MAX]     # offset of a label in msg -> 1 + the node of the name that starts there
 
 
-cdef inline Node *encoder_find(Encoder *e, uint16_t parent, const uint8_t *label) noexcept nogil:
+cdef struct Labels:
+    # A name on its way from msg to out.
+    uint8_t name[256]           # what was read of it
+    uint32_t length
+    uint32_t n                  # labels read
+    uint8_t start[128]          # each label's offset in name
+    uint16_t source[128]        # ... and in msg (POINTER_MAX: too far for a pointer)
+    Node *suffix                # what follows the labels read; NULL: the root
+    uint32_t used               # octets in line
+
+
+cdef inline Node *encoder_find(Encoder *e, uint32_t parent, const uint8_t *label) noexcept nogil:
     # The node of (parent, label), or the free one where it would go, or NULL: a chain is at most PROBES long.
-    cdef uint32_t h = <uint32_t>parent * 0x9E3779B1U
+    cdef uint32_t h = parent * 0x9E3779B1U
     cdef uint32_t i
+    cdef uint32_t size = <uint32_t>label[0] + 1
     cdef Node *node
-    for i in range(<uint32_t>label[0] + 1):
+    for i in range(size):
         h = (h ^ label[i]) * 0x01000193U
     h ^= h >> 15
     for i in range(PROBES):
         node = &e.nodes[(h + i) & e.mask]
         if node.at == 0:
             return node
-        if node.parent == parent and memcmp(e.out + node.at, label, <size_t>label[0] + 1) == 0:
+        if node.parent == parent and memcmp(e.out + node.at, label, size) == 0:
             return node
     return NULL
 
@@ -308,87 +316,96 @@ cdef void encode_octets(Encoder *e, uint32_t at, uint32_t n) noexcept nogil:
         e.n += n
 
 
+cdef bint read_labels(Encoder *e, uint32_t at, bint whole, Labels *l) noexcept nogil:
+    # Reads the name at msg[at] up to a label that has a node already, or to its end when `whole`. So labels
+    # read twice are labels written twice, and the work is bounded by the octets of msg and out.
+    cdef uint32_t first = at
+    cdef uint32_t segment = at
+    cdef uint32_t target
+    cdef bint jumped = False
+    cdef uint8_t c
+    l.length = l.n = 0
+    l.suffix = NULL
+    while at < e.length:
+        c = e.msg[at]
+        if c >= 0xC0:
+            if e.length - at < 2:
+                return False
+            target = get16(e.msg + at) & 0x3FFF
+            if not jumped:
+                l.used = at + 2 - first
+                jumped = True
+            if target >= segment:
+                return False
+            at = segment = target
+            continue
+        if not whole and jumped and at < POINTER_MAX and e.known[at]:
+            l.suffix = &e.nodes[e.known[at] - 1]
+            return True
+        if c > 63 or e.length - at <= c or l.length + c + 1 > WIRE_NAME_MAX:
+            return False
+        memcpy(l.name + l.length, e.msg + at, <size_t>c + 1)
+        if c == 0:
+            l.length += 1
+            if not jumped:
+                l.used = at + 1 - first
+            return True
+        l.start[l.n] = <uint8_t>l.length
+        l.source[l.n] = <uint16_t>(at if at < POINTER_MAX else POINTER_MAX)
+        l.n += 1
+        l.length += c + 1
+        at += c + 1
+    return False
+
+
 cdef uint32_t encode_name(Encoder *e, uint32_t at, bint compress) noexcept nogil:
-    # Writes the name at msg[at]; octets it took in msg. The nodes of its suffixes are looked up from the root
-    # on, so that each label is hashed and compared once.
-    cdef uint8_t name[256]
-    cdef uint8_t start[128]
-    cdef uint32_t labels = 0
-    cdef uint32_t i = 0
-    cdef uint32_t fresh, whole
-    cdef uint32_t hops = 0
-    cdef uint16_t parent = 0
-    cdef size_t used = 0
+    # Writes the name at msg[at]; octets it took in msg. Suffixes are looked up from the root's side on.
+    cdef Labels l
     cdef Node *node
-    cdef int n = wire_name(e.msg, e.length, at, name, &used)
-    if n == 0:
+    cdef uint32_t fresh, i, full
+    cdef uint32_t parent = 0
+    cdef uint32_t hops = 0
+    cdef bint pointing
+    if not read_labels(e, at, not compress, &l):
         e.bad = True
         return 0
-    while name[i]:
-        start[labels] = <uint8_t>i
-        labels += 1
-        i += name[i] + 1
-    fresh = labels              # labels that have no node yet
+    if l.suffix != NULL:
+        parent = l.suffix.at
+        hops = l.suffix.hops
+    fresh = l.n                 # labels that have no node yet
     while fresh:
-        node = encoder_find(e, parent, name + start[fresh - 1])
+        node = encoder_find(e, parent, l.name + l.start[fresh - 1])
         if node == NULL or node.at == 0:
             break
         parent = node.at
         hops = node.hops
         fresh -= 1
-    whole = <uint32_t>n         # octets written in full
-    if compress and parent:
-        whole = start[fresh] if fresh < labels else 0
-        if not encoder_room(e, whole + 2):
-            return 0
-        put16(e.out + e.n + whole, 0xC000 | parent)
+        if l.source[fresh] < POINTER_MAX:
+            e.known[l.source[fresh]] = <uint16_t>(node - e.nodes + 1)
+    pointing = compress and parent != 0
+    full = l.length
+    if pointing:
+        full = l.start[fresh] if fresh < l.n else l.length
         hops += 1
-    else:
-        if not encoder_room(e, whole):
-            return 0
-        if parent == 0:
-            hops = 0
-    memcpy(e.out + e.n, name, whole)
+    if not encoder_room(e, full + (2 if pointing else 0)):
+        return 0
+    memcpy(e.out + e.n, l.name, full)
+    if pointing:
+        put16(e.out + e.n + full, 0xC000 | parent)
     while fresh and hops <= NODE_HOPS_MAX:
         fresh -= 1
-        i = e.n + start[fresh]
-        if i >= POINTER_MAX:
+        i = e.n + l.start[fresh]
+        node = encoder_find(e, parent, l.name + l.start[fresh])
+        if i >= POINTER_MAX or node == NULL or node.at:
             break
-        node = encoder_find(e, parent, name + start[fresh])
-        if node == NULL or node.at:
-            break
-        node.parent = parent
+        node.parent = <uint16_t>parent
         node.at = <uint16_t>i
         node.hops = <uint16_t>hops
-        parent = node.at
-    e.n += whole + (2 if whole != <uint32_t>n else 0)
-    return <uint32_t>used
-
-
-cdef void encode_owner(Encoder *e, uint32_t at) noexcept nogil:
-    # Most owners are a pointer that was seen before: its name is not looked up again.
-    cdef Owner *known
-    cdef uint16_t source
-    cdef uint32_t start = e.n
-    if e.msg[at] < 0xC0:
-        encode_name(e, at, True)
-        return
-    source = get16(e.msg + at) & 0x3FFF
-    known = &e.owners[source & (OWNERS - 1)]
-    if known.source == source:
-        if encoder_room(e, 2):
-            put16(e.out + e.n, 0xC000 | known.written)
-            e.n += 2
-        return
-    encode_name(e, at, True)
-    if e.bad or e.n - start < 2:
-        return
-    if e.n - start == 2:        # no name but a lone pointer has two octets
-        known.source = source
-        known.written = get16(e.out + start) & 0x3FFF
-    elif start < POINTER_MAX:
-        known.source = source
-        known.written = <uint16_t>start
+        parent = i
+        if l.source[fresh] < POINTER_MAX:
+            e.known[l.source[fresh]] = <uint16_t>(node - e.nodes + 1)
+    e.n += full + (2 if pointing else 0)
+    return l.used
 
 
 cdef void encode_record(Encoder *e, const Record *r) noexcept nogil:
@@ -396,13 +413,14 @@ cdef void encode_record(Encoder *e, const Record *r) noexcept nogil:
     cdef uint32_t end = r.rdata + r.rdlen
     cdef uint32_t at = r.rdata
     cdef uint32_t i, length_at
-    encode_owner(e, r.owner)
+    cdef uint32_t names = shape & SHAPE_NAMES
+    encode_name(e, r.owner, True)
     encode_octets(e, r.ttl_off - 4, RR_FIXED)
     length_at = e.n - 2
     if shape:
         at = rdata_names_at(e.msg, at, end, shape)
         encode_octets(e, r.rdata, at - r.rdata)
-        for i in range(shape & SHAPE_NAMES):
+        for i in range(names):
             at += encode_name(e, at, shape & SHAPE_COMPRESS != 0)
             if e.bad:
                 return
@@ -428,7 +446,7 @@ cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, si
     while e.mask < NODES - 1 and e.mask < 4 * m.n:
         e.mask = 2 * e.mask + 1
     memset(e.nodes, 0, sizeof(Node) * (e.mask + 1))
-    memset(e.owners, 0, sizeof(e.owners))
+    memset(e.known, 0, 2 * (e.length if e.length < POINTER_MAX else POINTER_MAX))
     memcpy(out, msg, WIRE_HEADER)
     e.n = WIRE_HEADER
     if m.counts[0]:

@@ -3,7 +3,8 @@
 # Names of _wire: wire form, presentation form, keyed hash.
 #
 # Strategy: every loop over a name is bounded by 255 octets and 126 pointers; a pointer leads to before the
-# start of the run of labels that holds it, so that no walk can turn in a circle.
+# start of the run of labels that holds it, so that no walk can turn in a circle, and what it leads to ends before
+# the name begins, so that no name reaches into octets behind it.
 
 cdef int wire_name(const uint8_t *msg, size_t n, size_t off, uint8_t *out, size_t *used) noexcept nogil:
     cdef size_t at = off
@@ -27,6 +28,7 @@ cdef int wire_name(const uint8_t *msg, size_t n, size_t off, uint8_t *out, size_
             if target >= segment or target < WIRE_HEADER or hops > HOPS_MAX:
                 return 0
             at = segment = target
+            n = off             # a prior name ends before this one begins
             continue
         if c > 63 or n - at <= c or length + c + 1 > WIRE_NAME_MAX:
             return 0
@@ -40,7 +42,7 @@ cdef int wire_name(const uint8_t *msg, size_t n, size_t off, uint8_t *out, size_
     return 0
 
 
-cdef uint32_t name_walk(const uint8_t *msg, uint32_t n, uint32_t at, uint32_t limit, uint32_t *memo, uint32_t *used) noexcept nogil:
+cdef uint32_t name_walk(const uint8_t *msg, uint32_t at, uint32_t limit, uint32_t *memo, uint32_t *used) noexcept nogil:
     # Octets of the expanded name at `at`, 0 when malformed. Its in-line part must end at or before limit.
     # memo[offset] (offset < min(n, POINTER_MAX), 0: unknown) keeps what was measured from a label on: octets,
     # pointers << 8, target of the first of them << 16. So no octet is walked twice but by its own record.
@@ -86,7 +88,7 @@ cdef uint32_t name_walk(const uint8_t *msg, uint32_t n, uint32_t at, uint32_t li
             if target >= segment or target < WIRE_HEADER or hops > HOPS_MAX:
                 return 0
             at = segment = target
-            end = n
+            end = first         # a prior name ends before this one begins
             continue
         if c > 63 or end - at <= c or length + c + 1 > WIRE_NAME_MAX:
             return 0
