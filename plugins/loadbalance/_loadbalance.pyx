@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled half of loadbalance: shuffles the records of a reply on its way back to the client.
 
-Strategy: this runs for every reply of the block, cached ones too, so the usual reply (one answer) leaves after three
-loads. The usual answer with several addresses is permuted inside the reply: its records are next to each other and
-either all alike in size and owner or owned by a pointer to something before them, so moving them whole
-breaks no compression. Everything else (CNAMEs that come late, MX, mixed layouts) is indexed, reordered and written anew.
-Owner names that point into another record's RDATA of addresses come from no honest server and may change meaning.
+Strategy: this runs for every reply of the block, cached ones too, so the usual reply (one answer) leaves after
+three loads. The usual answer with several addresses is permuted inside the reply: its records are neighbours, and
+either all alike in size and owner or owned by a pointer to something before them, so moving them whole breaks no
+compression. All else (CNAMEs that come late, MX, mixed layouts) is indexed, reordered and written anew.
+An owner that points into the address of another record comes from no honest server and may change its meaning.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -188,7 +188,7 @@ cdef int near_section(Worker *w, Dice *dice, uint8_t *msg, Cursor *c, uint32_t n
 cdef int near(Worker *w, Dice *dice, uint8_t *msg, uint32_t size) noexcept nogil:
     # All three sections in place. A section of one record is never touched; walking ends with the last longer one.
     cdef Cursor c
-    cdef uint32_t section, i, n
+    cdef uint32_t section, n, _question
     cdef uint32_t last = 0
     cdef Span skipped
     cdef int outcome
@@ -196,7 +196,7 @@ cdef int near(Worker *w, Dice *dice, uint8_t *msg, uint32_t size) noexcept nogil
         if get16(msg + 6 + 2 * section) > 1:
             last = section
     cursor_open(&c, msg, WIRE_HEADER, size)
-    for i in range(get16(msg + 4)):
+    for _question in range(get16(msg + 4)):
         if not skip_name(&c):
             return BROKEN
         cursor_take(&c, 4)
@@ -324,7 +324,9 @@ cdef uint64_t drawn(Worker *w) noexcept nogil:
     return z ^ (z >> 31)
 
 
-def shuffled(reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, options: bytes = b"", repeat: int = 1) -> bytes:
+def shuffled(
+    reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, options: bytes = b"", repeat: int = 1
+) -> bytes:
     """What the stage makes of a reply: octets in, octets out, for tests and benchmarks.
 
     `qtype` is the query's, `rcode` what the chain returns, `options` the reply's OPT options, `repeat` how many
@@ -337,7 +339,7 @@ def shuffled(reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, optio
     cdef Message scan
     cdef const uint8_t *octets = reply
     cdef uint8_t *room
-    cdef uint64_t i
+    cdef uint64_t _turn
     cdef uint64_t times = repeat
     if len(reply) > WIRE_MAX:
         raise ValueError("a DNS message has at most 65,535 octets")
@@ -364,7 +366,7 @@ def shuffled(reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, optio
         q.options_len = <uint32_t>len(options)
         memcpy(room, octets, q.reply_len)
         with nogil:
-            for i in range(times):
+            for _turn in range(times):
                 response(&w, &s, &q)
         return room[:q.reply_len]
     finally:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports point down only. The two tables below are the architecture; a new module must find its place in them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Compiled modules from the ground up: each may cimport those above it and nothing else of ours.
+COMPILED = [
+    "_sys",
+    "_wire",
+    "_stats",
+    "_log",
+    "_cache",
+    "_stage",
+    "_chain",
+    "_ingress",
+    "_forward",
+    "_bridge",
+    "_tcp",
+    "_udp",
+]
+
+# Python modules of the core: what each may import of ours. "compiled" stands for all compiled modules.
+PYTHON: dict[str, set[str]] = {
+    "errors": set(),
+    "corefile": {"errors"},
+    "message": {"errors", "compiled"},
+    "plugin": {"errors", "message", "corefile", "compiled"},
+    "order": {"errors"},
+    "registry": {"errors", "plugin", "order"},
+    "chain": {"errors", "corefile", "message", "plugin", "order", "registry", "compiled"},
+    "server": {"errors", "corefile", "message", "plugin", "order", "registry", "chain", "compiled", "version"},
+    "cli": {"errors", "corefile", "order", "registry", "server", "version"},
+    "__main__": {"cli"},
+    "__init__": set(),
+    "testing": {"errors", "corefile", "message", "plugin", "order", "registry", "chain", "server", "cli", "compiled"},
+}
+PLUGIN_MAY = {"plugin", "errors", "message", "corefile", "compiled"}
+
+
+def cimports(path: Path) -> set[str]:
+    text = path.read_text()
+    found = set(re.findall(r"^\s*from fastdns\.(\w+) cimport", text, re.M))
+    found |= set(re.findall(r"^\s*cimport fastdns\.(\w+)", text, re.M))
+    found |= set(re.findall(r"^\s*from \.(\w+) cimport", text, re.M))
+    for names in re.findall(r"^\s*from fastdns cimport ([\w, ]+)", text, re.M):
+        found |= {name.strip() for name in names.split(",")}
+    return found
+
+
+def package_of(path: Path) -> list[str]:
+    """Dotted parts of the package that the module `path` lies in, below `fastdns`."""
+    relative = path.relative_to(ROOT)
+    parts = list(relative.parts[:-1])
+    return parts[1:] if parts[0] == "fastdns" else parts
+
+
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """What `path` imports of ours, as dotted parts below `fastdns`, wherever in the file the import stands."""
+    found: set[tuple[str, ...]] = set()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name.split(".") for alias in node.names]
+                found |= {tuple(name[1:]) for name in names if name[0] == "fastdns"}
+            elif isinstance(node, ast.ImportFrom):
+                base = (node.module or "").split(".") if node.module else []
+                if node.level:
+                    here = package_of(path)
+                    base = here[: len(here) - node.level + 1] + base
+                elif base[:1] == ["fastdns"]:
+                    base = base[1:]
+                else:
+                    continue
+                found |= {(*base, alias.name) for alias in node.names}
+    else:
+        text = path.read_text()
+        for base, names in re.findall(r"^\s*from fastdns((?:\.\w+)*) import \(?([\w, \n]+)", text, re.M):
+            found |= {(*base.split(".")[1:], name.strip()) for name in names.split(",") if name.strip()}
+        for name in re.findall(r"^\s*import fastdns((?:\.\w+)*)", text, re.M):
+            found.add(tuple(name.split(".")[1:]))
+    return found
+
+
+def kind(target: tuple[str, ...]) -> str:
+    head = target[0] if target else "__version__"
+    if head.startswith("_") and not head.startswith("__"):
+        return "compiled"
+    return "version" if head == "__version__" else head
+
+
+COMPILED_FILES = sorted(p for p in (ROOT / "fastdns").glob("_*.p*") if p.suffix in {".pyx", ".pxd", ".pxi"})
+CORE_FILES = sorted((ROOT / "fastdns").rglob("*.py"))
+PLUGIN_FILES = sorted(p for p in (ROOT / "plugins").glob("*/*") if p.suffix in {".py", ".pyx", ".pxd"})
+
+
+def test_there_is_something_to_check():
+    assert len(COMPILED_FILES) > 10 and len(CORE_FILES) > 10 and len(PLUGIN_FILES) > 5
+
+
+@pytest.mark.parametrize("path", COMPILED_FILES, ids=lambda p: p.name)
+def test_compiled_modules_cimport_downwards(path):
+    name = re.match(r"_[a-z0-9]+", path.stem)[0]
+    assert name in COMPILED, f"{name} has no place in the table of compiled modules"
+    below = set(COMPILED[: COMPILED.index(name)]) | {name, path.stem}
+    assert cimports(path) <= below
+
+
+@pytest.mark.parametrize("path", COMPILED_FILES, ids=lambda p: p.name)
+def test_compiled_modules_import_only_errors_and_each_other(path):
+    assert {kind(target) for target in imports(path)} <= {"errors", "compiled", "version"}
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_modules_import_downwards(path):
+    relative = path.relative_to(ROOT / "fastdns")
+    name = relative.parts[0].removesuffix(".py")
+    assert name in PYTHON, f"{name} has no place in the table of Python modules"
+    found = {kind(target) for target in imports(path)} - {name, "version"}
+    assert found <= PYTHON[name], f"{relative} imports {sorted(found - PYTHON[name])}"
+
+
+@pytest.mark.parametrize("path", PLUGIN_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_plugins_import_the_contract_and_no_other_plugin(path):
+    own = path.parent.name
+    for target in imports(path):
+        if target[:1] == ("plugins",):
+            assert target[1:2] == (own,), f"{path.name} imports the plugin {target[1:2]}"
+        else:
+            assert kind(target) in PLUGIN_MAY | {"version"}, f"{path.name} imports {'.'.join(target)}"
+    if path.suffix != ".py":
+        others = set(re.findall(r"from fastdns\.plugins\.(\w+)[\w.]* cimport", path.read_text()))
+        assert others <= {own}
