@@ -6,7 +6,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
-CASES ?= 100000
+CASES ?= 10000000
 FLAVOUR ?= release
 SWITCH_release :=
 SWITCH_debug := FASTDNS_DEBUG=1
@@ -19,7 +19,7 @@ SOURCES := fastdns plugins tests bench setup.py
         fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { sub(/:.*/, "", $$1); printf "  make %-36s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:
 	@VENV=$(VENV) tests/setup.sh run
@@ -67,14 +67,9 @@ bench: setup-test compile ## the load scenarios (bench/README.md)
 bench-micro: setup-test compile ## the micro benchmarks
 	@$(PY) -m pytest -q bench/micro --benchmark-only $(ARGS)
 
-fuzz-query: setup-test compile ## CASES=n mutated queries through the query parser
-	@$(PY) tests/fuzz/fuzz_query.py --cases $(CASES) $(ARGS)
-
-fuzz-reply: setup-test compile ## CASES=n mutated replies through the reply parser
-	@$(PY) tests/fuzz/fuzz_reply.py --cases $(CASES) $(ARGS)
-
-fuzz-cache: setup-test compile ## CASES=n arbitrary ring octets through the cache's reader
-	@$(PY) tests/fuzz/fuzz_cache.py --cases $(CASES) $(ARGS)
+fuzz-query fuzz-reply fuzz-cache: fuzz-%: ## CASES=n inputs through the query parser, the reply parser, the cache's reader
+	@VENV=$(VENV) tests/setup.sh fuzz
+	@PYTHON=$(PY) tests/fuzz/run.sh fuzz_$* $(CASES)
 
 sanitize: ## the suite with address and undefined-behaviour sanitizers, in a copy of the tree
 	@tests/sanitize.sh $(ARGS)

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Brings a machine from "has Python 3.11 and apt" to "can build and run" (run) or "can run the tests" (test).
+# Brings a machine from "has Python 3.11 and apt" to "can build and run" (run) "can run the tests" (test) or
+# "can fuzz" (fuzz).
 #
-#   tests/setup.sh run|test        VENV=DIR (default .venv), PYTHON=program (default: the first that is new enough)
+#   tests/setup.sh run|test|fuzz   VENV=DIR (default .venv), PYTHON=program (default: the first that is new enough)
 #
 # Strategy: look before installing. Only what is missing is asked of apt, as root or by sudo, and no daemon is
 # started by its package. Python packages go into a virtual environment of this checkout, nowhere else.
@@ -12,7 +13,13 @@ set -eu
 cd "$(dirname "$0")/.."
 goal=${1:-run}
 VENV=${VENV:-.venv}
-case $goal in run) extra="" ;; test) extra="[test]" ;; *) echo "usage: tests/setup.sh run|test" >&2; exit 2 ;; esac
+recommends=--no-install-recommends
+case $goal in
+    run) extra="" ;;
+    test) extra="[test]" ;;
+    fuzz) extra="" recommends="" ;;     # libFuzzer is only recommended by clang
+    *) echo "usage: tests/setup.sh run|test|fuzz" >&2; exit 2 ;;
+esac
 
 say() { echo "setup: $*"; }
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
@@ -45,7 +52,7 @@ apt_install() {
         as_root chmod 755 "$policy"
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y $recommends "$@" </dev/null
 }
 
 # -- what apt must bring
@@ -73,6 +80,7 @@ if [ "$goal" = test ]; then
     have ip || want iproute2
     have git || want git
 fi
+[ "$goal" != fuzz ] || have clang || want clang
 # shellcheck disable=SC2086
 [ -z "$wanted" ] || apt_install $wanted
 if [ -z "$python" ]; then
