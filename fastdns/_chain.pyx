@@ -184,6 +184,20 @@ cdef class Program:
         return self.python_stages[block][position]
 
 
+    def lookup(self, int listener, bytes name, int qtype=1):
+        """(block, index of its zone) that a lower-cased name in wire form is routed to, or None: what `explain` shows."""
+        cdef Query q
+        cdef const Route *hit
+        if not 0 <= listener < <int>self.listener_count or len(name) > 255:
+            raise IndexError("no such listener, or no such name")
+        q.pkt.qname_len = <uint16_t>len(name)
+        q.pkt.labels = <uint8_t>label_count(name)
+        q.pkt.qtype = <uint16_t>qtype
+        memcpy(q.pkt.qname, <const uint8_t *>name, len(name))
+        hit = route_query(<Router *>self.listeners[listener].router, &q)
+        return None if hit == NULL else (hit.block, hit.zone)
+
+
 cdef int label_count(bytes name) except -1:
     cdef int i = 0, n = 0
     while i < len(name) and name[i] != 0:

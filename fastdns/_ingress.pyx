@@ -15,7 +15,7 @@ from fastdns._stage cimport PROTO_UDP, Query, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport AF_INET, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6
 from fastdns._wire cimport (
-    ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL,
+    ADMIT_BADVERS, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL,
     WIRE_MAX, Finish, wire_admit, wire_error, wire_finish, wire_limit, wire_rcode,
 )
 
@@ -53,6 +53,8 @@ cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *
     cdef int admission = wire_admit(octets, n, &q.pkt)
     stat_add(w.row, w.counts[admission], 1)
     error[0] = 0
+    if admission == ADMIT_BADVERS and q.pkt.qclass != CLASS_IN and not w.listeners[q.listener].any_class:
+        admission = ADMIT_OK    # the class decides first, as in CoreDNS: the router refuses it
     if admission == ADMIT_OK:
         q.start_ns = w.now_ns
         q.depth = 0

@@ -12,8 +12,8 @@ from fastdns._sys cimport iovec, mmsghdr, sockaddr_in6
 cdef enum:
     BATCH = 64                  # datagrams of one recvmmsg
     PENDING = 256               # replies gathered before a send
-    SLOT_OCTETS = 4096 + 192    # a receive buffer; not a multiple of 4,096, or all slots share the same cache sets
-    CONTROL_OCTETS = 80         # control message room of a datagram: packet info and a segment size
+    SLOT_OCTETS = 65536 + 192   # a receive buffer: one coalesced train (UDP_GRO); the odd size spreads the cache sets
+    CONTROL_OCTETS = 128        # control message room of a datagram: packet info of both families and a segment size
     SEGMENTS = 60               # of one segmented send
     SEGMENTED_OCTETS = 60000
     SEGMENT_MAX = 1232          # octets of a reply that may be segmented
@@ -36,16 +36,16 @@ cdef struct Socket:
     uint8_t local_ip[16]
     bint v6
     uint64_t segment_after_ns   # no segmented sends before
-    uint64_t truncated
 
 cdef struct Udp:
     mmsghdr rx[BATCH]
     iovec rx_iov[BATCH]
     uint8_t rx_control[BATCH][CONTROL_OCTETS]
-    uint8_t *octets             # BATCH receive buffers
+    uint8_t *octets             # BATCH receive buffers; only what traffic fills is ever touched
     uint8_t *frames
+    sockaddr_in6 peers[BATCH]
     uint32_t rx_used            # headers that the last receive changed
-    Query slots[BATCH]
+    Query slot                  # queries run one after the other: one slot stays in the nearest cache
     Outgoing tx[PENDING]
     uint32_t tx_n
     uint16_t group_head[PENDING]
@@ -71,3 +71,8 @@ cdef class Engine:
     cdef uint64_t stop_by_ns
     cdef bint started
     cdef dict options
+    cdef int count(self, object stats) except -1
+    cdef int udp_open(self) except -1
+    cdef int own_address(self, Udp *u, uint32_t i) except -1
+    cdef int start_stages(self) except -1
+    cdef int stop_stages(self) except -1

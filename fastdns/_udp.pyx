@@ -29,13 +29,14 @@ from fastdns._stage cimport (
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
-    ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MSG_DONTWAIT, SIG_BLOCK,
-    SOL_UDP, UDP_SEGMENT, c_getsockname, c_poll, c_read, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait,
-    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec, malloc,
-    memcmp, memcpy, memset, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t,
+    ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
+    MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname, c_poll, c_read, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait,
+    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec,
+    memcmp, memcpy, memset, mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t,
     sockaddr, sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open
+from fastdns._wire cimport WIRE_QUERY_MAX
 
 import os
 
@@ -59,13 +60,19 @@ cdef void rx_reset(Udp *u) noexcept nogil:
     u.rx_used = 0
 
 
-cdef void asked_address(Query *q, msghdr *h) noexcept nogil:
-    # The address that the client asked, from the packet info.
+cdef uint32_t read_control(Query *q, msghdr *h, bint wildcard) noexcept nogil:
+    # The address that the client asked, from the packet info; returns the size of a coalesced train's datagrams (0: one).
     cdef cmsghdr *c = CMSG_FIRSTHDR(h)
     cdef in_pktinfo *v4
     cdef in6_pktinfo *v6
+    cdef int size = 0
     while c != NULL:
-        if c.cmsg_level == IPPROTO_IPV6 and c.cmsg_type == IPV6_PKTINFO:
+        if c.cmsg_level == SOL_UDP and c.cmsg_type == UDP_GRO:
+            memcpy(&size, CMSG_DATA(c), sizeof(int))
+        elif not wildcard:
+            c = CMSG_NXTHDR(h, c)
+            continue
+        elif c.cmsg_level == IPPROTO_IPV6 and c.cmsg_type == IPV6_PKTINFO:
             v6 = <in6_pktinfo *>CMSG_DATA(c)
             if q.family == 1:
                 q.local_len = 4
@@ -76,22 +83,35 @@ cdef void asked_address(Query *q, msghdr *h) noexcept nogil:
                 # Only a link-local peer needs the interface; elsewhere routing decides, or asymmetric routes break.
                 if q.client_ip[0] == 0xfe and (q.client_ip[1] & 0xc0) == 0x80:
                     q.ifindex = v6.ipi6_ifindex
-            return
-        if c.cmsg_level == IPPROTO_IP and c.cmsg_type == IP_PKTINFO:
+        elif c.cmsg_level == IPPROTO_IP and c.cmsg_type == IP_PKTINFO:
             v4 = <in_pktinfo *>CMSG_DATA(c)
             q.local_len = 4
             memcpy(q.local_ip, &v4.ipi_addr, 4)
-            return
         c = CMSG_NXTHDR(h, c)
+    return <uint32_t>size if size > 0 else 0
+
+
+cdef inline void handle_datagram(Worker *w, Udp *u, Query *q, const uint8_t *octets, uint32_t n) noexcept nogil:
+    cdef size_t error
+    if n > WIRE_QUERY_MAX:
+        n = WIRE_QUERY_MAX      # what is cut off is missed: normally FORMERR
+    if not ingress(w, q, octets, n, &error) and error:
+        transmit(w, u, q, error)
+    if w.ready_head != NULL:
+        chain_drain_ready(w)
 
 
 cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
     cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
     cdef uint32_t listener = <uint32_t>data
     cdef Socket *s = &u.sockets[listener]
-    cdef Query *q
-    cdef size_t error
+    cdef Query *q = &u.slot
+    cdef const uint8_t *octets
+    cdef uint32_t left, size
     cdef int n, i, turn
+    q.origin = ORIGIN_UDP
+    q.proto = PROTO_UDP
+    q.listener = <uint16_t>listener
     for turn in range(ROUNDS):
         rx_reset(u)
         n = recvmmsg(w.listeners[listener].udp_fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
@@ -101,21 +121,22 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
         worker_clock(w)
         stat_add(w.row, w.counts[COUNT_UDP_BATCHES], 1)
         for i in range(n):
-            q = &u.slots[i]
-            q.origin = ORIGIN_UDP
-            q.proto = PROTO_UDP
-            q.listener = <uint16_t>listener
             q.ifindex = 0
+            q.peer = u.peers[i]
             identify(q, &q.peer, u.rx[i].msg_hdr.msg_namelen)
             q.local_len = s.local_len
-            if s.local_len:
-                memcpy(q.local_ip, s.local_ip, 16)
-            else:
-                asked_address(q, &u.rx[i].msg_hdr)
-            if not ingress(w, q, <const uint8_t *>u.rx_iov[i].iov_base, u.rx[i].msg_len, &error) and error:
-                transmit(w, u, q, error)
-            if w.ready_head != NULL:
-                chain_drain_ready(w)
+            memcpy(q.local_ip, s.local_ip, 16)
+            size = 0
+            if u.rx[i].msg_hdr.msg_controllen:
+                size = read_control(q, &u.rx[i].msg_hdr, s.local_len == 0)
+            octets = <const uint8_t *>u.rx_iov[i].iov_base
+            left = u.rx[i].msg_len
+            while size and left > size:
+                # A train of equal datagrams of one client, the last one perhaps shorter.
+                handle_datagram(w, u, q, octets, size)
+                octets += size
+                left -= size
+            handle_datagram(w, u, q, octets, left)
         flush_all(w)
         if n < BATCH:
             return
@@ -507,7 +528,7 @@ cdef class Engine:
                 raise OSError(errno, "epoll_ctl")
         self.started = True
 
-    cdef int count(self, Stats stats) except -1:
+    cdef int count(self, object stats) except -1:
         cdef Worker *w = &self.w
         for i, name in enumerate(NAMES):
             w.counts[i] = stats.intern("fastdns_ingress_total", (("event", name),), "counter", (),
@@ -523,19 +544,19 @@ cdef class Engine:
         cdef uint32_t i
         if u == NULL:
             raise MemoryError
-        u.octets = <uint8_t *>malloc(BATCH * SLOT_OCTETS)
-        u.frames = <uint8_t *>calloc(BATCH, w.frame_octets + 8)
+        u.octets = <uint8_t *>mmap(NULL, BATCH * SLOT_OCTETS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        u.frames = <uint8_t *>calloc(1, w.frame_octets + 8)
         u.sockets = <Socket *>calloc(w.listener_count or 1, sizeof(Socket))
-        if u.octets == NULL or u.frames == NULL or u.sockets == NULL:
+        if u.octets == <uint8_t *>-1 or u.frames == NULL or u.sockets == NULL:
             raise MemoryError
         for i in range(BATCH):
             u.rx_iov[i].iov_base = u.octets + i * SLOT_OCTETS
-            u.rx_iov[i].iov_len = 4096
+            u.rx_iov[i].iov_len = 65536
             u.rx[i].msg_hdr.msg_iov = &u.rx_iov[i]
             u.rx[i].msg_hdr.msg_iovlen = 1
-            u.rx[i].msg_hdr.msg_name = &u.slots[i].peer
+            u.rx[i].msg_hdr.msg_name = &u.peers[i]
             u.rx[i].msg_hdr.msg_control = &u.rx_control[i][0]
-            u.slots[i].frames = u.frames + i * ((w.frame_octets + 7) & ~7u)
+        u.slot.frames = u.frames
         u.rx_used = BATCH
         w.mod[MOD_LISTEN] = u
         w.on_event[MOD_LISTEN] = udp_receive
@@ -553,10 +574,13 @@ cdef class Engine:
         cdef socklen_t n = sizeof(sa)
         cdef Query q
         cdef uint8_t zero[16]
+        cdef int one = 1
         memset(zero, 0, 16)
         if c_getsockname(self.w.listeners[i].udp_fd, <sockaddr *>&sa, &n) < 0:
             raise OSError(errno, "getsockname")
         identify(&q, &sa, n)
+        # One receive may then bring a whole train of one client's queries. A kernel without it brings one by one.
+        c_setsockopt(self.w.listeners[i].udp_fd, SOL_UDP, UDP_GRO, &one, sizeof(one))
         u.sockets[i].v6 = sa.sin6_family == AF_INET6
         u.sockets[i].local_len = 4 if q.family == 1 else 16
         if memcmp(q.client_ip, zero, u.sockets[i].local_len) == 0:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router: which block a name belongs to (RFC 1034 4.3.2 by server block, RFC 4035 3.1.4.1 for DS)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastdns._chain import Program
+
+A, DS = 1, 43
+
+
+def wire(text: str) -> bytes:
+    labels = [label for label in text.split(".") if label]
+    return b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0"
+
+
+def program(*blocks: list[str]) -> Program:
+    p = Program(1, max(1, len(blocks)))
+    p.add_listener("dns://:53", 53, True, False, 0)
+    for number, zones in enumerate(blocks):
+        p.add_block(number + 1, [wire(z) for z in zones], [])
+        for zone in zones:
+            p.route(0, wire(zone), number)
+    p.finish()
+    return p
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "expected"),
+    [
+        ("example.org", A, (1, 0)),
+        ("www.example.org", A, (1, 0)),
+        ("a.b.sub.example.org", A, (2, 1)),
+        ("sub.example.org", A, (2, 1)),
+        ("xsub.example.org", A, (1, 0)),
+        ("other.test", A, (2, 0)),
+        ("example.net", A, (0, 0)),
+        ("", A, (0, 0)),
+        ("org", A, (0, 0)),
+        # DS belongs to the parent's side: the shortest zone that is not the root.
+        ("sub.example.org", DS, (1, 0)),
+        ("deep.sub.example.org", DS, (1, 0)),
+        ("example.org", DS, (1, 0)),
+        ("example.net", DS, (0, 0)),
+    ],
+)
+def test_longest_zone_wins(name: str, qtype: int, expected: tuple[int, int]) -> None:
+    p = program(["."], ["example.org"], ["test", "sub.example.org"])
+    assert p.lookup(0, wire(name), qtype) == expected
+
+
+def test_nothing_matches_without_a_root_block() -> None:
+    p = program(["example.org"])
+    assert p.lookup(0, wire("example.com")) is None
+    assert p.lookup(0, wire("org")) is None
+    assert p.lookup(0, wire("")) is None
+    assert p.lookup(0, wire("example.org.example.com")) is None
+
+
+labels = st.text(alphabet="ab", min_size=1, max_size=2)
+names = st.lists(labels, max_size=5).map(".".join)
+
+
+@given(zones=st.lists(names, min_size=1, max_size=12, unique=True), name=names)
+def test_router_agrees_with_a_linear_search(zones: list[str], name: str) -> None:
+    p = program(*[[z] for z in zones])
+    suffixes = [".".join(name.split(".")[i:]) for i in range(len(name.split(".")) + 1)] if name else [""]
+    best = next((zones.index(s) for s in suffixes if s in zones), None)
+    assert p.lookup(0, wire(name)) == (None if best is None else (best, 0))
+
+
+def test_hostile_sizes_are_refused() -> None:
+    p = Program(1, 1)
+    p.add_listener("dns://:53", 53, True, False, 0)
+    with pytest.raises(ValueError, match="more listeners than announced"):
+        p.add_listener("dns://:54", 54, True, False, 0)
+    with pytest.raises(ValueError, match="no name in wire form"):
+        p.add_block(1, [b"\x05abc\0"], [])
+    with pytest.raises(ValueError, match="1 to 4,096 listeners"):
+        Program(0, 1)
