@@ -144,6 +144,7 @@ cdef struct Listener:
     void *router                # _chain's table: zone suffix -> Block
     int udp_fd                  # this worker's sockets, -1 none
     int tcp_fd
+    void *dropped_cell          # _count's counters of the server's own replies, NULL: not counted
 
 cdef struct Api:
     # What a stage may ask of the loop.

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics: how a series is declared and counted from Python, and the families that CoreDNS's core exports.
+
+A plugin declares its metrics once, at module level, and counts:
+
+    LOOKUPS = Counter("coredns_example_lookups_total", "Look-ups made.", ("server",))
+    LOOKUPS.inc("dns://:53")
+
+Strategy: a declaration is only a shape. Its series live in the server's shared table (`_stats`), so one scrape sees
+every process. `attach` says, once per process, which table and which row that is; without it (a script, a unit test)
+a private table is made on first use. Times are given in seconds and kept in nanoseconds, everything else in whole
+numbers. Compiled code asks for slot numbers here at set-up and counts by arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from fastdns._log import RCODES, TYPES
+from fastdns._stats import OVERFLOW_LABEL, Series, Stats
+
+NANO = 1_000_000_000
+
+# CoreDNS's buckets: time and slim time in seconds, sizes in octets.
+TIME_BUCKETS = tuple(0.00025 * 2**i for i in range(16))
+SLIM_TIME_BUCKETS = tuple(0.00025 * 10**i for i in range(5))
+SIZE_BUCKETS = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
+
+PROTOS = ("udp", "tcp")
+FAMILIES = ("1", "2")
+OTHER_TYPE = "other"
+COUNTED_TYPES = (1, 28, 15, 6, 5, 12, 16, 2, 33, 43, 48, 46, 47, 50, 65, 64, 251, 252, 255)
+TYPE_LABELS = (*(TYPES[t] for t in COUNTED_TYPES), OTHER_TYPE)
+RCODE_TABLE = 24  # rcodes with a slot of their own; larger ones share EXTRA_RCODES, first come first served
+EXTRA_RCODES = 8
+EXTRA_MARK = "\x01"
+EXTRA_WORD = "fastdns_extra_rcode"
+DROPPED = "dropped"
+
+
+def rcode_label(rcode: int) -> str:
+    """The `rcode` label of a response code."""
+    return RCODES.get(rcode) or f"RCODE{rcode}"
+
+
+RCODE_LABELS = (
+    *(rcode_label(n) for n in range(RCODE_TABLE)),
+    *(f"{EXTRA_MARK}{i}" for i in range(EXTRA_RCODES)),
+    OVERFLOW_LABEL,
+)
+
+
+class _Process:
+    """The table and the row of this process's Python threads."""
+
+    stats: Stats | None = None
+    row = 2
+
+
+def attach(stats: Stats, row: int) -> None:
+    """Says where this process counts: `row` belongs to its Python threads, and to them alone."""
+    _Process.stats = stats
+    _Process.row = row
+
+
+def table() -> Stats:
+    """The table this process counts in."""
+    if _Process.stats is None:
+        _Process.stats = Stats.create(4)
+    return _Process.stats
+
+
+class Metric:
+    """A family: name, help text and label names."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
+        self.name = name
+        self.help = help
+        self.labels = tuple(labels)
+        self.bounds: tuple[int, ...] = ()
+        self._slots: dict[tuple[str, ...], int] = {}
+        self._home: Stats | None = None
+
+    @property
+    def unit(self) -> int:
+        """Raw units per unit of the metric: nanoseconds per second for times, else 1."""
+        return NANO if self.name.removesuffix("_total").endswith("_seconds") else 1
+
+    def slot(self, *values: str, stats: Stats | None = None) -> int:
+        """The slot of the series with these label values. Raises ValueError when their number is wrong."""
+        if len(values) != len(self.labels):
+            raise ValueError(f"{self.name} has the labels {self.labels}, not {len(values)} values")
+        stats = stats or table()
+        if stats is not self._home:
+            self._home, self._slots = stats, {}
+        slot = self._slots.get(values)
+        if slot is None:
+            pairs = tuple(zip(self.labels, values, strict=True))
+            slot = stats.intern(self.name, pairs, self.kind, self.bounds, self.help)
+            if len(self._slots) < 4096:
+                self._slots[values] = slot
+        return slot
+
+    def grid(self, stats: Stats, values: Sequence[str], axes: tuple[tuple[str, tuple[str, ...]], ...]) -> int:
+        """The first slot of the product of `axes`, the last labels, under `values` of the first (`Stats.grid`)."""
+        fixed = self.labels[: len(values)]
+        if fixed + tuple(name for name, _ in axes) != self.labels:
+            raise ValueError(f"{self.name} has the labels {self.labels}")
+        return stats.grid(self.name, tuple(zip(fixed, values, strict=True)), axes, self.kind, self.bounds, self.help)
+
+    def declare(self, stats: Stats) -> None:
+        """Makes the series exist from now on; a family with labels appears when one of its series does."""
+        if not self.labels:
+            stats.intern(self.name, (), self.kind, self.bounds, self.help)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, labels={self.labels})"
+
+
+class Counter(Metric):
+    """A number that only grows."""
+
+    def inc(self, *values: str, by: int = 1) -> None:
+        """Adds `by` to the series with these label values."""
+        slot = self.slot(*values)
+        table().add(_Process.row, slot, by)
+
+
+class Gauge(Metric):
+    """A number that goes up and down: what the server has now."""
+
+    kind = "gauge"
+
+    def set(self, value: float, *values: str) -> None:
+        """Sets the one value that the server has; the last process to set it wins."""
+        slot = self.slot(*values)
+        table().set_shared(slot, round(value * self.unit))
+
+    def add(self, by: int, *values: str) -> None:
+        """Adds to this process's share; the value is the sum of all shares and ends with the process."""
+        slot = self.slot(*values)
+        table().add(_Process.row, slot, by * self.unit)
+
+
+class Histogram(Metric):
+    """Observations counted by size. `buckets` are upper bounds in seconds or octets."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()) -> None:
+        super().__init__(name, help, labels)
+        self.bounds = tuple(round(b * self.unit) for b in buckets or TIME_BUCKETS)
+
+    def observe(self, value: float, *values: str) -> None:
+        """Counts one observation, in seconds or octets."""
+        slot = self.slot(*values)
+        table().observe(_Process.row, slot, self.bounds, round(value * self.unit))
+
+
+BLOCK = ("server", "zone", "view")
+
+BUILD_INFO = Gauge(
+    "coredns_build_info", "1, labelled by what the server was built from.", ("version", "revision", "goversion")
+)
+PANICS = Counter("coredns_panics_total", "Exceptions of plugins that cost a query its answer.")
+PLUGIN_ENABLED = Gauge("coredns_plugin_enabled", "1 for each plugin of a block's chain.", (*BLOCK, "name"))
+REQUESTS = Counter("coredns_dns_requests_total", "Queries.", (*BLOCK, "proto", "family", "type"))
+DURATION = Histogram("coredns_dns_request_duration_seconds", "Time to answer.", BLOCK, TIME_BUCKETS)
+REQUEST_SIZE = Histogram(
+    "coredns_dns_request_size_bytes", "Octets of queries, uncompressed.", (*BLOCK, "proto"), SIZE_BUCKETS
+)
+DO_REQUESTS = Counter("coredns_dns_do_requests_total", "Queries with the DO bit.", BLOCK)
+RESPONSE_SIZE = Histogram(
+    "coredns_dns_response_size_bytes", "Octets of replies, uncompressed, before EDNS.", (*BLOCK, "proto"), SIZE_BUCKETS
+)
+RESPONSES = Counter("coredns_dns_responses_total", "Replies by response code.", (*BLOCK, "plugin", "rcode"))
+
+# CoreDNS exports its series without labels whether or not their plugin is configured, so they cannot wait for it.
+FROM_THE_START: tuple[Metric, ...] = (
+    PANICS,
+    Counter("coredns_forward_healthcheck_broken_total", "Queries for which all upstreams were unhealthy."),
+    Counter("coredns_forward_max_concurrent_rejects_total", "Queries rejected because too many were in flight."),
+    Histogram(
+        "coredns_health_request_duration_seconds", "Time of the server's own health checks.", (), SLIM_TIME_BUCKETS
+    ),
+    Counter("coredns_health_request_failures_total", "Own health checks that failed."),
+    Gauge("coredns_hosts_reload_timestamp_seconds", "When the hosts file was read last."),
+    Counter("coredns_local_localhost_requests_total", "Queries for localhost names."),
+    Counter("coredns_reload_failed_total", "Reloads that failed."),
+)
+
+
+def declare(stats: Stats) -> None:
+    """Interns what every server exports from its start; called once by whoever creates the table."""
+    for metric in FROM_THE_START:
+        metric.declare(stats)
+    for index in range(EXTRA_RCODES):
+        extra_rcode_slot(stats, index)
+
+
+# ---- words: numbers in the table that are not exported
+
+
+def extra_rcode_slot(stats: Stats, index: int) -> int:
+    """The word that says which rcode has taken the shared slots number `index`: rcode + 1, or 0 for none."""
+    return stats.intern(EXTRA_WORD, (("index", str(index)),), "word")
+
+
+def beat_slot(stats: Stats, row: int) -> int:
+    """The word in which the thread of `row` writes the time (CLOCK_MONOTONIC, nanoseconds) on each of its turns."""
+    return stats.intern("fastdns_worker_beat", (("row", str(row)),), "word")
+
+
+def log_format(stats: Stats, text: str) -> int:
+    """The number under which the formatter knows a FORMAT of `log`; the text itself is kept in the table."""
+    return stats.intern("fastdns_log_format", (("format", text),), "word")
+
+
+def errors_site(stats: Stats, text: str) -> int:
+    """The number under which the formatter knows an `errors` directive that consolidates; `text` is its JSON."""
+    return stats.intern("fastdns_errors_site", (("site", text),), "word")
+
+
+def ready_slot(stats: Stats, generation: int, plugin: str) -> int:
+    """The word that says whether a plugin is ready: 0 not, else ready. One per plugin name and generation."""
+    return stats.intern("fastdns_ready", (("generation", str(generation)), ("plugin", plugin)), "word")
+
+
+# ---- the layout of the core's counters of one (server, zone, view), for compiled code
+
+
+def cell(stats: Stats, server: str, zone: str, view: str, plugin: str) -> dict[str, int | list[int]]:
+    """Interns everything that counting a query of one (server, zone, view) needs; `plugin` is the label of a reply.
+
+    Returns first slots: requests[proto][family][type], do, duration, request_size[proto], response_size[proto],
+    written[rcode] (label `plugin`), unwritten[rcode] (label empty); and the words of the rare rcodes.
+    """
+    block = (server, zone, view)
+    proto = (("proto", PROTOS),)
+    rcode = (("rcode", RCODE_LABELS),)
+    return {
+        "requests": REQUESTS.grid(stats, block, (*proto, ("family", FAMILIES), ("type", TYPE_LABELS))),
+        "do": DO_REQUESTS.slot(*block, stats=stats),
+        "duration": DURATION.slot(*block, stats=stats),
+        "request_size": REQUEST_SIZE.grid(stats, block, proto),
+        "response_size": RESPONSE_SIZE.grid(stats, block, proto),
+        "written": RESPONSES.grid(stats, (*block, plugin), rcode),
+        "unwritten": RESPONSES.grid(stats, (*block, ""), rcode),
+        "extra_rcodes": [extra_rcode_slot(stats, i) for i in range(EXTRA_RCODES)],
+    }
+
+
+def dropped_cells(stats: Stats, servers: Sequence[str]) -> list[dict[str, int | list[int]]]:
+    """The cells of the server's own replies, one for each listener's label (`_count.bind_dropped`)."""
+    return [cell(stats, server, DROPPED, "", "") for server in servers]
+
+
+def read(stats: Stats) -> list[Series]:
+    """A snapshot for export: words are gone, and the shared slots of rare rcodes carry the rcode that took them."""
+    series = stats.snapshot(words=True)
+    taken = {s.labels[0][1]: s.values[0] for s in series if s.name == EXTRA_WORD}
+    return [_with_rcode(s, taken) for s in series if s.kind != "word"]
+
+
+def _with_rcode(series: Series, taken: dict[str, int]) -> Series:
+    for i, (name, value) in enumerate(series.labels):
+        if name == "rcode" and value.startswith(EXTRA_MARK):
+            rcode = taken.get(value[len(EXTRA_MARK) :], 0)
+            label = rcode_label(rcode - 1) if rcode else OVERFLOW_LABEL
+            return dataclasses.replace(series, labels=(*series.labels[:i], (name, label), *series.labels[i + 1 :]))
+    return series
