@@ -184,7 +184,8 @@ cdef size_t wire_strip_opt(const uint8_t *msg, const Message *m, uint8_t *out, s
     # Copies the message without its OPT and TSIG (ARCOUNT corrected); re-encodes when they are not last.
     # Octets, 0 when cap is too small. The caller scans again if it needs offsets and the OPT was not last.
 
-cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit, bint *truncated) noexcept nogil
+cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit,
+                          bint *truncated) noexcept nogil
     # Writes the message anew with names compressed (owner names and RDATA of RFC 1035 types), whole records
     # dropped from the first that does not fit in limit octets, counts corrected, TC set then and *truncated.
     # OPT excluded. Octets written.

@@ -218,7 +218,8 @@ cdef int wire_admit(const uint8_t *data, size_t n, Packet *pkt) noexcept nogil:
         return ADMIT_FORMERR
     if answers | authority | additional == 0:
         return ADMIT_OK
-    if answers | authority == 0 and additional == 1 and n - at >= OPT_FIXED and data[at] == 0 and get16(data + at + 1) == TYPE_OPT:
+    if (answers | authority == 0 and additional == 1 and n - at >= OPT_FIXED
+            and data[at] == 0 and get16(data + at + 1) == TYPE_OPT):
         if admit_opt(pkt, at) != ADMIT_OK:
             return ADMIT_FORMERR
         return ADMIT_BADVERS if pkt.opt_version else ADMIT_OK
@@ -398,7 +399,8 @@ cdef uint32_t wire_limit(const Packet *pkt, bint udp) noexcept nogil:
 
 # ---- building small replies
 
-cdef void writer_reply(Writer *w, const Packet *pkt, uint8_t *out, size_t cap, uint16_t flags, int rcode) noexcept nogil:
+cdef void writer_reply(Writer *w, const Packet *pkt, uint8_t *out, size_t cap, uint16_t flags,
+                       int rcode) noexcept nogil:
     w.p = out
     w.cap = <uint32_t>cap if cap < WIRE_MAX else WIRE_MAX
     w.n = <uint32_t>wire_rcode(pkt, rcode, out, w.cap)

@@ -8,7 +8,7 @@
 ADMISSIONS = ("ok", "short", "response", "notimp", "formerr", "badvers")
 
 
-cdef class Block:
+cdef class _Block:
     # Octets in an exact-size allocation.
     cdef uint8_t *p
     cdef size_t n
@@ -24,7 +24,7 @@ cdef class Block:
         free(self.p)
 
 
-cdef class Scratch:
+cdef class _Scratch:
     # What a scan and a finish need: an index and two message buffers.
     cdef Message m
     cdef uint8_t *out
@@ -43,15 +43,15 @@ cdef class Scratch:
         free(self.buf)
 
 
-cdef Scratch scanned(Block block):
-    cdef Scratch s = Scratch()
+cdef _Scratch scanned(_Block block):
+    cdef _Scratch s = _Scratch()
     if wire_scan(block.p, block.n, &s.m) < 0:
         raise ValueError("malformed message")
     return s
 
 
 def parse_query(bytes message not None):
-    cdef Block block = Block(message)
+    cdef _Block block = _Block(message)
     cdef Packet p
     cdef int verdict = wire_admit(block.p, block.n, &p)
     if verdict in (ADMIT_SHORT, ADMIT_RESPONSE):
@@ -70,7 +70,7 @@ def parse_query(bytes message not None):
 
 
 def error_reply(bytes message not None):
-    cdef Block block = Block(message)
+    cdef _Block block = _Block(message)
     cdef Packet p
     cdef uint8_t out[512]
     cdef int verdict = wire_admit(block.p, block.n, &p)
@@ -80,7 +80,7 @@ def error_reply(bytes message not None):
 
 
 def rcode_reply(bytes message not None, int rcode):
-    cdef Block block = Block(message)
+    cdef _Block block = _Block(message)
     cdef Packet p
     cdef uint8_t out[512]
     if wire_admit(block.p, block.n, &p) not in (ADMIT_OK, ADMIT_BADVERS):
@@ -89,7 +89,7 @@ def rcode_reply(bytes message not None, int rcode):
 
 
 def name_to_text(bytes name not None):
-    cdef Block block = Block(name)
+    cdef _Block block = _Block(name)
     cdef uint8_t checked[256]
     cdef char text[1024]
     cdef size_t used
@@ -99,14 +99,14 @@ def name_to_text(bytes name not None):
 
 def name_from_text(str text not None):
     cdef uint8_t out[256]
-    cdef Block block = Block(text.encode())
+    cdef _Block block = _Block(text.encode())
     cdef int n = wire_name_from_text(<const char *>block.p, block.n, out)
     if n == 0:
         raise ValueError(f"not a domain name: {text!r}")
     return <bytes>out[:n]
 
 
-cdef int wire_plain(Block block, uint8_t *out, size_t *used) except 0:
+cdef int wire_plain(_Block block, uint8_t *out, size_t *used) except 0:
     # A name on its own: no pointers, nothing after it.
     cdef int n = wire_name(block.p, block.n, 0, out, used)
     if n == 0 or <size_t>n != block.n:
@@ -115,19 +115,19 @@ cdef int wire_plain(Block block, uint8_t *out, size_t *used) except 0:
 
 
 def name_lower(bytes name not None):
-    cdef Block block = Block(name)
+    cdef _Block block = _Block(name)
     wire_lower(block.p, block.n)
     return <bytes>block.p[:block.n]
 
 
 def name_under(bytes name not None, bytes zone not None):
-    cdef Block a = Block(name)
-    cdef Block b = Block(zone)
+    cdef _Block a = _Block(name)
+    cdef _Block b = _Block(zone)
     return bool(wire_name_under(a.p, a.n, b.p, b.n))
 
 
 def name_at(bytes message not None, size_t offset):
-    cdef Block block = Block(message)
+    cdef _Block block = _Block(message)
     cdef uint8_t out[256]
     cdef size_t used = 0
     cdef int n = wire_name(block.p, block.n, offset, out, &used)
@@ -138,7 +138,7 @@ def name_at(bytes message not None, size_t offset):
 
 def siphash13(bytes key not None, bytes data not None):
     cdef uint64_t words[2]
-    cdef Block block = Block(data)
+    cdef _Block block = _Block(data)
     if len(key) != 16:
         raise ValueError("the key has 16 octets")
     words[0] = load64(<const uint8_t *><const char *>key)
@@ -147,18 +147,19 @@ def siphash13(bytes key not None, bytes data not None):
 
 
 def scan(bytes message not None):
-    cdef Block block = Block(message)
-    cdef Scratch s = scanned(block)
+    cdef _Block block = _Block(message)
+    cdef _Scratch s = scanned(block)
     cdef Message *m = &s.m
     cdef Record *r
     cdef uint32_t i
     records = []
     for i in range(m.n):
         r = &m.records[i]
-        records.append((r.section, name_at(message, r.owner)[0], r.rtype, r.rclass, r.ttl, message[r.rdata:r.rdata + r.rdlen]))
-    head = {"id": m.id, "flags": m.flags, "rcode": m.rcode, "qtype": m.qtype, "qclass": m.qclass, "end": m.end, "ulen": m.ulen,
-            "counts": tuple(m.counts[i] for i in range(4)), "question_end": m.question_end, "has_tsig": bool(m.has_tsig),
-            "has_opt": bool(m.has_opt)}
+        owner = name_at(message, r.owner)[0]
+        records.append((r.section, owner, r.rtype, r.rclass, r.ttl, message[r.rdata:r.rdata + r.rdlen]))
+    head = {"id": m.id, "flags": m.flags, "rcode": m.rcode, "qtype": m.qtype, "qclass": m.qclass, "end": m.end,
+            "ulen": m.ulen, "counts": tuple(m.counts[i] for i in range(4)), "question_end": m.question_end,
+            "has_tsig": bool(m.has_tsig), "has_opt": bool(m.has_opt)}
     if m.has_opt:
         head.update(opt_size=m.opt_size, opt_flags=m.opt_flags, opt_last=bool(m.opt_last),
                     options=message[m.opt_rdata:m.opt_rdata + m.opt_rdlen])
@@ -166,8 +167,8 @@ def scan(bytes message not None):
 
 
 def question_matches(bytes reply not None, bytes query not None, bint exact_case=False):
-    cdef Block a = Block(reply)
-    cdef Block b = Block(query)
+    cdef _Block a = _Block(reply)
+    cdef _Block b = _Block(query)
     cdef Packet p
     if wire_admit(b.p, b.n, &p) != ADMIT_OK:
         raise ValueError("not an admissible query")
@@ -175,14 +176,14 @@ def question_matches(bytes reply not None, bytes query not None, bint exact_case
 
 
 def strip_opt(bytes message not None):
-    cdef Block block = Block(message)
-    cdef Scratch s = scanned(block)
+    cdef _Block block = _Block(message)
+    cdef _Scratch s = scanned(block)
     return <bytes>s.out[:wire_strip_opt(block.p, &s.m, s.out, WIRE_MAX)]
 
 
 def compress(bytes message not None, size_t limit=WIRE_MAX):
-    cdef Block block = Block(message)
-    cdef Scratch s = scanned(block)
+    cdef _Block block = _Block(message)
+    cdef _Scratch s = scanned(block)
     cdef bint truncated = False
     cdef size_t n = wire_compress(block.p, &s.m, s.out, limit, &truncated)
     return <bytes>s.out[:n], bool(truncated)
@@ -190,10 +191,10 @@ def compress(bytes message not None, size_t limit=WIRE_MAX):
 
 def finish(bytes query not None, bytes reply not None, *, bint udp=True, bint ipv6=False, limit=None, rcode=None,
            options=None, bint set_do=False, uint16_t opt_size=4096, uint32_t reserve=0):
-    cdef Block q = Block(query)
-    cdef Block a = Block(reply)
-    cdef Block own = Block(options or b"")
-    cdef Scratch s = scanned(a)
+    cdef _Block q = _Block(query)
+    cdef _Block a = _Block(reply)
+    cdef _Block own = _Block(options or b"")
+    cdef _Scratch s = scanned(a)
     cdef Packet p
     cdef Finish f
     cdef size_t n
@@ -221,9 +222,9 @@ def echo_option(uint16_t code):
 
 
 def build(bytes query not None, uint16_t flags, int rcode, records):
-    cdef Block q = Block(query)
-    cdef Block owner, rdata
-    cdef Scratch s = Scratch()
+    cdef _Block q = _Block(query)
+    cdef _Block owner, rdata
+    cdef _Scratch s = _Scratch()
     cdef Packet p
     cdef Writer w
     if wire_admit(q.p, q.n, &p) not in (ADMIT_OK, ADMIT_BADVERS):
@@ -232,8 +233,8 @@ def build(bytes query not None, uint16_t flags, int rcode, records):
     for section, name, rtype, rclass, ttl, data in records:
         if section not in (SECTION_ANSWER, SECTION_AUTHORITY, SECTION_ADDITIONAL):
             raise ValueError("no such section")
-        owner = Block(name or b"")
-        rdata = Block(data)
+        owner = _Block(name or b"")
+        rdata = _Block(data)
         writer_rr(&w, section, owner.p if owner.n else NULL, owner.n, rtype, rclass, ttl, rdata.p, rdata.n)
     if w.bad:
         raise ValueError("does not fit into a message")

@@ -429,7 +429,8 @@ cdef void encode_record(Encoder *e, const Record *r) noexcept nogil:
         put16(e.out + length_at, e.n - length_at - 2)
 
 
-cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit, bint *truncated) noexcept nogil:
+cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit,
+                          bint *truncated) noexcept nogil:
     cdef Encoder e
     cdef uint32_t counts[4]
     cdef uint32_t i, before

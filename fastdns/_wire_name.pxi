@@ -181,7 +181,8 @@ cdef int wire_name_from_text(const char *text, size_t n, uint8_t *out) noexcept 
             continue
         if text[i] == c'\\':
             if n - i >= 4 and is_digit(text[i + 1]) and is_digit(text[i + 2]) and is_digit(text[i + 3]):
-                value = <uint32_t>(text[i + 1] - c'0') * 100 + <uint32_t>(text[i + 2] - c'0') * 10 + <uint32_t>(text[i + 3] - c'0')
+                value = 100 * <uint32_t>(text[i + 1] - c'0') + 10 * <uint32_t>(text[i + 2] - c'0')
+                value += <uint32_t>(text[i + 3] - c'0')
                 if value > 255:
                     return 0
                 i += 4
