@@ -43,7 +43,7 @@ def split_host_port(text: str) -> tuple[str, str]:
     """(host, port) of `HOST:PORT` or `[HOST]:PORT`; ValueError where a port is missing."""
 
     def bad(why: str) -> ValueError:
-        return ValueError(f"address {text}: {why}")
+        return ValueError(f"address {text}: {why}" if text else why)
 
     colon = text.rfind(":")
     if colon < 0:
@@ -168,6 +168,8 @@ def _nameservers(path: str) -> list[str]:
     except FileNotFoundError:
         cause = f"failed to open file {quote(path)}: {quote(f'open {path}: no such file or directory')}"
         raise ValueError(f"not an IP address or file {quote(path)}: {cause}") from None
+    except IsADirectoryError:
+        return []
     except (OSError, ValueError) as error:
         # A name with a zero octet is a ValueError.
         why = os_cause(error) if isinstance(error, OSError) else "invalid argument"

@@ -17,6 +17,7 @@ from . import addresses, names
 from .dispenser import Dispenser
 from .lexer import Token
 from .parser import RawBlock
+from .units import quote
 
 
 class ZoneKey(NamedTuple):
@@ -54,23 +55,34 @@ class ServerBlock:
 
 
 def expand_key(text: str, port: int = 53) -> list[ZoneKey]:
-    """The keys that one written key stands for; `port` is the default of `dns://`. ValueError if malformed."""
+    """The keys that one written key stands for; `port` is the default of `dns://`. ValueError if malformed.
+
+    `unix://` is refused: CoreDNS knows the scheme, serves nothing for it and ends without a word.
+    """
     scheme, rest = addresses.split_scheme(text)
+    if scheme == addresses.UNIX:
+        raise ValueError(f"no server for scheme: {quote(text)}")
     zones, written = names.split_zone_port(rest)
     for zone in zones:
         names.split_zone_port(names.fqdn(zone))
-    number = int(written) if written else port if scheme == addresses.DNS else addresses.DEFAULT_PORTS.get(scheme, 0)
+    number = int(written) if written else port if scheme == addresses.DNS else addresses.DEFAULT_PORTS[scheme]
     return [ZoneKey(scheme, names.normalize(zone), number) for zone in zones]
 
 
 def inspect(filename: str, blocks: Sequence[RawBlock], port: int = 53) -> tuple[ServerBlock, ...]:
-    """Server blocks with their keys expanded. Raises KeysError `error inspecting server blocks: ...`."""
+    """Server blocks with their keys expanded.
+
+    Raises KeysError: `error inspecting server blocks: ...`, or `address N: invalid port`.
+    """
     found: list[ServerBlock] = []
     for index, block in enumerate(blocks):
         try:
             zones = tuple(zone for key in block.keys for zone in expand_key(key, port))
         except ValueError as error:
             raise KeysError(f"error inspecting server blocks: {error}", filename) from None
+        for zone in zones:
+            if not 0 <= zone.port <= 65535:
+                raise KeysError(f"address {zone.port}: invalid port", filename)
         tokens = {name: tuple(tokens) for name, tokens in block.tokens.items()}
         found.append(ServerBlock(index, filename, zones, tokens))
     return tuple(found)

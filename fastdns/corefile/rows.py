@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import ConfigError
 from .dispenser import Dispenser
 from .types import Type, Wording, Zone
 
@@ -160,21 +159,13 @@ def _read_words(row: Sequence[Arg], d: Dispenser, surplus: Surplus) -> dict[str,
             d.rewind(before)
             if arg.required:
                 raise d.arg_err()
-        elif arg.probe and not _is_a(arg.type, d):
+        elif arg.probe and not arg.type.fits(d.val):
             d.rewind(before)
         else:
             values[arg.key] = arg.type.read(d.val, d)
     if surplus == "word" and d.next_arg():
         raise d.arg_err()
     return values
-
-
-def _is_a(kind: Type, d: Dispenser) -> bool:
-    try:
-        type(kind)().read(d.val, d)
-    except ConfigError:
-        return False
-    return True
 
 
 def _read_rest(arg: Arg, d: Dispenser) -> dict[str, Any]:

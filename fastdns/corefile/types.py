@@ -57,6 +57,18 @@ class Type:
         """What values are allowed, in a few words; "" where any word is."""
         return ""
 
+    def fits(self, text: str) -> bool:
+        """True if `text` has the form of this type, whatever its bounds; asked where a word may be left out."""
+        return True
+
+
+def _reads(function: Callable[[str], Any], text: str) -> bool:
+    try:
+        function(text)
+    except ValueError:
+        return False
+    return True
+
 
 def _call(function: Callable[[str], Any], text: str, d: Dispenser, wording: Wording | None) -> Any:
     try:
@@ -99,15 +111,18 @@ class Int(Type):
     unsigned: int = 0
 
     def read(self, text: str, d: Dispenser) -> int:
-        def number(word: str) -> int:
-            return units.parse_uint(word, self.unsigned) if self.unsigned else units.atoi(word)
-
-        value: int = _call(number, text, d, self.bad)
+        value: int = _call(self._number, text, d, self.bad)
         if self.low is not None and value < self.low:
             raise complain(d, self.below, value=value, text=text)
         if self.high is not None and value > self.high:
             raise complain(d, self.above or self.below, value=value, text=text)
         return value
+
+    def _number(self, text: str) -> int:
+        return units.parse_uint(text, self.unsigned) if self.unsigned else units.atoi(text)
+
+    def fits(self, text: str) -> bool:
+        return _reads(self._number, text)
 
     def bounds(self) -> str:
         return _span(self.low if self.low is not None or not self.unsigned else 0, self.high)
@@ -132,6 +147,9 @@ class Duration(Type):
         if self.high is not None and value > self.high:
             raise complain(d, self.above or self.below, **fields)
         return value
+
+    def fits(self, text: str) -> bool:
+        return _reads(units.parse_duration, text)
 
     def bounds(self) -> str:
         if self.positive and self.low is None:

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The option rows on the whole grammar of CoreDNS's `cache`: lines read by count, a numeric probe, modes.
+
+Strategy: the rows stand here as an example, apart from the plugin's own; each bad line is checked against the text
+that CoreDNS 1.14.7 printed for it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fastdns.corefile import Source, load_source
+from fastdns.corefile.dispenser import Dispenser
+from fastdns.corefile.lexer import tokenize
+from fastdns.corefile.options import ARGERR, Arg, Directive, Option, Settings, markdown_table, zones_arg
+from fastdns.corefile.types import Choice, Duration, Int, Percent
+from fastdns.errors import ConfigError, SetupError
+
+KEYS = ("dns://example.org.:53", "tls://example.net.:853")
+TTL = Int(1, below="cache TTL can not be zero or negative: {value}")
+MIN_TTL = Int(0, below="cache min TTL can not be negative: {value}")
+
+
+def serve_stale(d: Dispenser) -> Mapping[str, Any]:
+    """`serve_stale [D [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]]`."""
+    words = d.remaining_args()
+    if len(words) > 5:
+        raise d.arg_err()
+    found = {"stale_for": 3600.0, "verify": False, "verify_timeout": 0.0, "stale_ttl": 0.0, "recheck": 0.0}
+    if words:
+        found["stale_for"] = Duration(0, below="invalid negative duration for serve_stale").read(words[0], d)
+    if len(words) > 1:
+        mode = Choice(("immediate", "verify"), bad="invalid value for serve_stale refresh mode: {folded}", fold=True)
+        found["verify"] = mode.read(words[1], d) == "verify"
+    rest = words[2:]
+    if found["verify"] and rest:
+        bad = "invalid serve_stale verify timeout: {error}"
+        timeout = Duration(0, below="invalid negative timeout for serve_stale verify", bad=bad)
+        found["verify_timeout"] = timeout.read(rest.pop(0), d)
+    if len(rest) > 2:
+        raise d.arg_err()
+    if rest:
+        bad = "invalid serve_stale response TTL: {error}"
+        found["stale_ttl"] = Duration(0, below="invalid negative response TTL for serve_stale", bad=bad).read(
+            rest[0], d
+        )
+        if found["stale_ttl"] % 1:
+            raise d.fail("serve_stale response TTL must be a whole number of seconds")
+        if found["stale_ttl"] > 0xFFFFFFFF:
+            raise d.fail("serve_stale response TTL exceeds the DNS TTL range")
+    if len(rest) > 1:
+        below, above = (
+            "invalid negative failure recheck for serve_stale",
+            "serve_stale failure recheck cannot exceed 5 minutes",
+        )
+        bad = "invalid serve_stale failure recheck: {error}"
+        found["recheck"] = Duration(0, 300, below=below, above=above, bad=bad).read(rest[1], d)
+    return found
+
+
+def check(settings: Settings, d: Dispenser) -> Settings | None:
+    if "serve_stale_policy" in settings.given and "serve_stale" not in settings.given:
+        raise d.fail("serve_stale_policy requires serve_stale")
+    return None
+
+
+DISABLE = 'cache type for disable must be "success" or "denial"'
+PREFETCH = Int(0, below="prefetch amount should be positive: {value}")
+SERVFAIL = Duration(
+    0,
+    300,
+    below="invalid negative ttl for servfail",
+    above="caching SERVFAIL responses over 5 minutes is not permitted",
+)
+POLICY = Choice(("prefer_positive",), bad="invalid serve_stale_policy: {text}", fold=True)
+
+
+def kind_args(kind: str, ttl: int) -> tuple[Arg, ...]:
+    return (
+        Arg(f"{kind}_capacity", Int(), default=9984, show="CAPACITY"),
+        Arg(f"{kind}_ttl", TTL, default=ttl, optional=True, show="TTL"),
+        Arg(f"{kind}_min_ttl", MIN_TTL, default=5, optional=True, show="MINTTL"),
+    )
+
+
+CACHE = Directive(
+    "cache",
+    args=(Arg("ttl", TTL, probe=True), zones_arg()),
+    options=(
+        Option("success", args=kind_args("success", 3600), surplus="ignore", help="Positive answers."),
+        Option("denial", args=kind_args("denial", 1800), surplus="ignore", help="Denials."),
+        Option(
+            "prefetch",
+            args=(
+                Arg("amount", PREFETCH, default=0),
+                Arg("duration", Duration(), default=60.0, optional=True),
+                Arg("percentage", Percent(10, 90), default=10, optional=True),
+            ),
+            help="Refresh popular answers before they expire.",
+        ),
+        Option(
+            "serve_stale",
+            parse=serve_stale,
+            defaults={"stale_for": 0.0, "verify": False, "verify_timeout": 0.0, "stale_ttl": 0.0, "recheck": 0.0},
+            usage="serve_stale [DURATION [MODE [...]]]",
+        ),
+        Option("serve_stale_policy", POLICY, repeat="once", show="POLICY"),
+        Option("servfail", SERVFAIL, 5.0, show="DURATION"),
+        Option(
+            "disable",
+            args=(Arg("kind", Choice(("success", "denial"), bad=DISABLE)), zones_arg("disabled")),
+        ),
+        Option("keepttl", help="Do not age TTLs."),
+    ),
+    once=True,
+    unknown=ARGERR,
+    check=check,
+)
+
+
+def parse(text: str) -> list[Settings]:
+    """Settings of the bare directive."""
+    return CACHE.parse(Dispenser("Corefile", tokenize(text), KEYS, "cache"))
+
+
+def parse_block(text: str) -> list[Settings]:
+    """Settings of the directive within a Corefile, where it begins on line 2."""
+    corefile = load_source(Source("Corefile", f".:53 {{\n{text}\n}}\n".encode()))
+    return CACHE.parse(corefile.blocks[0].dispenser("cache"))
+
+
+def test_defaults():
+    (found,) = parse("cache")
+    assert found.zones == ("example.org.", "example.net.")
+    assert (found.success_capacity, found.success_ttl, found.success_min_ttl) == (9984, 3600, 5)
+    assert (found.ttl, found.keepttl, found.servfail, found.given) == (None, False, 5.0, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("line", "ttl", "zones"),
+    [
+        ("cache 30", 30, ("example.org.", "example.net.")),
+        ("cache +30 a.test", 30, ("a.test.",)),
+        ("cache A.test b.test:53", None, ("a.test.", "b.test.")),
+        ("cache 30 40", 30, ("40.",)),
+        ("cache 10.0.0.0/31", None, ("0.0.0.10.in-addr.arpa.", "1.0.0.10.in-addr.arpa.")),
+        ("cache 5 a..b", 5, ()),
+    ],
+)
+def test_ttl_and_zones(line, ttl, zones):
+    (found,) = parse(line)
+    assert (found.ttl, found.zones) == (ttl, zones)
+
+
+def test_every_option():
+    (found,) = parse(
+        "cache 60 a.test {\n success 100 10 1\n denial 200 20\n prefetch 3 2m 20%\n serve_stale 30m VERIFY 1s 7s 10s\n"
+        " serve_stale_policy Prefer_Positive\n servfail 1m\n disable denial x.test\n keepttl\n}"
+    )
+    assert (found.success_capacity, found.success_ttl, found.success_min_ttl) == (100, 10, 1)
+    assert (found.denial_capacity, found.denial_ttl, found.denial_min_ttl) == (200, 20, 5)
+    assert (found.amount, found.duration, found.percentage) == (3, 120.0, 20)
+    assert (found.stale_for, found.verify, found.verify_timeout, found.stale_ttl, found.recheck) == (
+        1800,
+        True,
+        1,
+        7,
+        10,
+    )
+    assert (found.serve_stale_policy, found.servfail, found.kind, found.disabled) == (
+        "prefer_positive", 60.0, "denial", ("x.test.",))  # fmt: skip
+    assert found.keepttl is True
+    assert (found.file, found.line) == ("Corefile", 1)
+
+
+def test_an_optional_word_left_out_keeps_the_value():
+    (found,) = parse("cache {\n success 100 10 1\n success 200\n}")
+    assert (found.success_capacity, found.success_ttl, found.success_min_ttl) == (200, 10, 1)
+
+
+def test_surplus_words_of_success_are_dropped_as_in_coredns():
+    assert parse("cache {\n success 10 10 1 1 x\n}")[0].success_capacity == 10
+
+
+def test_settings_are_plain_read_only_values():
+    (found,) = parse("cache 60 {\n keepttl\n}")
+    again = pickle.loads(pickle.dumps(found))
+    assert again == found
+    assert (again.given, again.line) == (frozenset({"keepttl"}), 1)
+    with pytest.raises(TypeError):
+        found["ttl"] = 1
+    with pytest.raises(AttributeError):
+        _ = found.nosuch
+    assert found.replace(ttl=7).ttl == 7
+    assert found.ttl == 60
+
+
+BAD_OPTIONS = [
+    ("success", "@3 ARGERR 'success'"),
+    ("success x", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("success 1 0", "cache TTL can not be zero or negative: 0"),
+    ("success 1 x", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("success 1 2 -1", "cache min TTL can not be negative: -1"),
+    ("success 1 2 x", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("success 99999999999999999999", 'strconv.Atoi: parsing "99999999999999999999": value out of range'),
+    ("denial", "@3 ARGERR 'denial'"),
+    ("denial 1 -4", "cache TTL can not be zero or negative: -4"),
+    ("denial 1 2 -1", "cache min TTL can not be negative: -1"),
+    ("prefetch", "@3 ARGERR 'prefetch'"),
+    ("prefetch a", 'strconv.Atoi: parsing "a": invalid syntax'),
+    ("prefetch -1", "prefetch amount should be positive: -1"),
+    ("prefetch 1 2", 'time: missing unit in duration "2"'),
+    ("prefetch 1 2s 3", "last character of percentage should be `%`, but is: '3'"),
+    ("prefetch 1 2s x%", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("prefetch 1 2s 9%", "percentage should fall in range [10, 90]: 9"),
+    ("prefetch 1 2s 91%", "percentage should fall in range [10, 90]: 91"),
+    ("prefetch 1 2s 20% x", "@3 ARGERR 'x'"),
+    ("prefetch 1 1x", 'time: unknown unit "x" in duration "1x"'),
+    ("serve_stale x", 'time: invalid duration "x"'),
+    ("serve_stale -1h", "invalid negative duration for serve_stale"),
+    ("serve_stale 1h later", "invalid value for serve_stale refresh mode: later"),
+    ("serve_stale 1h verify x", 'invalid serve_stale verify timeout: time: invalid duration "x"'),
+    ("serve_stale 1h verify -1s", "invalid negative timeout for serve_stale verify"),
+    ("serve_stale 1h verify 1s 7", 'invalid serve_stale response TTL: time: missing unit in duration "7"'),
+    ("serve_stale 1h immediate 1500ms", "serve_stale response TTL must be a whole number of seconds"),
+    ("serve_stale 1h immediate -1s", "invalid negative response TTL for serve_stale"),
+    ("serve_stale 1h immediate 1s 6m", "serve_stale failure recheck cannot exceed 5 minutes"),
+    ("serve_stale 1h immediate 1s -6m", "invalid negative failure recheck for serve_stale"),
+    ("serve_stale 1h immediate 1s x", 'invalid serve_stale failure recheck: time: invalid duration "x"'),
+    ("serve_stale 1h immediate 1s 1s 1s", "@3 ARGERR '1s'"),
+    ("serve_stale 1h verify 1s 1s 1s 1s", "@3 ARGERR '1s'"),
+    ("serve_stale 1h verify 1s 1200000h", "serve_stale response TTL exceeds the DNS TTL range"),
+    ("serve_stale_policy prefer_positive", "serve_stale_policy requires serve_stale"),
+    ("serve_stale\nserve_stale_policy", "@4 ARGERR 'serve_stale_policy'"),
+    ("serve_stale\nserve_stale_policy x", "invalid serve_stale_policy: x"),
+    ("serve_stale\nserve_stale_policy prefer_positive x", "@4 ARGERR 'x'"),
+    (
+        "serve_stale\nserve_stale_policy prefer_positive\nserve_stale_policy prefer_positive",
+        "serve_stale_policy can only be specified once",
+    ),
+    ("servfail", "@3 ARGERR 'servfail'"),
+    ("servfail 5", 'time: missing unit in duration "5"'),
+    ("servfail -1s", "invalid negative ttl for servfail"),
+    ("servfail 301s", "caching SERVFAIL responses over 5 minutes is not permitted"),
+    ("servfail 1s 2s", "@3 ARGERR '2s'"),
+    ("disable", "@3 ARGERR 'disable'"),
+    ("disable both", 'cache type for disable must be "success" or "denial"'),
+    ("keepttl 1", "@3 ARGERR '1'"),
+    ("keepttl 1 2", "@3 ARGERR '2'"),
+    ("nosuch 1", "@3 ARGERR 'nosuch'"),
+    ("nosuch", "@3 ARGERR 'nosuch'"),
+    ("success {", "@3 ARGERR 'success'"),
+    ("success 5 {\n}", "@3 Unexpected token '{', expecting argument"),
+]
+BAD = [
+    ("cache 0", "plugin/cache: cache TTL can not be zero or negative: 0"),
+    ("cache -5 x", "plugin/cache: cache TTL can not be zero or negative: -5"),
+    ("cache 30\ncache", "plugin/cache: this plugin can only be used once per Server Block"),
+    ("cache x {\n keepttl }\n}", "plugin/cache: @3 ARGERR '}'"),
+]
+
+
+def in_full(error: str) -> str:
+    """`@LINE` and ARGERR stand for the texts that CoreDNS prints."""
+    error = error.replace("ARGERR ", "Wrong argument count or unexpected line ending after ")
+    return re.sub(r"@(\d+) ", r"Corefile:\1 - Error during parsing: ", error)
+
+
+@pytest.mark.parametrize(("lines", "error"), BAD_OPTIONS)
+def test_bad_option(lines, error):
+    with pytest.raises(SetupError) as caught:
+        parse_block(f"cache {{\n{lines}\n}}")
+    assert str(caught.value) == "plugin/cache: " + in_full(error)
+    assert pickle.loads(pickle.dumps(caught.value)).line == caught.value.line > 0
+
+
+@pytest.mark.parametrize(("text", "error"), BAD)
+def test_bad(text, error):
+    with pytest.raises(ConfigError) as caught:
+        parse_block(text)
+    assert str(caught.value) == in_full(error)
+
+
+def test_table():
+    table = markdown_table(CACHE).splitlines()
+    bounds = "TTL at least 1; MINTTL at least 0"
+    assert table[2] == f"| `success CAPACITY [TTL [MINTTL]]` | 9984, 3600, 5 | {bounds} | Positive answers. |"
+    assert "| `servfail DURATION` | 5s | 0s to 5m0s | – |" in table
+    assert "| `keepttl` | off | – | Do not age TTLs. |" in table
+    assert CACHE.syntax() == "cache [TTL] [ZONES...]"

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The option rows on the grammar of CoreDNS's `forward` block: lines read word by word, lists, keywords.
+
+Strategy: the rows stand here as an example, apart from the plugin's own; each bad block is checked against the text
+that CoreDNS 1.14.7 printed for it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from fastdns.corefile import Source, load_source
+from fastdns.corefile.addresses import parse_ip, split_host_port
+from fastdns.corefile.dispenser import Dispenser
+from fastdns.corefile.options import Arg, Directive, Located, Option, Settings, markdown_table
+from fastdns.corefile.types import Addr, Choice, Duration, Int, Name, Text, Type, Zone
+from fastdns.corefile.units import format_duration, quote
+from fastdns.errors import ConfigError, SetupError
+
+RCODES = {"NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5}
+
+
+@dataclass(frozen=True)
+class Rcode(Type):
+    """A response code by name; `failover` refuses NOERROR."""
+
+    failure: bool = False
+
+    def read(self, text: str, d: Dispenser) -> int:
+        if text.upper() not in RCODES:
+            raise d.fail(f"{text} is not a valid rcode")
+        if self.failure and text.upper() == "NOERROR":
+            raise d.fail("NoError cannot be used in failover")
+        return RCODES[text.upper()]
+
+
+class Resolver(Type):
+    """`IP` or `IP:PORT`, kept as written."""
+
+    def read(self, text: str, d: Dispenser) -> str:
+        try:
+            host = split_host_port(text)[0]
+        except ValueError:
+            host = text
+        if parse_ip(host) is None:
+            raise d.fail(f"resolver must be an IP address or IP:port: {quote(text)}")
+        return text
+
+
+def health_check(d: Dispenser) -> Mapping[str, Any]:
+    """`health_check D [no_rec] [domain FQDN]`."""
+    if not d.next_arg():
+        raise d.arg_err()
+    found: dict[str, Any] = {"domain": "."}
+    found["interval"] = Duration(0, below="health_check can't be negative: {value}").read(d.val, d)
+    while d.next_arg():
+        if d.val == "no_rec":
+            found["no_rec"] = True
+        elif d.val == "domain":
+            if not d.next_arg():
+                raise d.arg_err()
+            found["domain"] = Name(bad="health_check: invalid domain name {text}").read(d.val, d)
+        else:
+            raise d.fail(f"health_check: unknown option {d.val}")
+    return found
+
+
+def check(settings: Settings, d: Dispenser) -> Settings | None:
+    if 0 < settings.max_age < settings.expire:
+        age, expire = format_duration(settings.max_age), format_duration(settings.expire)
+        raise d.fail(f"max_age ({age}) must not be less than expire ({expire})")
+    return None
+
+
+def not_negative(name: str, kind: type[Int] | type[Duration]) -> Type:
+    field = "{value}" if kind is Int else "{duration}"
+    return kind(0, below=f"{name} can't be negative: {field}")
+
+
+FORWARD = Directive(
+    "forward",
+    args=(Arg("zones", Zone(bad="unable to normalize '{text}'"), show="FROM"), Arg("to", Text(), rest=True)),
+    options=(
+        Option("except", Zone(), key="ignored", rest=True, repeat="join", show="NAMES", help="Names not forwarded."),
+        Option("max_fails", Int(unsigned=32), 2, surplus="leave"),
+        Option("max_connect_attempts", Int(unsigned=32), surplus="leave"),
+        Option(
+            "health_check",
+            parse=health_check,
+            defaults={"interval": 0.5, "no_rec": False, "domain": "."},
+            usage="health_check DURATION [no_rec] [domain FQDN]",
+        ),
+        Option("force_tcp", surplus="word"),
+        Option("prefer_udp", surplus="word"),
+        Option("tls", args=tuple(Arg(key, Text(), optional=True) for key in ("tls_a", "tls_b", "tls_c"))),
+        Option("tls_servername", Text(), surplus="leave"),
+        Option("expire", not_negative("expire", Duration), 10.0, surplus="leave"),
+        Option("max_age", not_negative("max_age", Duration), 0.0, surplus="leave"),
+        Option("max_idle_conns", not_negative("max_idle_conns", Int), 0, surplus="leave"),
+        Option(
+            "read_timeout",
+            Duration(positive=True, below="read_timeout must be positive: {duration}"),
+            2.0,
+            surplus="leave",
+        ),
+        Option(
+            "doh_method",
+            Choice(("POST", "GET"), bad="doh_method must be either POST or GET"),
+            "POST",
+            surplus="leave",
+        ),
+        Option(
+            "policy",
+            Choice(("random", "round_robin", "sequential"), bad=Located("unknown policy '{text}'")),
+            "random",
+            surplus="leave",
+        ),
+        Option("max_concurrent", not_negative("max_concurrent", Int), 0, surplus="leave"),
+        Option("next", Rcode(), rest=True, repeat="join"),
+        Option("next_on_nodata", surplus="word"),
+        Option("failfast_all_unhealthy_upstreams"),
+        Option("failover", Rcode(failure=True), rest=True, repeat="join"),
+        Option("resolver", Resolver(), rest=True),
+        Option("source_address", Addr(bad=Located("invalid IP address: {text}")), surplus="leave"),
+    ),
+    check=check,
+)
+
+
+def parse_block(text: str) -> list[Settings]:
+    corefile = load_source(Source("Corefile", f".:53 {{\n{text}\n}}\n".encode()))
+    return FORWARD.parse(corefile.blocks[0].dispenser("forward"))
+
+
+def test_stanzas_in_order():
+    found = parse_block("forward a.test 127.0.0.1 tls://9.9.9.9\nforward . ::1 {\n force_tcp\n}")
+    assert [(s.zones, s.to, s.force_tcp) for s in found] == [
+        (["a.test."], ("127.0.0.1", "tls://9.9.9.9"), False),
+        (["."], ("::1",), True),
+    ]
+    assert [s.line for s in found] == [2, 3]
+
+
+def test_defaults():
+    (found,) = parse_block("forward . 127.0.0.1")
+    assert (found.max_fails, found.interval, found.domain, found.no_rec) == (2, 0.5, ".", False)
+    assert (found.ignored, found.resolver, found.next, found.source_address) == ((), (), (), None)
+    assert (found.expire, found.read_timeout, found.policy) == (10.0, 2.0, "random")
+
+
+def test_lists_are_joined_and_the_last_of_others_wins():
+    (found,) = parse_block(
+        "forward . 127.0.0.1 {\n except a.test 10.0.0.0/8\n except B.test\n max_fails 3\n max_fails 4\n"
+        " failover servfail\n failover REFUSED\n resolver 1.1.1.1\n resolver 9.9.9.9:53\n}"
+    )
+    assert found.ignored == ("a.test.", "10.in-addr.arpa.", "b.test.")
+    assert (found.max_fails, found.failover, found.resolver) == (4, (2, 5), ("9.9.9.9:53",))
+
+
+def test_health_check():
+    (found,) = parse_block("forward . 127.0.0.1 {\n health_check 1s no_rec domain A.test\n}")
+    assert (found.interval, found.no_rec, found.domain) == (1.0, True, "a.test.")
+
+
+GOOD = [
+    "forward . 127.0.0.1\nforward . 127.0.0.2",
+    "forward . 127.0.0.1 {\n except a b\n except c\n}",
+    "forward . 127.0.0.1 {\n health_check 1s no_rec\n}",
+    "forward . 127.0.0.1 {\n health_check 1s no_rec domain A.test\n}",
+    "forward . 127.0.0.1 {\n force_tcp\n prefer_udp\n}",
+    "forward . 127.0.0.1 {\n max_age 20s\n}",
+    "forward . 127.0.0.1 {\n read_timeout 1s\n}",
+    "forward . 127.0.0.1 {\n doh_method GET\n}",
+    "forward . 127.0.0.1 {\n policy sequential\n}",
+    "forward . 127.0.0.1 {\n next nxdomain SERVFAIL\n}",
+    "forward . 127.0.0.1 {\n next_on_nodata\n}",
+    "forward . 127.0.0.1 {\n failover servfail REFUSED\n}",
+    "forward . 127.0.0.1 {\n resolver 1.1.1.1:53 ::1 [::1]:53\n}",
+    "forward . 127.0.0.1 {\n source_address 127.0.0.1\n}",
+    "forward 10.0.0.0/31 127.0.0.1",
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_good(text):
+    assert parse_block(text)
+
+
+BAD_OPTIONS = [
+    ("except", "@3 ARGERR 'except'"),
+    ("max_fails", "@3 ARGERR 'max_fails'"),
+    ("max_fails x", 'strconv.ParseUint: parsing "x": invalid syntax'),
+    ("max_fails -1", 'strconv.ParseUint: parsing "-1": invalid syntax'),
+    ("max_fails 4294967296", 'strconv.ParseUint: parsing "4294967296": value out of range'),
+    ("max_fails 3 4", "@3 unknown property '4'"),
+    ("max_connect_attempts", "@3 ARGERR 'max_connect_attempts'"),
+    ("max_connect_attempts x", 'strconv.ParseUint: parsing "x": invalid syntax'),
+    ("health_check", "@3 ARGERR 'health_check'"),
+    ("health_check x", 'time: invalid duration "x"'),
+    ("health_check -1s", "health_check can't be negative: -1000000000"),
+    ("health_check 1s nope", "health_check: unknown option nope"),
+    ("health_check 1s domain", "@3 ARGERR 'domain'"),
+    ("health_check 1s domain a..b", "health_check: invalid domain name a..b"),
+    ("health_check 1s {", "health_check: unknown option {"),
+    ("force_tcp x", "@3 ARGERR 'x'"),
+    ("force_tcp x y", "@3 ARGERR 'x'"),
+    ("prefer_udp x", "@3 ARGERR 'x'"),
+    ("tls a b c d", "@3 ARGERR 'd'"),
+    ("tls_servername", "@3 ARGERR 'tls_servername'"),
+    ("expire", "@3 ARGERR 'expire'"),
+    ("expire 1", 'time: missing unit in duration "1"'),
+    ("expire -1s", "expire can't be negative: -1s"),
+    ("expire 1s 2s", "@3 unknown property '2s'"),
+    ("max_age -1s", "max_age can't be negative: -1s"),
+    ("max_age 1s", "max_age (1s) must not be less than expire (10s)"),
+    ("max_age 20s\nexpire 30s", "max_age (20s) must not be less than expire (30s)"),
+    ("max_idle_conns", "@3 ARGERR 'max_idle_conns'"),
+    ("max_idle_conns -1", "max_idle_conns can't be negative: -1"),
+    ("max_idle_conns x", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("read_timeout 0", "read_timeout must be positive: 0s"),
+    ("read_timeout -1s", "read_timeout must be positive: -1s"),
+    ("read_timeout", "@3 ARGERR 'read_timeout'"),
+    ("doh_method", "@3 ARGERR 'doh_method'"),
+    ("doh_method PUT", "doh_method must be either POST or GET"),
+    ("doh_method get", "doh_method must be either POST or GET"),
+    ("policy", "@3 ARGERR 'policy'"),
+    ("policy x", "@3 unknown policy 'x'"),
+    ("policy sequential x", "@3 unknown property 'x'"),
+    ("max_concurrent", "@3 ARGERR 'max_concurrent'"),
+    ("max_concurrent -1", "max_concurrent can't be negative: -1"),
+    ("max_concurrent x", 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("next", "@3 ARGERR 'next'"),
+    ("next NXDOMAIN x", "x is not a valid rcode"),
+    ("next_on_nodata x", "@3 ARGERR 'x'"),
+    ("failfast_all_unhealthy_upstreams x y", "@3 ARGERR 'y'"),
+    ("failover", "@3 ARGERR 'failover'"),
+    ("failover NOERROR", "NoError cannot be used in failover"),
+    ("failover bogus", "bogus is not a valid rcode"),
+    ("resolver", "@3 ARGERR 'resolver'"),
+    ("resolver x", 'resolver must be an IP address or IP:port: "x"'),
+    ("resolver 1.1.1.1 x:53", 'resolver must be an IP address or IP:port: "x:53"'),
+    ("source_address", "@3 ARGERR 'source_address'"),
+    ("source_address x", "@3 invalid IP address: x"),
+    ("nosuch", "@3 unknown property 'nosuch'"),
+    ("tls_servername a b", "@3 unknown property 'b'"),
+    ("max_fails {", 'strconv.ParseUint: parsing "{": invalid syntax'),
+]
+BAD = [
+    ("forward", "plugin/forward: @2 ARGERR 'forward'"),
+    ("forward .", "plugin/forward: @2 ARGERR '.'"),
+    ("forward . {\n}", "plugin/forward: @2 ARGERR '.'"),
+    ("forward a..b 127.0.0.1", "plugin/forward: unable to normalize 'a..b'"),
+]
+
+
+def in_full(error: str) -> str:
+    """`@LINE` and ARGERR stand for the texts that CoreDNS prints."""
+    error = error.replace("ARGERR ", "Wrong argument count or unexpected line ending after ")
+    return re.sub(r"@(\d+) ", r"Corefile:\1 - Error during parsing: ", error)
+
+
+@pytest.mark.parametrize(("lines", "error"), BAD_OPTIONS)
+def test_bad_option(lines, error):
+    with pytest.raises(SetupError) as caught:
+        parse_block(f"forward . 127.0.0.1 {{\n{lines}\n}}")
+    assert str(caught.value) == "plugin/forward: " + in_full(error)
+    assert pickle.loads(pickle.dumps(caught.value)).line == caught.value.line > 0
+
+
+@pytest.mark.parametrize(("text", "error"), BAD)
+def test_bad(text, error):
+    with pytest.raises(ConfigError) as caught:
+        parse_block(text)
+    assert str(caught.value) == in_full(error)
+
+
+def test_table():
+    table = markdown_table(FORWARD).splitlines()
+    assert table[2] == "| `except NAMES...` | – | – | Names not forwarded. |"
+    assert "| `health_check DURATION [no_rec] [domain FQDN]` | 500ms, off, . | – | – |" in table
+    assert "| `max_fails MAX_FAILS` | 2 | at least 0 | – |" in table
+    assert "| `policy POLICY` | random | `random` or `round_robin` or `sequential` | – |" in table
+    assert FORWARD.syntax() == "forward FROM TO..."
