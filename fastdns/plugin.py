@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract between the server and a plugin. Authors read this file and import from nowhere else.
+
+One query's story. A client's datagram reaches a worker's compiled loop, which checks it, finds the server block whose
+zone is the longest that the name ends in, and walks the block's chain: its plugins in CoreDNS's order (order.py), each
+a stage. A stage that has a compiled half (`compiled`) runs there, without Python. At a stage that has none, the loop
+hands the query over to the worker's Python thread and goes on with other queries. There `serve_dns(query, next)` runs:
+
+    class Hello(Plugin):
+        name = "hello"
+        directive = Directive("hello", help="Answers 192.0.2.1 to whoever asks for an address.")
+        after = "cache"
+
+        async def serve_dns(self, query, next):
+            if query.type != A:
+                return await next(query)
+            return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+`await next(query)` runs the rest of the chain - in the compiled loop again where the next stage is compiled - and gives
+its result, which may be returned unchanged at no cost, looked into, or replaced. What `serve_dns` returns goes back
+through the stages before it (loadbalance, log, metrics ...) to the client.
+
+Results: a `Reply`; `Rcode(n)`, nothing was written, and the server writes an error reply for SERVFAIL, REFUSED, FORMERR
+and NOTIMP while any other rcode leaves the client without an answer, as in CoreDNS; `DROP`, silence; a dnslib message.
+Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
+client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
+
+Life. `parse` turns the directive's lines into configurations (pure: `check` runs it and no more); `plan` says what they
+ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server` runs once
+for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop` hooks run in the
+opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or fetched is so in the
+keeper, once, and published to all workers (`Channel`). No method that the server calls may rely on being in the
+process that another one ran in, `__init__` aside: its results are copied by the fork.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .corefile.blocks import ZoneKey
+from .corefile.dispenser import Dispenser
+from .corefile.options import Arg, Directive, Option, Settings
+from .errors import ConfigError, PluginError, SetupError, StartError
+from .metrics import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from ._stage import CompiledStage
+    from ._stats import Stats
+
+DEADLINE = 5.0
+"""Seconds that a query may spend in Python unless its plugin says otherwise."""
+
+T = TypeVar("T")
+
+
+class Event(StrEnum):
+    """What happens to a server. First start: first_startup, startup. A reload: restart to the old generation's plugins
+    (restart_failed if the new one cannot start), then startup to the new one's and shutdown to the old one's. The end:
+    shutdown to all, then final_shutdown to all."""
+
+    FIRST_STARTUP = "first_startup"
+    STARTUP = "startup"
+    RESTART = "restart"
+    RESTART_FAILED = "restart_failed"
+    SHUTDOWN = "shutdown"
+    FINAL_SHUTDOWN = "final_shutdown"
+
+
+@dataclass
+class BlockPlan:
+    """What a server block asks of the server before anything exists; filled by `Plugin.plan` in order of the chain.
+
+    `listen` are the addresses of the block (empty: all), `sockets` the UDP sockets of each listener (0: unsaid),
+    `view` the name of its view. `asks` collects the rest as (kind, facts): "cache", "http", "reload", "lameduck" ...;
+    the server knows the kinds. Facts are plain values, because they travel between processes.
+    """
+
+    index: int
+    keys: tuple[ZoneKey, ...]
+    directives: tuple[str, ...]
+    listen: list[str] = field(default_factory=list)
+    sockets: int = 0
+    view: str = ""
+    asks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def ask(self, kind: str, **facts: Any) -> None:
+        """Asks the server for something."""
+        self.asks.append((kind, {"block": self.index, **facts}))
+
+
+@dataclass
+class BlockContext:
+    """What an instance may know of its block at set-up.
+
+    `zones`: the block's zones in lower case with final dot, in the order of compiled code's zone indices; `keys` the
+    same with scheme and port. `servers`: the label of every listener of the server, `dns://:53`, by its index;
+    `listeners`: the indices of those that the block is reached by. `chain`: names of the block's chain in order, and
+    `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own directive
+    this instance is, from 0. `block_id`: the block's number in the shared cache. `generation`: rises with each reload.
+    `facts`: what the server answered to `BlockPlan.ask`, by kind.
+    """
+
+    index: int
+    block_id: int
+    zones: tuple[str, ...]
+    keys: tuple[ZoneKey, ...]
+    servers: tuple[str, ...]
+    listeners: tuple[int, ...]
+    chain: tuple[str, ...]
+    stats: Stats
+    view: str = ""
+    generation: int = 0
+    position: int | None = None
+    stanza: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    members: list[Plugin] = field(default_factory=list)
+
+    def providers(self, capability: type[T]) -> list[T]:
+        """The block's plugin instances with a capability, in order of the chain. Complete once all are set up: ask in
+        `compiled` or later, not in `__init__`."""
+        return [member for member in self.members if isinstance(member, capability)]
+
+
+class Channel:
+    """The keeper's end of a plugin's way to its workers: versioned read-only octets, the newest wins."""
+
+    def __init__(self, send: Callable[[int, bytes], None]) -> None:
+        self._send = send
+        self.generation = 0
+
+    def publish(self, data: bytes) -> int:
+        """Gives all workers `data`; `on_update` runs there before a query that arrives later uses it. Returns its generation."""
+        self.generation += 1
+        self._send(self.generation, bytes(data))
+        return self.generation
+
+
+Next = Callable[["Query"], Awaitable[Any]]
+
+
+class Plugin:
+    """A directive's behaviour. A subclass is one directive; an instance is one configuration in one block.
+
+    name: the directive. directive: its grammar. chain: whether it takes part in answering. before, after: next to which
+    plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN. deadline: seconds a
+    query may spend in it. eager: see below.
+
+    An async `serve_dns` runs in an asyncio task, because ordinary libraries need one. A class that sets `eager` is
+    started without a task, which saves most of the cost of a query that is answered at once; once it awaits anything but
+    `next` and `query.lookup`, a task takes over. Set it where the code before the first such await needs
+    neither `asyncio.timeout` nor the current task, nor context variables of its own. A plain `def serve_dns` runs in a thread of a
+    bounded pool, and its `next(query)` blocks.
+    """
+
+    name: ClassVar[str] = ""
+    directive: ClassVar[Directive]
+    chain: ClassVar[bool] = True
+    before: ClassVar[str] = ""
+    after: ClassVar[str] = ""
+    any_class: ClassVar[bool] = False
+    eager: ClassVar[bool] = False
+    deadline: float = DEADLINE
+
+    @classmethod
+    def parse(cls, dispenser: Dispenser) -> list[Any]:
+        """One configuration for each instance that the directive's lines ask for: one per line, unless overridden.
+
+        Pure, and what it returns pickles. Raises ConfigError.
+        """
+        return cls.directive.parse(dispenser)
+
+    @classmethod
+    def plan(cls, config: Any, plan: BlockPlan) -> None:
+        """Says what a configuration asks of the server as a whole. Raises ConfigError."""
+
+    def __init__(self, config: Any, block: BlockContext) -> None:
+        self.config = config
+        self.block = block
+        self.log = logging.getLogger(f"plugin/{self.name}")
+
+    def compiled(self) -> CompiledStage | None:
+        """The compiled half; None: Python runs `serve_dns`. Called once, after all instances are set up."""
+        return None
+
+    async def serve_dns(self, query: Query, next: Next) -> Any:
+        """Answers a query, or passes it on: `return await next(query)`."""
+        return await next(query)
+
+    def start_server(self, channel: Channel) -> Awaitable[None] | None:
+        """Runs once for the server, in the keeper. May be async; raising StartError fails the start."""
+        return None
+
+    def stop_server(self) -> Awaitable[None] | None:
+        """Ends what `start_server` began."""
+        return None
+
+    def start_worker(self) -> Awaitable[None] | None:
+        """Runs in every worker before it serves, on its event loop. May be async."""
+        return None
+
+    def stop_worker(self) -> Awaitable[None] | None:
+        """Ends what `start_worker` began, after the last query."""
+        return None
+
+    def on_update(self, data: bytes, generation: int) -> None:
+        """New data from `Channel.publish`, in a worker."""
+
+    def on_event(self, event: Event) -> Awaitable[None] | None:
+        """Something happened to the server; runs in the keeper. May be async."""
+        return None
+
+
+class ReadyCheck:
+    """A plugin that is not ready from the start: `/ready` waits for it."""
+
+    def ready(self) -> bool:
+        """Whether it is ready. Asked in the keeper, about each second, until it is."""
+        raise TypeError(f"{type(self).__name__} has no ready()")
+
+
+def serving(instance: Plugin) -> bool:
+    """Whether an instance takes part in answering queries."""
+    return type(instance).chain
+
+
+__all__ = [
+    "DEADLINE",
+    "Arg",
+    "BlockContext",
+    "BlockPlan",
+    "Channel",
+    "ConfigError",
+    "Counter",
+    "Directive",
+    "Dispenser",
+    "Event",
+    "Gauge",
+    "Histogram",
+    "Next",
+    "Option",
+    "Plugin",
+    "PluginError",
+    "ReadyCheck",
+    "Sequence",
+    "Settings",
+    "SetupError",
+    "StartError",
+    "ZoneKey",
+]
