@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""The compiled half of errors: one record for each query that a stage failed with a text.
+
+Strategy: nothing is matched or counted here. The record says which directive it belongs to; the formatter, which sees
+the records of all workers, renders or consolidates it.
+"""
+
+from libc.stdint cimport uint16_t, uint8_t, uint32_t
+from fastdns._log cimport LOG_ERROR, ErrorRecord, ring_commit, ring_reserve
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._sys cimport memcpy
+from fastdns._wire cimport WIRE_HEADER, WIRE_NAME_MAX, wire_lower, wire_name
+
+
+cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
+    return NEXT
+
+
+cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef uint8_t name[256]
+    cdef size_t used
+    cdef int n
+    cdef uint32_t text = q.error_len
+    cdef ErrorRecord *r
+    if text == 0 or w.ring == NULL:
+        return
+    if text > sizeof(q.error):
+        text = sizeof(q.error)
+    n = wire_name(q.pkt.wire, q.pkt.length, WIRE_HEADER, name, &used)
+    if n <= 0 or n > WIRE_NAME_MAX:
+        return
+    wire_lower(name, n)
+    r = <ErrorRecord *>ring_reserve(w.ring, LOG_ERROR, <uint32_t>(sizeof(ErrorRecord) + n + text))
+    if r == NULL:
+        return
+    r.site = (<_Site *>s.config).number
+    r.rcode = q.rcode
+    r.qtype = q.pkt.qtype
+    r.qname_len = <uint16_t>n
+    r.text_len = <uint16_t>text
+    memcpy(<uint8_t *>r + sizeof(ErrorRecord), name, n)
+    memcpy(<uint8_t *>r + sizeof(ErrorRecord) + n, q.error, text)
+    ring_commit(w.ring)
+
+
+cdef struct _Site:
+    uint32_t number
+
+
+cdef StageOps OPS
+OPS.name = b"errors"
+OPS.frame_size = 0
+OPS.request = request
+OPS.response = response
+OPS.start = NULL
+OPS.stop = NULL
+
+
+cdef class _Owner:
+    cdef _Site site
+
+
+def stage(site: int) -> CompiledStage:
+    """The reporting stage. `site` is the directive's number (fastdns.metrics.errors_site), 0: it consolidates nothing."""
+    cdef _Owner owner = _Owner()
+    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
+    owner.site.number = site
+    out.ops = &OPS
+    out.config = &owner.site
+    out.owner = owner
+    out.name = "errors"
+    return out

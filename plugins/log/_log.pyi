@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the compiled half of log."""
+
+from fastdns._stage import CompiledStage
+
+CLASSES: dict[str, int]
+
+def stage(rules: list[tuple[bytes, int, int]]) -> CompiledStage: ...

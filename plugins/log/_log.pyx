@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""The compiled half of log: one fixed record for each query that a rule wants.
+
+Strategy: everything happens on the way back. The first rule whose scope holds the query's name decides; only a rule that
+asks for classes has the reply looked into (CoreDNS's types of response: no error, denial, everything else). The
+record goes into the worker's ring with the number of the rule's format; another process writes the line.
+"""
+
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
+from fastdns._log cimport LOG_QUERY, QueryRecord, ring_commit, ring_reserve
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._sys cimport (
+    CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, timespec,
+)
+from fastdns._wire cimport (
+    FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP,
+    RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS, TYPE_RRSIG, TYPE_SOA,
+    WIRE_HEADER, WIRE_NAME_MAX, get16, get32, wire_lower, wire_name, wire_name_under, wire_scan,
+)
+
+cdef enum:
+    CLASS_SUCCESS = 1
+    CLASS_DENIAL = 2
+    CLASS_ERROR = 4
+    CLASS_ALL = 8
+    OPCODE_UPDATE = 5
+
+CLASSES = {"success": CLASS_SUCCESS, "denial": CLASS_DENIAL, "error": CLASS_ERROR, "all": CLASS_ALL}
+
+
+cdef struct Rule:
+    uint8_t scope[256]          # lower-cased wire form
+    uint32_t scope_len          # 0: matches nothing
+    uint32_t classes
+    uint32_t format
+
+
+cdef struct Config:
+    uint32_t count
+    Rule *rules
+
+
+cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
+    return NEXT
+
+
+cdef bint expired_signature(const Worker *w, const Query *q) noexcept nogil:
+    # Whether a RRSIG of the scanned reply is outside of its validity (serial arithmetic, RFC 4034 3.1.5).
+    cdef timespec ts
+    cdef uint32_t now = 0
+    cdef uint32_t i
+    cdef const uint8_t *rdata
+    for i in range(w.scan.n):
+        if w.scan.records[i].rtype != TYPE_RRSIG or w.scan.records[i].rdlen < 18:
+            continue
+        if now == 0:
+            clock_gettime(CLOCK_REALTIME, &ts)
+            now = <uint32_t>ts.tv_sec
+        rdata = q.reply + w.scan.records[i].rdata
+        if <int32_t>(get32(rdata + 8) - now) < 0 or <int32_t>(now - get32(rdata + 12)) < 0:
+            return True
+    return False
+
+
+cdef uint32_t reply_class(Worker *w, const Query *q) noexcept nogil:
+    # The class of a written reply, by the rules of CoreDNS's response types.
+    cdef bint soa = False
+    cdef bint ns = False
+    cdef bint scanned = wire_scan(q.reply, q.reply_len, w.scan) == 0
+    cdef uint32_t i
+    if q.pkt.opcode == OPCODE_UPDATE or q.pkt.opcode == OPCODE_NOTIFY:
+        return CLASS_ERROR
+    if q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
+        return CLASS_ERROR
+    if scanned and q.has_opt and q.set_do and expired_signature(w, q):
+        return CLASS_ERROR
+    if get16(q.reply + 6) > 0:
+        return CLASS_SUCCESS if q.rcode == RCODE_NOERROR else CLASS_ERROR
+    if q.rcode == RCODE_NXDOMAIN:
+        return CLASS_DENIAL
+    if q.rcode != RCODE_NOERROR:
+        return CLASS_ERROR
+    for i in range(w.scan.n if scanned else 0):
+        if w.scan.records[i].section == SECTION_AUTHORITY:
+            soa = soa or w.scan.records[i].rtype == TYPE_SOA
+            ns = ns or w.scan.records[i].rtype == TYPE_NS
+    return CLASS_DENIAL if soa else CLASS_SUCCESS
+
+
+cdef bint server_writes(const Query *q) noexcept nogil:
+    # A bare return of one of these makes the server write the reply.
+    return not q.dropped and (q.rcode == RCODE_SERVFAIL or q.rcode == RCODE_REFUSED or q.rcode == RCODE_FORMERR
+                              or q.rcode == RCODE_NOTIMP)
+
+
+cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
+    cdef timespec ts
+    cdef uint64_t now
+    cdef bint anywhere = q.proto == 0 and w.listeners[q.listener].wildcard
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    now = <uint64_t>ts.tv_sec * 1000000000 + <uint64_t>ts.tv_nsec
+    r.duration_ns = now - q.start_ns if now > q.start_ns else 0
+    r.size = q.pkt.end
+    r.id = q.pkt.id
+    r.qtype = q.pkt.qtype
+    r.qclass = q.pkt.qclass
+    r.client_port = q.client_port
+    r.opcode = q.pkt.opcode
+    r.proto = q.proto
+    r.family = 6 if q.family == 2 else 4
+    r.do_bit = 1 if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO else 0
+    r.bufsize = 65535 if q.proto else q.pkt.udp_size if q.pkt.has_opt and q.pkt.udp_size > 512 else 512
+    memcpy(r.client, q.client_ip, 16)
+    # CoreDNS does not learn which address of a wildcard socket was asked over UDP, and says so.
+    r.local_family = 4 if q.local_len == 4 and not anywhere else 6
+    if q.local_len and not anywhere:
+        memcpy(r.local, q.local_ip, 16)
+    if q.written:
+        r.written = 1
+        r.rcode = q.rcode
+        r.rsize = q.ulen
+        r.rflags = get16(q.reply + 2)
+    elif server_writes(q):
+        r.written = 1
+        r.rcode = q.rcode
+        r.rsize = WIRE_HEADER + q.pkt.qname_len + 4
+        r.rflags = FLAG_QR | (q.pkt.flags & (FLAG_RD | FLAG_CD) if q.pkt.opcode == OPCODE_QUERY else 0)
+
+
+cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef const Config *c = <const Config *>s.config
+    cdef const Rule *rule = NULL
+    cdef QueryRecord *r
+    cdef uint8_t name[256]
+    cdef size_t used
+    cdef uint32_t i, kind
+    cdef int n
+    if w.ring == NULL or q.background:
+        return
+    n = wire_name(q.pkt.wire, q.pkt.length, WIRE_HEADER, name, &used)
+    if n <= 0 or n > WIRE_NAME_MAX:
+        return
+    wire_lower(name, n)
+    for i in range(c.count):
+        if c.rules[i].scope_len and wire_name_under(name, n, c.rules[i].scope, c.rules[i].scope_len):
+            rule = &c.rules[i]
+            break
+    if rule == NULL:
+        return
+    if not rule.classes & CLASS_ALL:
+        kind = reply_class(w, q) if q.written and q.reply_len >= WIRE_HEADER else CLASS_ERROR
+        if not rule.classes & kind:
+            return
+    r = <QueryRecord *>ring_reserve(w.ring, LOG_QUERY, <uint32_t>(sizeof(QueryRecord) + n))
+    if r == NULL:
+        return
+    memset(r, 0, sizeof(QueryRecord))
+    r.format = rule.format
+    r.qname_len = <uint16_t>n
+    fill(w, q, r)
+    memcpy(<uint8_t *>r + sizeof(QueryRecord), name, n)
+    ring_commit(w.ring)
+
+
+cdef StageOps OPS
+OPS.name = b"log"
+OPS.frame_size = 0
+OPS.request = request
+OPS.response = response
+OPS.start = NULL
+OPS.stop = NULL
+
+
+cdef class _Owner:
+    cdef Config config
+
+    def __cinit__(self, rules: list):
+        cdef Rule *rule
+        cdef const uint8_t *raw
+        self.config.rules = <Rule *>calloc(len(rules) + 1, sizeof(Rule))
+        if self.config.rules == NULL:
+            raise MemoryError
+        for scope, classes, number in rules:
+            rule = &self.config.rules[self.config.count]
+            if len(scope) > WIRE_NAME_MAX:
+                raise ValueError("a scope longer than a name")
+            raw = scope
+            memcpy(rule.scope, raw, len(scope))
+            rule.scope_len = <uint32_t>len(scope)
+            rule.classes = classes
+            rule.format = number
+            self.config.count += 1
+
+    def __dealloc__(self):
+        free(self.config.rules)
+
+
+def stage(rules: list) -> CompiledStage:
+    """The logging stage. A rule is (scope as a lower-cased wire name, or b"" for one that matches nothing, CLASSES or-ed
+    together, the number of its format by fastdns.metrics.log_format)."""
+    cdef _Owner owner = _Owner(rules)
+    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
+    out.ops = &OPS
+    out.config = &owner.config
+    out.owner = owner
+    out.name = "log"
+    return out
