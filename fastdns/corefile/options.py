@@ -44,7 +44,7 @@ class Directive:
 
     `once`: a second occurrence in a server block is an error. `block`: whether braces are allowed.
     `unknown` words the error for an option that is not in the table. `check(settings, d)` looks at
-    one finished occurrence (raise `d.fail(...)`) and may return changed Settings. `parse(d)` replaces all of it
+    one finished occurrence (raise `d.fail(...)`) and may return changed Settings. `parse_one(d)` replaces all of it
     for an odd grammar: it is called at each occurrence, the current token is the directive's name.
     """
 
