@@ -104,6 +104,7 @@ cdef struct Packet:
     uint16_t opt_rdlen
     uint16_t options            # options counted
     bint has_nsid               # an option 3 is present
+    uint16_t option_codes       # one bit for each option code below 16 that is present
     uint32_t tsig_off           # where the TSIG record starts in wire
     uint64_t hash               # keyed hash of qname (lower case); set by the caller that needs it
     uint8_t qname[256]          # lower-cased, wire form

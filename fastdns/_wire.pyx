@@ -37,6 +37,9 @@ cdef enum:
     PROBES = 8
     NODE_HOPS_MAX = 64
 
+    # option codes that go back to the client, one bit each
+    ECHO_UDP = 1 << OPTION_NSID | 1 << OPTION_EXPIRE | 1 << OPTION_COOKIE | 1 << OPTION_PADDING
+    ECHO_TCP = ECHO_UDP | 1 << OPTION_KEEPALIVE
     CODES_OCTETS = 8192         # one bit for each of 65,536 option codes
 
 # Options that `rewrite edns0 local` asks to have echoed: one bit a code, set before the fork, then only read.
@@ -89,18 +92,23 @@ cdef inline int admit_options(Packet *pkt) noexcept nogil:
     cdef uint32_t left = pkt.opt_rdlen
     cdef uint32_t length
     cdef uint16_t options = 0
+    cdef uint32_t codes = 0
+    cdef uint16_t code
     while left:
         if left < 4:
             return ADMIT_FORMERR
+        code = get16(p)
         length = 4 + <uint32_t>get16(p + 2)
         if length > left:
             return ADMIT_FORMERR
-        if get16(p) == OPTION_NSID:
-            pkt.has_nsid = True
+        if code < 16:
+            codes |= 1U << code
         options += 1
         p += length
         left -= length
     pkt.options = options
+    pkt.option_codes = <uint16_t>codes
+    pkt.has_nsid = codes & 1U << OPTION_NSID != 0
     return ADMIT_OK
 
 
@@ -183,6 +191,7 @@ cdef int wire_admit(const uint8_t *data, size_t n, Packet *pkt) noexcept nogil:
     pkt.opt_rdata = 0
     pkt.opt_rdlen = 0
     pkt.options = 0
+    pkt.option_codes = 0
     pkt.tsig_off = 0
     if pkt.opcode != OPCODE_QUERY and pkt.opcode != OPCODE_NOTIFY:
         return ADMIT_NOTIMP
@@ -283,27 +292,29 @@ cdef size_t wire_rcode(const Packet *pkt, int rcode, uint8_t *out, size_t cap) n
 
 cdef void wire_echo(uint16_t code) noexcept nogil:
     global echoed_any
+    if code < 16 and ECHO_TCP & 1U << code:
+        return
     echoed_any = True
     echoed_codes[code >> 3] |= <uint8_t>(1 << (code & 7))
 
 
 cdef uint32_t echo_options(const Packet *pkt, bint udp, uint8_t *out) noexcept nogil:
     # The options of the query that go back, each of CoreDNS's five once; octets. out NULL: only counts them.
+    # The walk ends with the last one wanted, so that a flood of options is walked by admission alone.
     cdef const uint8_t *p = pkt.wire + pkt.opt_rdata
     cdef const uint8_t *end = p + pkt.opt_rdlen
     cdef uint32_t written = 0
-    cdef uint32_t seen = 0
+    cdef uint32_t wanted = pkt.option_codes & (ECHO_UDP if udp else ECHO_TCP)
     cdef uint32_t length
     cdef uint16_t code
-    while p < end:              # wire_admit measured them
+    while p < end and (wanted or echoed_any):       # wire_admit measured them
         code = get16(p)
         length = 4 + <uint32_t>get16(p + 2)
-        if code in (OPTION_NSID, OPTION_EXPIRE, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_PADDING):
-            if not seen & (1U << code) and not (udp and code == OPTION_KEEPALIVE):
-                if out != NULL:
-                    memcpy(out + written, p, length)
-                written += length
-            seen |= 1U << code
+        if code < 16 and wanted & 1U << code:
+            if out != NULL:
+                memcpy(out + written, p, length)
+            written += length
+            wanted &= ~(1U << code)
         elif echoed_any and echoed_codes[code >> 3] & (1 << (code & 7)):
             if out != NULL:
                 memcpy(out + written, p, length)
@@ -373,7 +384,7 @@ cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size
     if pkt.has_opt or f.has_opt:
         if f.has_opt:
             rdlen = f.options_len
-        elif pkt.options:
+        elif pkt.options and (pkt.option_codes & ECHO_TCP or echoed_any):
             rdlen = echo_options(pkt, f.udp, NULL)
         opt_len = OPT_FIXED + rdlen
     elif f.rcode > 15:
