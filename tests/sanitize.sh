@@ -3,8 +3,8 @@
 #
 # Runs the suite against extensions built with AddressSanitizer and UndefinedBehaviorSanitizer.
 #
-# Strategy: a copy of the tree under build/sanitize/tree with modules and a virtual environment of its own, so that the
-# working tree's modules stay what they are. The interpreter itself is not instrumented, so the run-time library
+# Strategy: clang compiles a copy of the tree under build/sanitize/tree with a virtual environment of its own, so that
+# the working tree's modules stay what they are. The interpreter itself is not instrumented, so the run-time library
 # comes in by LD_PRELOAD; leaks are not looked for (CPython keeps memory at exit on purpose).
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,9 +17,10 @@ git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c '
 cd "$tree"
 unset MAKEFLAGS MAKELEVEL 2>/dev/null || true
 VENV=.venv tests/setup.sh test
-make --no-print-directory compile FLAVOUR=sanitize VENV=.venv
-library=$(gcc -print-file-name=libasan.so)
-[ -e "$library" ] || { echo "sanitize: gcc has no libasan.so" >&2; exit 1; }
+VENV=.venv tests/setup.sh fuzz          # clang
+CC=clang make --no-print-directory compile FLAVOUR=sanitize VENV=.venv
+library=$(clang -print-file-name="libclang_rt.asan-$(uname -m).so")
+[ -e "$library" ] || { echo "sanitize: clang has no $library" >&2; exit 1; }
 # A finding anywhere, in a child process too, is written to a file: a test that survives its server's death still fails here.
 rm -f "$top"/build/sanitize/finding.*
 status=0

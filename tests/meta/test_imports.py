@@ -29,8 +29,9 @@ COMPILED = [
 PYTHON: dict[str, set[str]] = {
     "errors": set(),
     "corefile": {"errors"},
+    "metrics": {"compiled"},
     "message": {"errors", "compiled"},
-    "plugin": {"errors", "message", "corefile", "compiled"},
+    "plugin": {"errors", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
     "registry": {"errors", "plugin", "order"},
     "chain": {"errors", "corefile", "message", "plugin", "order", "registry", "compiled"},
@@ -40,7 +41,7 @@ PYTHON: dict[str, set[str]] = {
     "__init__": set(),
     "testing": {"errors", "corefile", "message", "plugin", "order", "registry", "chain", "server", "cli", "compiled"},
 }
-PLUGIN_MAY = {"plugin", "errors", "message", "corefile", "compiled"}
+PLUGIN_MAY = {"plugin", "errors", "message", "metrics", "corefile", "compiled"}
 
 
 def cimports(path: Path) -> set[str]:
