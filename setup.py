@@ -45,6 +45,7 @@ DIRECTIVES = {
 
 WARNINGS = [
     "-Wall",
+    "-Wno-sign-compare",  # Cython compares len() with C sizes
     "-Wno-unused-function",  # Cython emits helpers that a module may not call
     "-Werror=implicit-function-declaration",
     "-Werror=incompatible-pointer-types",

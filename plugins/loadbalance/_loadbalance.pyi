@@ -4,6 +4,3 @@
 from fastdns._stage import CompiledStage
 
 def stage() -> CompiledStage: ...
-def shuffled(
-    reply: bytes, seed: int, qtype: int = 1, rcode: int = 0, options: bytes = b"", repeat: int = 1
-) -> bytes: ...

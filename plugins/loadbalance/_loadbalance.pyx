@@ -10,8 +10,8 @@ An owner that points into the address of another record comes from no honest ser
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._stage cimport NEXT, Api, CompiledStage, Query, Stage, StageOps, Worker
-from fastdns._sys cimport free, malloc, memcmp, memcpy, memset
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._sys cimport free, malloc, memcmp, memcpy
 from fastdns._wire cimport (
     RCODE_NOERROR,
     TYPE_A,
@@ -24,7 +24,6 @@ from fastdns._wire cimport (
     WIRE_MAX,
     WIRE_RECORDS_MAX,
     Cursor,
-    Message,
     Record,
     cursor_open,
     cursor_take,
@@ -312,64 +311,3 @@ def stage() -> CompiledStage:
     out.owner = None
     out.name = "loadbalance"
     return out
-
-
-cdef uint64_t drawn(Worker *w) noexcept nogil:
-    # The generator of shuffled(): splitmix64 over w.now_ns, so that a seed gives the same reply each time.
-    cdef uint64_t z
-    w.now_ns += <uint64_t>0x9E3779B97F4A7C15
-    z = w.now_ns
-    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
-    return z ^ (z >> 31)
-
-
-def shuffled(
-    reply: bytes, seed: int, qtype: int = TYPE_A, rcode: int = 0, options: bytes = b"", repeat: int = 1
-) -> bytes:
-    """What the stage makes of a reply: octets in, octets out, for tests and benchmarks.
-
-    `qtype` is the query's, `rcode` what the chain returns, `options` the reply's OPT options, `repeat` how many
-    times the stage runs on the reply. Raises ValueError for more than 65,535 octets.
-    """
-    cdef Api api
-    cdef Worker w
-    cdef Stage s
-    cdef Query q
-    cdef Message scan
-    cdef const uint8_t *octets = reply
-    cdef uint8_t *room
-    cdef uint64_t _turn
-    cdef uint64_t times = repeat
-    if len(reply) > WIRE_MAX:
-        raise ValueError("a DNS message has at most 65,535 octets")
-    memset(&api, 0, sizeof(api))
-    memset(&w, 0, sizeof(w))
-    memset(&s, 0, sizeof(s))
-    memset(&q, 0, sizeof(q))
-    memset(&scan, 0, sizeof(scan))
-    room = <uint8_t *>malloc(2 * (WIRE_MAX + 1))
-    scan.records = <Record *>malloc(WIRE_RECORDS_MAX * sizeof(Record))
-    try:
-        if room == NULL or scan.records == NULL or start(&w, &s) != 0:
-            raise MemoryError
-        api.random = drawn
-        w.api = &api
-        w.now_ns = seed
-        w.scan = &scan
-        w.scratch = room + WIRE_MAX + 1
-        q.pkt.qtype = qtype
-        q.rcode = rcode
-        q.written = True
-        q.reply = room
-        q.reply_len = <uint32_t>len(reply)
-        q.options_len = <uint32_t>len(options)
-        memcpy(room, octets, q.reply_len)
-        with nogil:
-            for _turn in range(times):
-                response(&w, &s, &q)
-        return room[:q.reply_len]
-    finally:
-        stop(&w, &s)
-        free(scan.records)
-        free(room)

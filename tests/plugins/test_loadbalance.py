@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdns._drive import Bench
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
-from fastdns.plugins.loadbalance._loadbalance import shuffled
+from fastdns.plugins.loadbalance._loadbalance import stage
 from fastdns.plugins.loadbalance.config import LOADBALANCE
 
 SEEDS = range(200)
@@ -31,6 +32,12 @@ def reply(*answer: str, authority: tuple[str, ...] = (), additional: tuple[str, 
             owner, kind, data = line.split(" ", 2)
             section.append(dns.rrset.from_text(owner, 300, "IN", kind, data))
     return message.to_wire()
+
+
+def shuffled(wire: bytes, seed: int, qtype: str = "A", rcode: int = 0, options: bytes = b"") -> bytes:
+    """What the stage makes of a reply."""
+    query = dns.message.make_query("www.example.org.", qtype).to_wire()
+    return Bench(stage(), seed=seed).run(query, reply=wire, rcode=rcode, options=options)[3]
 
 
 def records(wire: bytes, section: str = "answer") -> list[str]:
@@ -150,7 +157,7 @@ def test_more_records_than_are_walked_in_place():
     assert sorted(records(out)) == sorted(records(wire))
 
 
-@pytest.mark.parametrize("change", [{"qtype": 252}, {"qtype": 251}, {"rcode": 3}, {"rcode": 16}])
+@pytest.mark.parametrize("change", [{"qtype": "AXFR"}, {"qtype": "IXFR"}, {"rcode": 3}, {"rcode": 16}])
 def test_transfers_and_failures_are_untouched(change):
     wire = reply(*addresses(4))
     assert all(shuffled(wire, seed, **change) == wire for seed in SEEDS)
