@@ -8,9 +8,8 @@ silently answered in another order than the Corefile asks for would be worse tha
 from collections.abc import Mapping
 from typing import Any
 
-from fastdns.corefile.dispenser import Dispenser
-from fastdns.corefile.options import Arg, Directive, Option
 from fastdns.corefile.types import Type
+from fastdns.plugin import Arg, Directive, Dispenser, Option
 
 
 class Policy(Type):
