@@ -12,17 +12,20 @@ ROOT = Path(__file__).resolve().parents[2]
 # Compiled modules from the ground up: each may cimport those above it and nothing else of ours.
 COMPILED = [
     "_sys",
+    "_process",
     "_wire",
     "_stats",
     "_log",
     "_cache",
     "_stage",
     "_chain",
+    "_count",
     "_ingress",
     "_forward",
     "_bridge",
     "_tcp",
     "_udp",
+    "_drive",
 ]
 
 # Python modules of the core: what each may import of ours. "compiled" stands for all compiled modules.
@@ -34,8 +37,8 @@ PYTHON: dict[str, set[str]] = {
     "plugin": {"errors", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
     "registry": {"errors", "plugin", "order"},
-    "chain": {"errors", "corefile", "message", "plugin", "order", "registry", "compiled"},
-    "server": {"errors", "corefile", "message", "plugin", "order", "registry", "chain", "compiled", "version"},
+    "chain": {"errors", "corefile", "message", "metrics", "plugin", "order", "registry", "compiled"},
+    "server": {"errors", "corefile", "message", "metrics", "plugin", "order", "registry", "chain", "compiled"},
     "cli": {"errors", "corefile", "order", "registry", "server", "version"},
     "__main__": {"cli"},
     "__init__": set(),
