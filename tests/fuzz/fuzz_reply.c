@@ -10,7 +10,8 @@
 
 static uint8_t out[WIRE_OCTETS + 1], again[WIRE_OCTETS + 1], buf[WIRE_OCTETS + 1];
 
-static void same_record(const uint8_t *x, size_t xn, const T(Record) *a, const uint8_t *y, size_t yn, const T(Record) *b)
+static void same_record(const uint8_t *x, size_t xn, const T(Record) *a,
+                        const uint8_t *y, size_t yn, const T(Record) *b)
 {
     uint8_t p[256], q[256];
     size_t used;

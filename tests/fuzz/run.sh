@@ -4,8 +4,8 @@
 # run.sh TARGET RUNS: builds the libFuzzer target tests/fuzz/TARGET.c with the address and undefined-behaviour
 # sanitizers and runs it for RUNS cases, seeded with the RFC probes and the corpus of earlier runs.
 #
-# Strategy: clang compiles the C that Cython makes of the module, included by the target; the shared libpython is linked
-# only to satisfy names that are never called. Corpus and findings stay in build/fuzz/TARGET. PYTHON names
+# Strategy: clang compiles the C that Cython makes of the modules that the target includes; the shared libpython is
+# linked only to satisfy names that are never called. Corpus and findings stay in build/fuzz/TARGET. PYTHON names
 # the interpreter that has Cython.
 set -eu
 [ $# -eq 2 ] || { echo "usage: run.sh TARGET RUNS" >&2; exit 2; }
@@ -17,7 +17,10 @@ command -v clang >/dev/null || { echo "run.sh: clang is needed for libFuzzer" >&
 python=${PYTHON:-python3}
 build=build/fuzz/$target
 mkdir -p "$build/corpus" "$build/seeds"
-"$python" -m cython -3 -I. fastdns/_wire.pyx -o "$build/_wire.c"
+modules=$(sed -n 's/^#include "\(_[a-z]*\)\.c"$/\1/p' "$here/$target.c" "$here"/*.h | sort -u)
+for module in $modules; do
+    "$python" -m cython -3 -I. "fastdns/$module.pyx" -o "$build/$module.c"
+done
 "$python" "$here/seeds.py" "$target" "$build/seeds"
 config() { "$python" -c "import sysconfig; print(sysconfig.get_$1)"; }
 include=$(config 'path("include")')
