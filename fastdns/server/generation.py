@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One configuration and its processes, as the supervisor sees them: template, keeper, web, formatter, workers, a spare.
+
+Strategy: a state machine fed with messages and deaths. Phases: loading (the template parses), building (it has the
+descriptors), starting (keeper and web start; workers wait as spares), taking (workers take their sockets), serving,
+leaving. Before `serving` any failure is the generation's failure: nothing else changes, and there is no fork loop. From
+then on a dead process is replaced: a worker by the warm spare at once, then a new spare is forked, with a
+back-off of at most a second if they die young.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..corefile.source import Source
+from ..errors import StartError
+from . import children, control
+from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
+from .listen import Key, Listener
+from .placement import Placement
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+YOUNG_SECONDS = 1.0
+BACKOFF_FIRST, BACKOFF_MAX = 0.05, 1.0
+DRAIN_SECONDS = 5.0
+GRACE_SECONDS = 3.0  # after the drain: a process that still lives is killed
+HELPERS = (FORMATTER, KEEPER, WEB)
+
+
+class Generation:
+    """`host` is the supervisor: poll set, memory, listeners, log."""
+
+    def __init__(self, host: Supervisor, number: int, source: Source) -> None:
+        self.host = host
+        self.number = number
+        self.source = source
+        self.phase = "loading"
+        self.plan: dict[str, Any] = {}
+        self.placement = Placement(0, None, "")
+        self.build: tuple[dict[str, Any], list[int]] = ({}, [])
+        self.members: list[Child] = []
+        self.vacant: list[int] = []
+        self.started: set[str] = set()
+        self.backoff = 0.0
+        self.fork_at: dict[str, float] = {}  # role -> moment at which to fork one
+        self.sockets: dict[Key, int] = {}
+        self.added: list[tuple[Listener, int]] = []
+        self.leaving_sockets: list[socket.socket] = []
+        self.template = self._start_template()
+
+    # -- starting
+
+    def _start_template(self) -> Child:
+        template = children.start_template()
+        self._add(template)
+        template.send({"load": True, "filename": self.source.filename, "body": self.source.body.hex(),
+                       "port": self.host.settings.port})
+        return template
+
+    def _add(self, child: Child) -> Child:
+        self.members.append(child)
+        self.host.watch(child, self)
+        return child
+
+    def handle(self, child: Child, words: control.Message, fds: list[int]) -> None:
+        """One message of a member."""
+        if "error" in words:
+            child.error = str(words["error"])
+        elif "born" in words:
+            child.pid = int(words["born"])
+        elif child.role == TEMPLATE:
+            self._handle_template(words)
+        elif "started" in words:
+            self._handle_started(child, fds)
+            fds = []
+        elif "serving" in words:
+            child.state, child.born = "serving", time.monotonic()
+            self._check_up()
+        else:
+            self.host.told(self, child, words)
+        control.close_all(fds)
+
+    def _handle_template(self, words: control.Message) -> None:
+        if "plan" in words:
+            for line in words["warnings"]:
+                self.host.log("WARNING", line)
+            if self.phase == "loading":
+                self._open(words["plan"])
+            if self.phase != "failed":
+                self.template.send(*self.build)
+        elif "built" in words:
+            self.template.state = "ready"
+            if self.phase == "building":
+                self.phase = "starting"
+                for role in HELPERS:
+                    if role != FORMATTER or self.host.wants_formatter(self):
+                        self.fork(role)
+                for _ in range(self.placement.workers + 1):
+                    self.fork(WORKER)
+            elif self.phase == "serving":
+                self.fork_missing()
+
+    def _open(self, plan: dict[str, Any]) -> None:
+        try:
+            self.plan = plan
+            self.placement, self.build = self.host.open(self, plan)
+        except StartError as error:
+            self.fail(str(error))
+        else:
+            self.phase = "building"
+
+    def fork(self, role: str) -> None:
+        """Have the template fork one."""
+        self.fork_at.pop(role, None)
+        child = children.ask_fork(self.template, role)
+        if child is not None:
+            self._add(child)
+
+    def _handle_started(self, child: Child, fds: list[int]) -> None:
+        child.state, child.born = "ready", time.monotonic()
+        if child.role == WORKER:
+            if fds:
+                child.traceback_fd = fds.pop(0)
+            control.close_all(fds)
+            self.give()
+            return
+        control.close_all(fds)
+        self.started.add(child.role)
+        if self.phase == "serving":
+            self.host.helper_up(self, child)
+        self._check_take()
+
+    def _check_take(self) -> None:
+        if self.phase == "starting" and {KEEPER, WEB} <= self.started:
+            self.phase = "taking"
+            self.vacant = list(range(self.placement.workers))
+            self.give()
+
+    def give(self) -> None:
+        """Hand vacant indices to spares that wait."""
+        for spare in self.members:
+            if not self.vacant:
+                break
+            if spare.role == WORKER and spare.state == "ready":
+                self._take(spare, self.vacant.pop(0))
+        if self.phase == "serving" and not self._spares() and WORKER not in self.fork_at:
+            self.fork_at[WORKER] = time.monotonic() + self.backoff
+
+    def _take(self, spare: Child, index: int) -> None:
+        try:
+            spare.rows = self.host.memory.rows.take()
+        except StartError as error:
+            self.fail(str(error))
+            return
+        spare.index, spare.state, spare.born = index, "taking", time.monotonic()
+        cpus = self.placement.cpus
+        spare.send({"take": index, "row": spare.rows, "cpu": cpus[index] if cpus else None})
+
+    def _spares(self) -> list[Child]:
+        return [c for c in self.members if c.role == WORKER and c.state in ("starting", "ready")]
+
+    def workers(self) -> list[Child]:
+        """Workers that read sockets."""
+        return [c for c in self.members if c.role == WORKER and c.state == "serving"]
+
+    def _check_up(self) -> None:
+        if self.phase == "taking" and len(self.workers()) == self.placement.workers:
+            self.phase = "serving"
+            self.host.up(self)
+
+    # -- deaths
+
+    def died(self, child: Child, how: str) -> None:
+        """A member is gone and reaped."""
+        self.members.remove(child)
+        if child.rows >= 0:
+            self.host.memory.release(child.rows)
+        if child.state == "leaving" or self.phase in ("leaving", "failed"):
+            self.host.left(self)
+            return
+        if self.phase != "serving":
+            self.fail(child.error or f"{child} ended while starting: {how}")
+            return
+        self.host.log("ERROR", f"{child} died: {child.error or how}")
+        self._back_off(child)
+        if child.role == TEMPLATE:
+            self.fork_at[TEMPLATE] = time.monotonic() + self.backoff
+        elif child.role == WORKER:
+            if child.index >= 0:
+                self.vacant.append(child.index)
+            self.give()
+        else:
+            self.started.discard(child.role)
+            self.fork_at[child.role] = time.monotonic() + self.backoff
+
+    def _back_off(self, child: Child) -> None:
+        young = not child.born or time.monotonic() - child.born < YOUNG_SECONDS
+        self.backoff = min(BACKOFF_MAX, max(BACKOFF_FIRST, 2 * self.backoff)) if young else 0.0
+
+    def tick(self, now: float) -> None:
+        """Fork what is due, kill what outlived its deadline."""
+        for role, at in list(self.fork_at.items()):
+            if self.phase != "serving" or now < at:
+                continue
+            if role == TEMPLATE:
+                del self.fork_at[TEMPLATE]
+                self.template = self._start_template()
+            elif self.template.state == "ready" and not self.template.channel.closed:
+                self.fork(role)
+        for child in self.members:
+            if child.deadline is not None and now >= child.deadline:
+                child.deadline = now + GRACE_SECONDS
+                child.kill(9)
+
+    def fork_missing(self) -> None:
+        """A new template has come up: fork what waited for it."""
+        for role in list(self.fork_at):
+            if role != TEMPLATE:
+                self.fork(role)
+        web = self.member(WEB)
+        if web is not None:
+            # The new template opened the web's addresses again; only a process forked from it accepts on those.
+            self._leave(web, {"stop": 1.0}, 1.0 + GRACE_SECONDS)
+            self.fork(WEB)
+        self.give()
+
+    def replace(self, worker: Child) -> None:
+        """A fresh worker takes the sockets while `worker` drains: both read meanwhile, nothing is lost."""
+        self.vacant.append(worker.index)
+        self._leave(worker, {"stop": DRAIN_SECONDS}, DRAIN_SECONDS + GRACE_SECONDS)
+        self.give()
+
+    # -- ends
+
+    def fail(self, text: str) -> None:
+        """This generation will never serve."""
+        if self.phase != "failed":
+            self.phase = "failed"
+            for child in self.members:
+                child.kill(9)
+                child.state = "leaving"
+            self.host.failed(self, text)
+
+    def retire(self, roles: tuple[str, ...] = (WORKER, KEEPER, WEB, TEMPLATE), seconds: float = DRAIN_SECONDS) -> None:
+        """Stop the members of `roles`: workers drain for `seconds`."""
+        self.phase = "leaving"
+        for child in list(self.members):
+            if child.role in roles and child.state != "leaving":
+                self._leave(child, {"stop": seconds}, seconds + GRACE_SECONDS)
+
+    def _leave(self, child: Child, words: control.Message, seconds: float) -> None:
+        child.state = "leaving"
+        child.deadline = time.monotonic() + seconds
+        if not child.send(words):
+            child.kill(9)
+
+    def member(self, role: str) -> Child | None:
+        """The living member of a role that has one."""
+        return next((c for c in self.members if c.role == role and c.state != "leaving"), None)

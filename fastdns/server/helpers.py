@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web and formatter processes' way from the fork to their own modules.
+
+Strategy: each gets what it needs from Shared and nothing else; what they do is in web.py and formatter.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import control
+from .memory import web_row
+from .shared import Shared
+
+
+def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:
+    """/metrics, /health, /ready."""
+    from . import web
+
+    row = web_row(shared.stats.rows)
+    shared.become(row, keep_http=True)
+    listeners = [max(shape) for shape in shared.words["listeners"]]
+    web.run(shared.plan["http"], listeners, shared.http, shared.stats, shared.segment, channel, row,
+            shared.words["generation"])
+
+
+def run_formatter(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:
+    """Log records to lines on stdout."""
+    from . import formatter
+
+    row = web_row(shared.stats.rows)
+    shared.become(None)
+    formatter.run(shared.rings, shared.stats, shared.log_wake, channel, row)

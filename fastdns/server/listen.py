@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listening sockets: opened once by the supervisor, kept over crashes and reloads, inherited by workers.
+
+Strategy: each listener has one UDP and one TCP socket per worker that reads it, all with SO_REUSEPORT. A
+socket is closed only when it left its group first (a connected UDP socket gets nothing new) and
+was drained, because the kernel throws away what a closing socket had queued.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..errors import StartError
+from .banner import listen_text
+
+BUFFER_OCTETS = 4 << 20  # asked for; the kernel doubles it
+DATAGRAM_OCTETS = 832  # what the kernel charges for a small queued datagram
+BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
+
+# <linux/in.h>, <linux/in6.h>, <asm/socket.h>: not in Python's socket module.
+IP_PKTINFO = 8
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_OMIT = 5
+SO_RCVBUFFORCE = 33
+SO_SNDBUFFORCE = 32
+
+STREAM_SCHEMES = frozenset(("tls", "https", "grpc"))  # TCP only
+PACKET_SCHEMES = frozenset(("https3", "quic"))  # UDP only
+
+Key = tuple[str, str, int]  # scheme, address, port
+
+
+@dataclass
+class Listener:
+    """The sockets of one listen address. `udp[i]` and `tcp[i]` belong to worker i; None where the scheme has none."""
+
+    scheme: str
+    address: str
+    port: int
+    udp: list[socket.socket] = field(default_factory=list)
+    tcp: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        return self.scheme, self.address, self.port
+
+    def count(self) -> int:
+        """Sockets of each kind."""
+        return max(len(self.udp), len(self.tcp))
+
+    def fds(self, index: int) -> tuple[int, int]:
+        """(UDP, TCP) descriptors of worker `index`, -1 where it has none."""
+        return (self.udp[index].fileno() if index < len(self.udp) else -1,
+                self.tcp[index].fileno() if index < len(self.tcp) else -1)
+
+    def close(self) -> None:
+        """Close this process's copies."""
+        for sock in self.udp + self.tcp:
+            sock.close()
+        self.udp.clear()
+        self.tcp.clear()
+
+
+def ipv6_available() -> bool:
+    """Whether the host has IPv6 at all."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether `address` means every address of the host (Go listens on both families then)."""
+    return address in ("", "0.0.0.0", "::")
+
+
+def resolve(address: str, port: int, ipv6: bool) -> tuple[int, tuple[object, ...]]:
+    """(family, socket address) to bind to."""
+    if is_wildcard(address):
+        return (socket.AF_INET6, ("::", port, 0, 0)) if ipv6 else (socket.AF_INET, ("0.0.0.0", port))
+    if ":" not in address:
+        return socket.AF_INET, (address, port)
+    host, _, zone = address.partition("%")
+    scope = 0
+    if zone:
+        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    return socket.AF_INET6, (host, port, 0, scope)
+
+
+def open_socket(kind: int, address: str, port: int, ipv6: bool) -> socket.socket:
+    """A bound socket with every option that the server wants. OSError."""
+    family, where = resolve(address, port, ipv6)
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_wildcard(address) else 1)
+        if kind == socket.SOCK_DGRAM:
+            _packet_options(sock, family, is_wildcard(address))
+        sock.bind(where)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _packet_options(sock: socket.socket, family: int, wildcard: bool) -> None:
+    # Forged ICMP must not shrink what we send: the path MTU is never looked at, on either level of a dual-stack socket.
+    _try(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_OMIT)
+    if family == socket.AF_INET6:
+        _try(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_OMIT)
+    if wildcard and family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    elif wildcard:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if not _try(sock, socket.SOL_SOCKET, forced, BUFFER_OCTETS):
+            _try(sock, socket.SOL_SOCKET, plain, BUFFER_OCTETS)
+
+
+def _try(sock: socket.socket, level: int, name: int, value: int) -> bool:
+    try:
+        sock.setsockopt(level, name, value)
+    except OSError:
+        return False
+    return True
+
+
+def cause(error: OSError) -> str:
+    """An error of the system in Go's words: `bind: address already in use`."""
+    text = os.strerror(error.errno).lower() if error.errno else str(error)
+    return f"bind: {text}"
+
+
+class Listeners:
+    """Every listener of the server, by key. `ipv6` is found out at the first wildcard socket."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Key, Listener] = {}
+        self._ipv6: bool | None = None
+        self.notes: list[str] = []
+        self._said_buffer = False
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether wildcard sockets are dual-stack. False is noted once, for the log."""
+        if self._ipv6 is None:
+            self._ipv6 = ipv6_available()
+            if not self._ipv6:
+                self.notes.append("no IPv6 on this host: listening on IPv4 alone")
+        return self._ipv6
+
+    def open(self, wanted: Iterable[tuple[Key, int]]) -> list[tuple[Listener, int]]:
+        """Open what is missing of (key, sockets). Returns what was added as (listener, sockets it had before).
+
+        Either all are open or none was added: StartError with CoreDNS's text.
+        """
+        added: list[tuple[Listener, int]] = []
+        try:
+            for key, count in wanted:
+                listener = self.by_key.get(key) or Listener(*key)
+                had = listener.count()
+                if had < count:
+                    added.append((listener, had))
+                    self.by_key[key] = listener
+                    self._extend(listener, count)
+        except StartError:
+            self.undo(added)
+            raise
+        return added
+
+    def _extend(self, listener: Listener, count: int) -> None:
+        while listener.scheme not in PACKET_SCHEMES and len(listener.tcp) < count:
+            listener.tcp.append(self._one(listener, socket.SOCK_STREAM))
+        while listener.scheme not in STREAM_SCHEMES and len(listener.udp) < count:
+            listener.udp.append(self._one(listener, socket.SOCK_DGRAM))
+
+    def _one(self, listener: Listener, kind: int) -> socket.socket:
+        ipv6 = self.ipv6 if is_wildcard(listener.address) else True
+        try:
+            sock = open_socket(kind, listener.address, listener.port, ipv6)
+        except (OSError, OverflowError) as error:
+            name = "Listen: listen tcp" if kind == socket.SOCK_STREAM else "ListenPacket: listen udp"
+            where = listen_text(listener.address, listener.port)
+            why = cause(error) if isinstance(error, OSError) else "invalid port"
+            raise StartError(f"{name} {where}: {why}") from None
+        if kind == socket.SOCK_DGRAM and not self._said_buffer:
+            self._said_buffer = True
+            self.notes.append(buffer_note(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)))
+        return sock
+
+    def undo(self, added: Iterable[tuple[Listener, int]]) -> None:
+        """Close again what `open` added: nothing has read it, no client was promised anything."""
+        for listener, had in added:
+            for socks in (listener.udp, listener.tcp):
+                for sock in socks[had:]:
+                    sock.close()
+                del socks[had:]
+            if not listener.count():
+                self.by_key.pop(listener.key, None)
+
+    def retire(self, wanted: Iterable[tuple[Key, int]]) -> list[socket.socket]:
+        """Take sockets that nobody wants any more out of their groups; returns them, to be closed once drained."""
+        counts = dict(wanted)
+        leaving: list[socket.socket] = []
+        for key, listener in list(self.by_key.items()):
+            keep = counts.get(key, 0)
+            for sock in listener.udp[keep:]:
+                leave_group(sock)
+            leaving += listener.udp[keep:] + listener.tcp[keep:]
+            del listener.udp[keep:], listener.tcp[keep:]
+            if not keep:
+                del self.by_key[key]
+        return leaving
+
+    def close(self) -> None:
+        """Close everything."""
+        for listener in self.by_key.values():
+            listener.close()
+        self.by_key.clear()
+
+
+def leave_group(sock: socket.socket) -> None:
+    """Make a UDP socket get nothing new while what it has queued can still be read: connect it to a discard address."""
+    where = ("::1", 9, 0, 0) if sock.family == socket.AF_INET6 else ("127.0.0.1", 9)
+    own = sock.getsockname()[0]
+    if sock.family == socket.AF_INET6 and own not in ("::", "::1"):
+        where = (own, 9, 0, sock.getsockname()[3])
+    elif sock.family == socket.AF_INET and own not in ("0.0.0.0",):
+        where = (own, 9)
+    try:
+        sock.connect(where)
+    except OSError:
+        # Its address has gone from the host: nothing arrives there anyway.
+        return
+
+
+def buffer_note(octets: int) -> str:
+    """What a receive buffer of `octets` holds, and for how long, for the log."""
+    held = octets // DATAGRAM_OCTETS
+    return (f"UDP receive buffer {octets} octets a socket: {held} small datagrams, "
+            f"{held / 100:.1f} ms at 100,000 queries a second")

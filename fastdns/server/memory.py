@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all processes share: counters, log rings, the cache, and who may write where.
+
+Strategy: made by the supervisor before anything is forked, kept as long as the server lives; a reload keeps all of it but
+a cache whose sizes changed. A pair of counter rows belongs to one living worker at a time, so that rows stay
+single-writer while two generations overlap. A block's id in the cache comes from what its settings say,
+so an unchanged block keeps its entries and a changed one can never see them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from .. import metrics
+from ..errors import StartError
+
+if TYPE_CHECKING:
+    from fastdns._cache import Segment
+    from fastdns._log import Rings
+    from fastdns._stats import Stats
+
+SLOTS = 16384
+SPARE_PAIRS = 2  # beside twice the workers: one replacement in each generation
+OWN_ROWS = 3  # keeper, web, supervisor: the last rows
+
+
+def keeper_row(rows: int) -> int:
+    """The keeper's row of counters in a table of `rows`."""
+    return rows - 1
+
+
+def web_row(rows: int) -> int:
+    """The web process's row."""
+    return rows - 2
+
+
+def supervisor_row(rows: int) -> int:
+    """The supervisor's row."""
+    return rows - 3
+
+
+class Rows:
+    """Pairs of rows: the odd one is a hot thread's, the even one behind it its Python thread's."""
+
+    def __init__(self, workers: int) -> None:
+        self.pairs = max(2 * workers + SPARE_PAIRS, 10)
+        self.total = 1 + 2 * self.pairs + OWN_ROWS
+        self._free = [1 + 2 * i for i in range(self.pairs - 1, -1, -1)]
+
+    def take(self) -> int:
+        """The hot row of a free pair. StartError if there is none."""
+        if not self._free:
+            raise StartError(f"all {self.pairs} rows of counters are in use: restart to run more workers")
+        return self._free.pop()
+
+    def give(self, row: int) -> None:
+        """Give a pair back; its counters stay."""
+        self._free.append(row)
+        self._free.sort(reverse=True)
+
+    def room(self) -> int:
+        """Free pairs."""
+        return len(self._free)
+
+
+class BlockIds:
+    """Ids of server blocks for the shared cache: same settings, same id; an id is never used for others."""
+
+    def __init__(self) -> None:
+        self._ids: dict[bytes, int] = {}
+        self._next = 1
+
+    def allot(self, settings: list[str]) -> list[int]:
+        """Ids for blocks in Corefile order. Two equal blocks of one Corefile get two."""
+        ids, seen = [], dict[bytes, int]()
+        for text in settings:
+            digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+            seen[digest] = seen.get(digest, 0) + 1
+            key = digest + seen[digest].to_bytes(4, "big")
+            if key not in self._ids:
+                self._ids[key] = self._next
+                self._next += 1
+            ids.append(self._ids[key])
+        return ids
+
+
+class Memory:
+    """The shared memory of the server. `fds()` is what a template gets."""
+
+    def __init__(self, workers: int) -> None:
+        from fastdns._log import Rings
+        from fastdns._stats import Stats
+
+        self.rows = Rows(workers)
+        self.stats: Stats = Stats.create(self.rows.total, SLOTS)
+        self.rings: Rings = Rings.create(self.rows.total)
+        self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.segment: Segment | None = None
+        self.blocks = BlockIds()
+        self._layout: Any = None
+
+    @staticmethod
+    def needed(plan: dict[str, Any]) -> int:
+        """Octets of shared memory that a plan asks for, the log rings' share included."""
+        return 0
+
+    def lay_out(self, plan: dict[str, Any]) -> None:
+        """See to the cache of a plan: kept where its shape is the same, made anew where not."""
+        return None
+
+    def release(self, row: int) -> None:
+        """Give a dead worker's rows back, its gauges (queries in flight, connections) zeroed."""
+        self.stats.reset_row(row)
+        self.stats.reset_row(row + 1)
+        metrics.serves(self.stats, row, None)
+        self.rows.give(row)
+
+    def fds(self) -> list[int]:
+        """Descriptors in the order that the template expects: counters, rings, the rings' wake-up, then the cache."""
+        fds = [self.stats.fd, self.rings.fd, self.log_wake]
+        return [*fds, self.segment.fd] if self.segment is not None else fds

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a template hands to the processes it forks: mapped memory, descriptors, the program.
+
+Strategy: attached once in the template, before the fork, so that every child inherits the mappings and pays for none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import metrics
+
+if TYPE_CHECKING:
+    from fastdns._cache import Segment
+    from fastdns._chain import Program
+    from fastdns._log import Rings
+    from fastdns._stats import Stats
+
+
+@dataclass
+class Shared:
+    """`sockets[l]` are (UDP, TCP) descriptors of listener l, by worker; `words` what the supervisor decided."""
+
+    plan: dict[str, Any]
+    words: dict[str, Any]
+    generation: Any
+    stats: Stats
+    rings: Rings
+    log_wake: int
+    segment: Segment | None
+    sockets: list[tuple[list[int], list[int]]]
+    program: Program
+    http: dict[str, Any]
+    dropped: Any
+
+    @classmethod
+    def attach(cls, words: dict[str, Any], fds: list[int], plan: dict[str, Any], generation: Any) -> Shared:
+        """Map the memory behind `fds` (see memory.Memory.fds), set the plugins up, build the program."""
+        from fastdns._count import bind_dropped
+        from fastdns._log import Rings
+        from fastdns._stats import Stats
+
+        from . import web
+
+        take = iter(fds)
+        stats = Stats.attach(next(take))
+        rings = Rings.attach(next(take))
+        log_wake = next(take)
+        segment = None
+        if words["cache"]:
+            from fastdns._cache import Segment
+
+            segment = Segment.attach(next(take))
+        sockets = [([next(take) for _ in range(udp)], [next(take) for _ in range(tcp)])
+                   for udp, tcp in words["listeners"]]
+        # Set-up counts as the keeper does: nobody else uses that row yet.
+        metrics.attach(stats, stats.rows - 1)
+        program = generation.build(stats, segment, words["block_ids"], words["generation"])
+        dropped = bind_dropped(program, metrics.dropped_cells(stats, [at["server"] for at in plan["listeners"]]))
+        http = web.listen(plan["http"])
+        return cls(plan, words, generation, stats, rings, log_wake, segment, sockets, program, http, dropped)
+
+    def become(self, row: int | None, keep_http: bool = False) -> None:
+        """In a process that was just forked: log to the ring of `row` (None: to stdout), let go of the web's sockets."""
+        from . import logs, web
+
+        handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)
+        logs.setup(handle, row)
+        if not keep_http:
+            web.release(self.http)
+
+    def fds(self, listener: int, index: int) -> tuple[int, int]:
+        """The sockets of worker `index` at a listener, -1 where it has none."""
+        udp, tcp = self.sockets[listener]
+        return udp[index] if index < len(udp) else -1, tcp[index] if index < len(tcp) else -1

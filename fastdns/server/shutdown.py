@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends of the server: what SIGTERM, the first SIGINT and a fatal plugin do, step by step.
+
+Strategy: each end is a generator of steps (condition, seconds at most); the supervisor's loop moves it on, so that
+workers are still watched and replaced while a lameduck period runs. Exit codes are CoreDNS's: 0, 4 if a hook failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER
+from .generation import DRAIN_SECONDS, GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+Step = tuple[Callable[[], bool], float]
+
+HOOK_SECONDS = 5.0
+HOOK_FAILED = 4
+
+
+def never() -> bool:
+    """A step that takes its whole time."""
+    return False
+
+
+def hooks(host: Supervisor) -> Iterator[Step]:
+    """The shutdown events of plugins, then `lameduck`: the servers go on answering meanwhile."""
+    current = host.current
+    if current is None:
+        return
+    host.tell(WEB, {"draining": True})
+    for event in ("shutdown", "final_shutdown"):
+        host.pending_event = event
+        if not host.tell(KEEPER, {"event": event}):
+            host.pending_event = ""
+        yield (lambda: not host.pending_event), HOOK_SECONDS
+    lameduck = float(current.plan.get("lameduck") or 0)
+    if lameduck > 0:
+        yield never, lameduck
+
+
+def terminate(host: Supervisor) -> Iterator[Step]:
+    """SIGTERM: hooks, then everything that was read is answered."""
+    yield from hooks(host)
+    host.remove_pidfile()
+    for generation in host.generations:
+        generation.retire((WORKER, TEMPLATE))
+    yield (lambda: not host.alive(WORKER)), DRAIN_SECONDS + GRACE_SECONDS
+    yield from last(host)
+
+
+def interrupt(host: Supervisor) -> Iterator[Step]:
+    """SIGINT: hooks, then the end, without waiting for answers."""
+    host.remove_pidfile()
+    yield from hooks(host)
+    host.kill(WORKER)
+    yield from last(host)
+
+
+def last(host: Supervisor) -> Iterator[Step]:
+    """Keeper and web, then the formatter, which writes what all others have logged."""
+    for generation in host.generations:
+        generation.retire((KEEPER, WEB, TEMPLATE), 1.0)
+    yield (lambda: not host.alive(KEEPER, WEB)), 2.0
+    for generation in host.generations:
+        generation.retire((FORMATTER,), 1.0)
+    yield (lambda: not host.alive(FORMATTER)), 2.0
+    host.exit_status = HOOK_FAILED if host.hook_failed else 0

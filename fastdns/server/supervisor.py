@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor: opens the sockets, maps the memory, starts generations of processes, and looks after them.
+
+Strategy: one thread, one poll loop that wakes every 100 ms; no plugin is imported here and no query is read, so nothing that a
+client or a plugin does can take the sockets along. Everything slow happens in another process and arrives as a message.
+What it owns - listeners, counters, log rings, the cache - outlives every worker and every configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import metrics
+from .._process import set_child_subreaper
+from ..corefile.source import Source, read_source
+from ..errors import ConfigError, StartError
+from . import banner, children, control, placement, shutdown, traceback_of
+from .children import FORMATTER, KEEPER, WEB, Child
+from .generation import Generation
+from .heartbeat import TICK_SECONDS, Heartbeats
+from .listen import Key, Listeners
+from .memory import Memory, supervisor_row
+from .output import Output
+from .placement import Placement
+from .signals import Signals
+
+FORCED = 2  # exit status of a second SIGINT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says of every generation."""
+
+    conf: str = ""
+    port: int = 53
+    pidfile: str = ""
+    quiet: bool = False
+
+
+class Supervisor:
+    """`run` returns the exit status; StartError or ConfigError where the start fails."""
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self.settings = settings
+        self.source = source
+        self.output = Output()
+        self.log = self.output.log
+        self.listeners = Listeners()
+        self.memory: Memory
+        self.current: Generation | None = None
+        self.next: Generation | None = None
+        self.generations: list[Generation] = []
+        self.number = 0
+        self.exit_status: int | None = None
+        self.failure = ""
+        self.pending_event = ""
+        self.hook_failed = False
+        self.again: tuple[Source, str] | None = None
+        self.reload_by = ""
+        self.script: Iterator[shutdown.Step] | None = None
+        self.step: tuple[Callable[[], bool], float] | None = None
+        self.interrupts = 0
+        self.poller = select.poll()
+        self.watched: dict[int, tuple[Child, Generation]] = {}
+        self.heartbeats = Heartbeats(self._beat, self._worker_fds)
+
+    # -- the loop
+
+    def run(self) -> int:
+        """Serve until told to stop."""
+        self.signals = Signals()
+        set_child_subreaper()
+        raise_descriptor_limit()
+        self.poller.register(self.signals.fd, select.POLLIN)
+        self._begin(self.source)
+        next_tick = time.monotonic() + TICK_SECONDS
+        try:
+            while self.exit_status is None:
+                for fd, _ in self.poller.poll(max(0, int((next_tick - time.monotonic()) * 1000) + 1)):
+                    if fd == self.signals.fd:
+                        self._signals()
+                    elif fd in self.watched:
+                        self._messages(*self.watched[fd])
+                now = time.monotonic()
+                if now >= next_tick:
+                    self._tick(now)
+                    next_tick = now + TICK_SECONDS
+                self._advance(now)
+        finally:
+            self._end()
+        if self.failure:
+            raise StartError(self.failure)
+        return self.exit_status
+
+    def _begin(self, source: Source) -> Generation:
+        self.number += 1
+        generation = Generation(self, self.number, source)
+        self.next = generation
+        self.generations.append(generation)
+        return generation
+
+    def watch(self, child: Child, generation: Generation) -> None:
+        """Poll a child's channel."""
+        fd = child.channel.fileno()
+        self.watched[fd] = child, generation
+        self.poller.register(fd, select.POLLIN)
+
+    def _unwatch(self, child: Child) -> None:
+        fd = child.channel.fileno()
+        if fd >= 0 and self.watched.pop(fd, None):
+            self.poller.unregister(fd)
+
+    def _messages(self, child: Child, generation: Generation) -> None:
+        try:
+            for words, fds in child.channel.receive():
+                generation.handle(child, words, fds)
+        except control.Closed:
+            # Reaped later, unless it died before it could say its process id.
+            self._unwatch(child)
+            if not child.pid:
+                child.close()
+                generation.died(child, "it ended before it began")
+
+    def _signals(self) -> None:
+        for number in self.signals.take():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGUSR1 and self.script is None:
+                self.log("INFO", "SIGUSR1: Reloading")
+                self._reload_from_file()
+            elif number == signal.SIGTERM and self.script is None:
+                self.log("INFO", "SIGTERM: Shutting down servers then terminating")
+                self._end_by(shutdown.terminate(self))
+            elif number == signal.SIGQUIT:
+                self.log("INFO", "SIGQUIT: Quitting process immediately")
+                self.exit_status = 0
+            elif number == signal.SIGINT:
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        self.interrupts += 1
+        if self.interrupts > 1:
+            self.log("INFO", "SIGINT: Force quit")
+            self.exit_status = FORCED
+            return
+        self.log("INFO", "SIGINT: Shutting down")
+        self._end_by(shutdown.interrupt(self))
+
+    def _end_by(self, script: Iterator[shutdown.Step]) -> None:
+        if self.current is None:
+            # Nothing serves yet, so there is nothing to finish.
+            self.exit_status = 0
+            return
+        self.script, self.step = script, None
+        self._advance(time.monotonic())
+
+    def _advance(self, now: float) -> None:
+        while self.script is not None and self.exit_status is None:
+            if self.step is not None and not self.step[0]() and now < self.step[1]:
+                return
+            found = next(self.script, None)
+            self.step = (found[0], now + found[1]) if found else None
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for generation in list(self.generations):
+                for child in [c for c in generation.members if c.pid == pid]:
+                    self._dead(child, generation, status)
+
+    def _dead(self, child: Child, generation: Generation, status: int) -> None:
+        if child.channel.fileno() in self.watched:
+            # Its last words say why.
+            self._messages(child, generation)
+        self._unwatch(child)
+        child.close()
+        generation.died(child, children.exit_text(status))
+        child.pid = 0
+
+    def _tick(self, now: float) -> None:
+        if self.current is not None:
+            hung, stuck = self.heartbeats.look(now, self.current.workers())
+            if hung and not self.current.vacant:
+                # One at a time: killed and reaped before the spare reads.
+                self.log("ERROR", f"{hung[0]} is hung: its socket is readable and it does not turn; replacing it")
+                hung[0].stale = 0
+                hung[0].kill(signal.SIGKILL)
+            for worker in stuck[:1]:
+                worker.python_stale = 0
+                traceback_of.ask(worker)
+                self.log("ERROR", f"{worker}: its Python thread is stuck; replacing it\n" + traceback_of.read(worker))
+                self.current.replace(worker)
+        for generation in list(self.generations):
+            generation.tick(now)
+
+    def _beat(self, row: int) -> int:
+        return self.memory.stats.get_row(row, metrics.beat_slot(self.memory.stats, row))
+
+    def _worker_fds(self, index: int) -> list[int]:
+        return [fd for listener in self.listeners.by_key.values() for fd in listener.fds(index) if fd >= 0]
+
+    # -- what a generation asks for
+
+    def open(self, generation: Generation, plan: dict[str, Any]) -> tuple[Placement, tuple[dict[str, Any], list[int]]]:
+        """Sockets and memory for a plan: (placement, the message that lets the template build). StartError."""
+        have = placement.limits()
+        wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
+        fixed = Memory.needed(plan)
+        place = placement.place(have, wanted, fixed)
+        if (text := placement.too_large(have, place.workers, fixed)) is not None:
+            raise StartError(text)
+        usual = placement.default_workers(have, fixed)
+        counts = [((at["scheme"], at["address"], at["port"]), count or usual)
+                  for at, count in zip(plan["listeners"], wanted, strict=True)]
+        if self.current is None:
+            self.memory = Memory(place.workers)
+            metrics.declare(self.memory.stats)
+        elif self.memory.rows.room() < place.workers + 1:
+            raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server "
+                             f"was started with: restart it")
+        generation.sockets = dict(counts)
+        generation.added = self.listeners.open(counts)
+        for note in self.listeners.notes:
+            self.log("INFO", note)
+        self.listeners.notes.clear()
+        self.log("INFO", place.why)
+        return place, self._build_words(generation, plan, [key for key, _ in counts])
+
+    def _build_words(self, generation: Generation, plan: dict[str, Any],
+                     keys: list[Key]) -> tuple[dict[str, Any], list[int]]:
+        fds, shape = [], []
+        for key in keys:
+            listener, count = self.listeners.by_key[key], generation.sockets[key]
+            udp, tcp = listener.udp[:count], listener.tcp[:count]
+            shape.append([len(udp), len(tcp)])
+            fds += [sock.fileno() for sock in udp + tcp]
+        self.memory.lay_out(plan)
+        ids = self.memory.blocks.allot([block["settings"] for block in plan["blocks"]])
+        words = {"listeners": shape, "block_ids": ids, "cache": self.memory.segment is not None,
+                 "generation": generation.number}
+        return words, self.memory.fds() + fds
+
+    def wants_formatter(self, generation: Generation) -> bool:
+        """Whether a formatter is to be forked with this generation: only one process may read the rings."""
+        return self.current is None and generation is self.next
+
+    def up(self, generation: Generation) -> None:
+        """All workers of a generation serve."""
+        old, self.current, self.next = self.current, generation, None
+        self.source = generation.source
+        watch = generation.plan.get("reload")
+        if old is None:
+            self._print_start(watch, generation.plan)
+        else:
+            self._swapped(old, watch, generation.plan)
+        if watch is not None:
+            self.tell(KEEPER, {"watch": {"conf": self.settings.conf, "port": self.settings.port,
+                                         "hash": generation.plan["hash"], **watch}})
+        self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
+        if self.again is not None:
+            (source, by), self.again = self.again, None
+            self._reload(source, by)
+
+    def _print_start(self, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
+        lines: list[str] = []
+        if not self.settings.quiet:
+            for at in plan["listeners"]:
+                lines += banner.zone_lines(at["scheme"], at["address"], at["port"], at["zones"])
+        if watch is not None:
+            lines.append(f"[INFO] plugin/reload: Running configuration SHA512 = {plan['hash']}")
+        self._write_pidfile(lines)
+        if not self.settings.quiet:
+            lines += banner.version_lines()
+        if lines:
+            self.output.write("\n".join(lines) + "\n")
+
+    def _swapped(self, old: Generation, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
+        if watch is not None:
+            self.log("INFO", f"plugin/reload: Running configuration SHA512 = {plan['hash']}")
+        self._version_info(plan["hash"])
+        assert self.current is not None
+        leaving = self.listeners.retire(self.current.sockets.items())
+        old.leaving_sockets = leaving
+        old.retire()
+        self.log("INFO", "Reloading complete")
+
+    def left(self, generation: Generation) -> None:
+        """A member of a generation that ends has ended."""
+        if generation.members and not (len(generation.members) == 1 and generation.member(FORMATTER)):
+            return
+        for sock in generation.leaving_sockets:
+            sock.close()
+        generation.leaving_sockets = []
+        if self.script is None and generation.members and self.current is not None:
+            # The rings have one reader: the old formatter ends before the new one starts.
+            generation.retire((FORMATTER,))
+        elif not generation.members and generation in self.generations:
+            self.generations.remove(generation)
+            if self.script is None and self.current is not None and not self.alive(FORMATTER):
+                self.current.fork(FORMATTER)
+
+    def failed(self, generation: Generation, text: str) -> None:
+        """A generation will not serve: the start ends, or a reload changes nothing."""
+        self.listeners.undo(generation.added)
+        self.next = None
+        if self.current is None:
+            self.failure, self.exit_status = text, 1
+            return
+        self._reload_failed(text)
+        self.tell(KEEPER, {"event": "restart_failed"})
+
+    def helper_up(self, generation: Generation, child: Child) -> None:
+        """A keeper that was forked anew is told again to watch the Corefile."""
+        watch = generation.plan.get("reload")
+        if child.role == KEEPER and watch is not None:
+            child.send({"watch": {"conf": self.settings.conf, "port": self.settings.port,
+                                  "hash": generation.plan["hash"], **watch}})
+
+    def told(self, generation: Generation, child: Child, words: control.Message) -> None:
+        """A keeper or web process reports."""
+        if "log" in words:
+            level, text = words["log"]
+            self.log(str(level), str(text))
+        elif "done" in words:
+            self.hook_failed = self.hook_failed or (bool(words.get("failed")) and self.script is not None)
+            if words.get("failed"):
+                self.log("ERROR", str(words["failed"]))
+            if words["done"] == self.pending_event:
+                self.pending_event = ""
+        elif "fatal" in words:
+            self.log("FATAL", str(words["fatal"]))
+            self.exit_status = 1
+        elif "changed" in words and generation is self.current and self.script is None:
+            self._reload(Source(str(words["filename"]), bytes.fromhex(words["body"])), "plugin/reload")
+
+    # -- reload
+
+    def _reload_from_file(self) -> None:
+        source = self.source
+        if self.settings.conf != "stdin":
+            try:
+                source = read_source(self.settings.conf, self.settings.port)
+            except ConfigError as error:
+                self.log("ERROR", f"SIGUSR1: loading updated Caddyfile: {error}")
+                return
+        self._reload(source, "SIGUSR1")
+
+    def _reload(self, source: Source, by: str) -> None:
+        if self.current is None or self.next is not None:
+            # The last request counts: it runs when the one under way has ended.
+            self.again = source, by
+            return
+        self.log("INFO", "Reloading")
+        self.reload_by = by
+        self.tell(KEEPER, {"event": "restart"})
+        self._begin(source)
+
+    def _reload_failed(self, text: str) -> None:
+        self.log("ERROR", f"Restart failed: {text}")
+        cause = f"starting with listener file descriptors: {text}"
+        if self.reload_by == "SIGUSR1":
+            self.log("ERROR", f"SIGUSR1: {cause}")
+        else:
+            self.log("ERROR", f"plugin/reload: Corefile changed but reload failed: {cause}")
+            stats = self.memory.stats
+            stats.add(supervisor_row(stats.rows), stats.intern("coredns_reload_failed_total"))
+        if self.again is not None:
+            (source, by), self.again = self.again, None
+            self._reload(source, by)
+
+    def _version_info(self, digest: str) -> None:
+        if self.reload_by == "plugin/reload":
+            stats = self.memory.stats
+            stats.clear("coredns_reload_version_info")
+            slot = stats.intern("coredns_reload_version_info", (("hash", "sha512"), ("value", digest)), "gauge")
+            stats.set(supervisor_row(stats.rows), slot, 1)
+
+    # -- the end
+
+    def tell(self, role: str, words: control.Message) -> bool:
+        """Send to the current generation's process of a role; False if there is none."""
+        child = self.current.member(role) if self.current is not None else None
+        return child is not None and child.send(words)
+
+    def alive(self, *roles: str) -> bool:
+        """Whether any process of these roles lives."""
+        return any(child.role in roles for generation in self.generations for child in generation.members)
+
+    def kill(self, *roles: str) -> None:
+        """SIGKILL to all processes of these roles, or to all processes."""
+        for generation in self.generations:
+            for child in generation.members:
+                if not roles or child.role in roles:
+                    child.state = "leaving"
+                    child.kill(signal.SIGKILL)
+
+    def _write_pidfile(self, lines: list[str]) -> None:
+        if not self.settings.pidfile:
+            return
+        try:
+            Path(self.settings.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            lines.append(f"[ERROR] Could not write pidfile: open {self.settings.pidfile}: {why}")
+
+    def remove_pidfile(self) -> None:
+        """The pidfile goes with the process."""
+        if self.settings.pidfile and self.current is not None:
+            try:
+                Path(self.settings.pidfile).unlink(missing_ok=True)
+            except OSError:
+                self.log("WARNING", f"could not remove {self.settings.pidfile}")
+
+    def _end(self) -> None:
+        self.remove_pidfile()
+        self.kill()
+        deadline = time.monotonic() + 2.0
+        while self.generations and any(g.members for g in self.generations) and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.002)
+        self.listeners.close()
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the hard limit allows: connections and upstream sockets are many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker: the hot thread that answers, the Python thread that runs plugins, and a thread that listens to the supervisor.
+
+Strategy: a worker is born as a spare; `take` gives it an index (which sockets, which CPU) and a pair of counter rows.
+The main thread runs asyncio; the hot thread never holds the GIL. Orders come to a thread of their own, so that a
+plugin that never returns cannot keep its worker from draining. If the supervisor dies the worker serves on for
+ORPHAN_SECONDS, long enough for a supervisor that is started again, then drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+from typing import Any
+
+from .. import metrics
+from . import control
+from .shared import Shared
+
+ORPHAN_SECONDS = 30.0
+DRAIN_SECONDS = 5.0
+BEAT_SECONDS = 0.5
+STOP_SECONDS = 1.0  # for the plugins' stop_worker
+NICE = 10
+
+
+def run(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:
+    """A worker's life; ends the process."""
+    trace = os.memfd_create("fastdns-traceback", os.MFD_CLOEXEC)
+    faulthandler.register(signal.SIGUSR2, file=trace, all_threads=False)
+    channel.send({"started": "worker"}, [trace])
+    words, _ = channel.wait()
+    if "take" not in words:
+        os._exit(0)
+    Worker(shared, channel, words["take"], words["row"], words["cpu"]).run()
+
+
+class Worker:
+    """`index` says which sockets, `row` is the hot thread's row of counters, `cpu` where to run (None: anywhere)."""
+
+    def __init__(self, shared: Shared, channel: control.Channel, index: int, row: int, cpu: int | None) -> None:
+        from fastdns._udp import Engine
+
+        self.shared = shared
+        self.channel = channel
+        self.index = index
+        self.row = row
+        if cpu is not None:
+            pin(cpu)
+        metrics.attach(shared.stats, row + 1)
+        metrics.serves(shared.stats, row, index)
+        shared.become(row + 1)
+        self.engine = Engine(shared.program, shared.stats, shared.segment, shared.plan.get("engine", {}))
+        for listener in range(len(shared.sockets)):
+            self.engine.listener(listener, *shared.fds(listener, index))
+        ring = shared.rings.handle(row, shared.log_wake, shared.stats)
+        self.engine.start(index, row, ring)
+        self.hot = threading.Thread(target=self._hot, name="hot", daemon=True)
+        self.orders = threading.Thread(target=self._listen, name="orders", daemon=True)
+        self.finished = threading.Event()
+        self.stopping = False
+        self.failure = ""
+
+    def run(self) -> None:
+        """Serve until told to stop; never returns."""
+        asyncio.run(self._main())
+        self.finished.set()
+        if self.failure:
+            with contextlib.suppress(control.Closed):
+                self.channel.send({"error": self.failure})
+        os._exit(1 if self.failure else 0)
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.loop, self.end = loop, asyncio.Event()
+        await self.shared.generation.start_worker(self.engine, self.shared.stats, self.row)
+        self.hot.start()
+        # The hot thread keeps its weight; this one and its helpers share the core with it.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        self.orders.start()
+        self.channel.send({"serving": self.index})
+        slot = metrics.beat_slot(self.shared.stats, self.row + 1)
+        while not self.end.is_set():
+            self.shared.stats.set(self.row + 1, slot, int(loop.time() * 1e9))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.end.wait(), BEAT_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.shared.generation.stop_worker(), STOP_SECONDS)
+
+    def _hot(self) -> None:
+        try:
+            self.engine.run()
+        except BaseException as error:
+            self.failure = f"worker {self.index}: {error!r}"
+        if not self.stopping:
+            self.failure = self.failure or f"worker {self.index}: its loop ended by itself"
+            self.loop.call_soon_threadsafe(self.end.set)
+
+    def _listen(self) -> None:
+        seconds = DRAIN_SECONDS
+        try:
+            while True:
+                words, _ = self.channel.wait()
+                if "stop" in words:
+                    seconds = float(words["stop"])
+                    break
+        except control.Closed:
+            self.hot.join(ORPHAN_SECONDS)
+        self.drain(seconds)
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Answer what was read, at most for `seconds`, then end the process."""
+        self.stopping = True
+        self.engine.stop(seconds)
+        self.hot.join(seconds + STOP_SECONDS)
+        self.loop.call_soon_threadsafe(self.end.set)
+        self.finished.wait(2 * STOP_SECONDS)
+        os._exit(0)
+
+
+def pin(cpu: int) -> None:
+    """Bind this process to one CPU. A set that shrank meanwhile costs the binding, nothing else."""
+    import psutil
+
+    with contextlib.suppress(OSError, ValueError):
+        psutil.Process().cpu_affinity([cpu])

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""loop: asks the server itself for a name that nobody else knows, and ends it when the question comes back.
+
+Strategy: the keeper sends the probe, once for the whole server; the compiled stage in every worker counts the probe in
+words that all processes share, because each lap of a loop may land on another worker. The keeper watches the count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from fastdns.corefile.addresses import join_host_port
+from fastdns.corefile.units import quote
+from fastdns.plugin import BlockContext, Channel, Directive, Plugin, Settings
+
+from ._loop import WORDS, probe, stage
+
+if TYPE_CHECKING:
+    from fastdns._stage import CompiledStage
+
+SEEN_MOST = 2
+PROBE_SECONDS = 30.0
+ANSWER_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+LOOK_SECONDS = 0.05
+HELP = "see https://coredns.io/plugins/loop#troubleshooting"
+
+
+class Loop(Plugin):
+    """`qname` is the probe's name: two random numbers below the zone of the block's first key."""
+
+    name = "loop"
+    directive = Directive("loop", once=True, block=False, help="Ends the server when queries come back to it.")
+
+    def __init__(self, config: Settings, block: BlockContext) -> None:
+        super().__init__(config, block)
+        self.zone = block.zones[0]
+        labels = f"{secrets.randbits(62)}.{secrets.randbits(62)}."
+        self.qname = labels + ("" if self.zone == "." else self.zone)
+        key = (("block", f"{block.generation}.{block.index}"),)
+        self.words = [block.stats.intern(f"fastdns_loop_{word}", key, "word") for word in WORDS]
+        for slot in self.words:
+            block.stats.set_shared(slot, 0)
+        self.stats = block.stats
+        self.task: asyncio.Task[None] | None = None
+
+    def compiled(self) -> CompiledStage:
+        """The counter of probes."""
+        return stage(self.qname, self.words)
+
+    def address(self) -> str:
+        """The listen address that is probed, as CoreDNS prints it: `:53`, `127.0.0.1:53`."""
+        label = self.block.servers[self.block.listeners[0]]
+        return label.partition("://")[2]
+
+    def start_server(self, channel: Channel) -> None:
+        """Start probing; the answer needs workers that serve, so nobody waits for it here."""
+        self.task = asyncio.get_running_loop().create_task(self._run(channel))
+
+    async def stop_server(self) -> None:
+        """Stop probing."""
+        if self.task is not None:
+            self.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
+            self.task = None
+
+    async def _run(self, channel: Channel) -> None:
+        deadline = time.monotonic() + PROBE_SECONDS
+        while time.monotonic() < deadline:
+            if await self._exchange(channel):
+                await self._watch(channel, time.monotonic() + ANSWER_SECONDS)
+                break
+            self.stats.set_shared(self.words[0], 0)
+            await asyncio.sleep(RETRY_SECONDS)
+        self.stats.set_shared(self.words[1], 1)
+
+    async def _exchange(self, channel: Channel) -> bool:
+        """Ask once; whether an answer came."""
+        ident, question = probe(self.qname)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            family, where = self._where()
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+                sock.connect(where)
+                sock.send(question)
+                until = time.monotonic() + ANSWER_SECONDS
+                while time.monotonic() < until:
+                    self._judge(channel)
+                    with contextlib.suppress(TimeoutError):
+                        reply = await asyncio.wait_for(loop.sock_recv(sock, 65535), LOOK_SECONDS)
+                        if len(reply) >= 12 and reply[:2] == ident and reply[2] & 0x80:
+                            return True
+        return False
+
+    def _where(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        host, _, port = self.address().rpartition(":")
+        host = host.strip("[]")
+        if host in ("", "0.0.0.0", "::"):
+            # A wildcard socket is dual-stack where the host has IPv6, and IPv4 alone where not.
+            return socket.AF_INET, ("127.0.0.1", int(port))
+        return socket.AF_INET6 if ":" in host else socket.AF_INET, (host, int(port))
+
+    async def _watch(self, channel: Channel, until: float) -> None:
+        while time.monotonic() < until:
+            self._judge(channel)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _judge(self, channel: Channel) -> None:
+        if self.stats.get(self.words[0]) > SEEN_MOST:
+            channel.fatal(
+                f"plugin/loop: Loop ({self._remote()} -> {self.address()}) detected for zone {quote(self.zone)}, "
+                f'{HELP}. Query: "HINFO {self.qname}"')
+            self.stats.set_shared(self.words[0], 0)
+
+    def _remote(self) -> str:
+        high, low, port = (self.stats.get(slot) for slot in self.words[2:])
+        octets = (high & (1 << 64) - 1).to_bytes(8, "big") + (low & (1 << 64) - 1).to_bytes(8, "big")
+        family = socket.AF_INET if port >> 16 == 1 else socket.AF_INET6
+        host = socket.inet_ntop(family, octets[:4] if family == socket.AF_INET else octets)
+        return join_host_port(host, port & 0xffff)
