@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the stage contract's Python half."""
+
+class CompiledStage:
+    @property
+    def name(self) -> str: ...
+    @property
+    def owner(self) -> object: ...
