@@ -210,7 +210,7 @@ def extra_rcode_slot(stats: Stats, index: int) -> int:
 
 
 def beat_slot(stats: Stats, row: int) -> int:
-    """The word in which the thread of `row` writes the time (CLOCK_MONOTONIC, nanoseconds) on each of its turns."""
+    """The word of its own row in which a thread writes the time (CLOCK_MONOTONIC, nanoseconds) on each of its turns."""
     return stats.intern("fastdns_worker_beat", (("row", str(row)),), "word")
 
 
@@ -224,9 +224,35 @@ def errors_site(stats: Stats, text: str) -> int:
     return stats.intern("fastdns_errors_site", (("site", text),), "word")
 
 
-def ready_slot(stats: Stats, generation: int, plugin: str) -> int:
-    """The word that says whether a plugin is ready: 0 not, else ready. One per plugin name and generation."""
-    return stats.intern("fastdns_ready", (("generation", str(generation)), ("plugin", plugin)), "word")
+def serves(stats: Stats, row: int, index: int | None) -> None:
+    """Says in a worker's own row which of the workers it is: number `index` (None: no more). /health reads it."""
+    stats.set(row, _worker_slot(stats), 0 if index is None else index + 1)
+
+
+def workers(stats: Stats) -> dict[int, tuple[int, int]]:
+    """The workers that serve, by row: (index, time of the last beat in CLOCK_MONOTONIC nanoseconds)."""
+    slot = _worker_slot(stats)
+    found = {}
+    for row in range(1, stats.rows, 2):
+        index = stats.get_row(row, slot)
+        if index:
+            found[row] = (index - 1, stats.get_row(row, beat_slot(stats, row)))
+    return found
+
+
+def _worker_slot(stats: Stats) -> int:
+    return stats.intern("fastdns_worker_index", (), "word")
+
+
+def set_ready(stats: Stats, generation: int, plugin: str, ready: bool) -> None:
+    """Says whether a plugin of a generation is ready. One word per plugin name: the newest generation's."""
+    stats.set_shared(stats.intern("fastdns_ready", (("plugin", plugin),), "word"), generation * 2 + ready + 2)
+
+
+def unready(stats: Stats, generation: int) -> list[str]:
+    """Names of a generation's plugins that are not ready yet, sorted."""
+    words = [s for s in stats.snapshot(words=True) if s.name == "fastdns_ready"]
+    return sorted(s.labels[0][1] for s in words if s.values[0] == generation * 2 + 2)
 
 
 # ---- the layout of the core's counters of one (server, zone, view), for compiled code

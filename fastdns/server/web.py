@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web process: /metrics, /health and /ready, once for the whole server.
+
+Strategy: everything that it tells is in the shared table of counters - the numbers, the workers' heartbeats, what is
+not ready yet - so it asks no other process anything and a scrape costs the workers nothing. Its listening sockets are
+opened by the template before it forks (`listen`): a web process that dies is forked again onto the same sockets, with
+whatever connections wait there. It ends by shutting them down, so that a newer generation's take over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import metrics
+from ..errors import StartError
+from . import control, exposition, process_metrics
+from .http import Answer, Handler, Server
+
+if TYPE_CHECKING:
+    from .._cache import Segment
+    from .._stats import Stats
+
+Facts = dict[str, Any]
+Sockets = dict[str, list[socket.socket]]
+
+BACKLOG = 128
+STALE_SECONDS = 3.0  # an idle worker beats each second
+POLL_SECONDS = 1.0
+POLL_TIMEOUT = 3.0
+PATHS = {"metrics": "/metrics", "health": "/health", "ready": "/ready"}
+
+HEALTH_DURATION = metrics.Histogram(
+    "coredns_health_request_duration_seconds",
+    "Time of the server's own health checks.",
+    (),
+    metrics.SLIM_TIME_BUCKETS,
+)
+HEALTH_FAILURES = metrics.Counter("coredns_health_request_failures_total", "Own health checks that failed.")
+
+
+def split(address: str) -> tuple[str, str]:
+    """Host and port of HOST:PORT or [HOST]:PORT."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def bind(address: str) -> list[socket.socket]:
+    """Opens a listening socket for HOST:PORT: a name's first address, IPv4 preferred; no host is every address of both
+    families. Raises StartError with Go's text."""
+    host, port = split(address)
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StartError(f"listen tcp: lookup {address}: {reason}") from None
+    wanted = socket.AF_INET if host else socket.AF_INET6
+    family, kind, proto, _, where = min(found, key=lambda entry: entry[0] != wanted)
+    sock = None
+    try:
+        sock = socket.socket(family, kind, proto)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        reason = (error.strerror or str(error)).lower()
+        raise StartError(f"listen tcp {address}: bind: {reason}") from None
+    return [sock]
+
+
+def listen(http: list[Facts]) -> Sockets:
+    """Opens a socket for each address that any block asks for.
+
+    Raises StartError for an address of `health`. One of `prometheus` or `ready` is logged and left out, as in CoreDNS.
+    """
+    sockets: Sockets = {}
+    for facts in http:
+        address = facts["address"]
+        if address in sockets:
+            continue
+        try:
+            sockets[address] = bind(address)
+        except StartError as error:
+            if facts["service"] == "health":
+                release(sockets)
+                raise
+            name = "prometheus" if facts["service"] == "metrics" else facts["service"]
+            logging.getLogger(f"plugin/{name}").error("Failed to start %s handler: %s", facts["service"], error)
+    return sockets
+
+
+def release(sockets: Sockets) -> None:
+    """Closes this process's copies."""
+    for group in sockets.values():
+        for sock in group:
+            sock.close()
+
+
+class Web:
+    """What the paths answer."""
+
+    def __init__(self, http: list[Facts], listeners: Sequence[int], stats: Stats, segment: Segment | None,
+                 generation: int) -> None:
+        self.http = http
+        self.listeners = listeners
+        self.stats = stats
+        self.segment = segment
+        self.generation = generation
+        self.draining = False
+        self.runtime = any(facts.get("runtime_metrics") for facts in http)
+
+    async def metrics(self) -> Answer:
+        """The exposition of all counters and of the processes."""
+        series = metrics.read(self.stats)
+        series += process_metrics.read(os.getppid(), self.runtime)
+        return Answer(200, exposition.render(series), exposition.CONTENT_TYPE)
+
+    def healthy(self, now_ns: int) -> bool:
+        """Whether each listener has a worker that beat lately: one of k sockets is read by workers 0 .. k - 1."""
+        fresh = [index for index, beat in metrics.workers(self.stats).values()
+                 if now_ns - beat < STALE_SECONDS * metrics.NANO]
+        return bool(fresh) and all(any(index < sockets for index in fresh) for sockets in self.listeners)
+
+    async def health(self) -> Answer:
+        """OK, or 503 when a listener has nobody who reads it."""
+        if self.healthy(time.monotonic_ns()):
+            return Answer(200, b"OK")
+        return Answer(503, b"no worker answers")
+
+    async def ready(self) -> Answer:
+        """OK, or 503 and the names of the plugins that are not ready."""
+        if self.draining:
+            return Answer(503, b"Shutting down")
+        missing = metrics.unready(self.stats, self.generation)
+        if not missing:
+            return Answer(200, b"OK")
+        names = ",".join(missing)
+        logging.getLogger("plugin/ready").info('Plugins not ready: "%s"', names)
+        return Answer(503, names.encode())
+
+    def paths(self, address: str) -> dict[str, Handler]:
+        """The paths that an address answers."""
+        handlers: dict[str, Handler] = {"metrics": self.metrics, "health": self.health, "ready": self.ready}
+        asked = {facts["service"] for facts in self.http if facts["address"] == address}
+        return {PATHS[name]: handlers[name] for name in sorted(asked)}
+
+
+async def fetch(sock: socket.socket) -> None:
+    """One GET /health of a listening socket's own address. Raises OSError or TimeoutError."""
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        if not (await reader.readline()).startswith(b"HTTP/1.1 "):
+            raise ConnectionError("no HTTP answer")
+    finally:
+        writer.close()
+
+
+async def poll_health(address: str, sock: socket.socket) -> None:
+    """Asks an own /health once a second and measures, as CoreDNS does; a slow answer tells of an overloaded machine."""
+    log = logging.getLogger("plugin/health")
+    url = f'"http://{address if split(address)[0] else "localhost" + address}/health"'
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        begin = time.monotonic()
+        try:
+            await asyncio.wait_for(fetch(sock), POLL_TIMEOUT)
+        except (OSError, TimeoutError) as error:
+            HEALTH_FAILURES.inc()
+            log.warning("Local health request to %s failed: %s", url, error or "timeout")
+        seconds = time.monotonic() - begin
+        HEALTH_DURATION.observe(seconds)
+        if seconds > 1.0:
+            log.warning("Local health request to %s took more than 1s: %.6fs", url, seconds)
+
+
+async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
+    """Serves until the channel says stop or closes."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    servers = []
+    polls: list[asyncio.Task[None]] = []
+    for address, group in sockets.items():
+        server = Server(web.paths(address))
+        await server.start(group)
+        servers.append(server)
+    for address in dict.fromkeys(facts["address"] for facts in web.http if facts["service"] == "health"):
+        polls += [loop.create_task(poll_health(address, sock)) for sock in sockets.get(address, [])]
+    loop.add_reader(channel.fileno(), functools.partial(_told, web, channel, done))
+    channel.send({"started": "web"})
+    await done
+    loop.remove_reader(channel.fileno())
+    for poll in polls:
+        poll.cancel()
+    await asyncio.gather(*polls, return_exceptions=True)
+    for group in sockets.values():
+        for sock in group:
+            # For every process that holds it: out of the reuseport group now.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+    for server in servers:
+        await server.stop()
+
+
+def _told(web: Web, channel: control.Channel, done: asyncio.Future[None]) -> None:
+    stop = False
+    try:
+        for message, fds in channel.receive():
+            control.close_all(fds)
+            web.draining = web.draining or bool(message.get("draining"))
+            stop = stop or "stop" in message
+    except control.Closed:
+        stop = True
+    if stop and not done.done():
+        done.set_result(None)
+
+
+def run(
+    http: list[Facts],
+    sockets: Sockets,
+    stats: Stats,
+    segment: Segment | None,
+    channel: control.Channel,
+    row: int,
+    generation: int,
+    listeners: Sequence[int] = (),
+) -> None:
+    """The process's life. `http` are the blocks' wishes, `sockets` what `listen` opened for them, `row` this
+    process's own in `stats`, `listeners` the number of sockets of each DNS listener."""
+    gc.enable()
+    metrics.attach(stats, row)
+    web = Web(http, listeners, stats, segment, generation)
+    asyncio.run(serve(web, sockets, channel))
