@@ -97,7 +97,7 @@ cdef class Program:
         cdef Block *b = &self.blocks[self.block_count]
         cdef Stage *s
         cdef CompiledStage c
-        cdef bytes name
+        cdef bytes name, label
         cdef uint32_t off = 0
         b.index = self.block_count
         b.id = block_id
@@ -126,6 +126,8 @@ cdef class Program:
             else:
                 s.python = True
                 python[i] = stage
+            label = stage.name.encode()[:31]
+            memcpy(s.name, <const char *>label, len(label))
             self.owners.append(stage)
         b.stage_count = <uint16_t>len(stages)
         b.frame_octets = off
@@ -308,9 +310,9 @@ cdef void chain_down(Worker *w, Query *q) noexcept nogil:
         if s.ops == NULL:
             held = detach(w, q)
             if held == NULL:
-                fail(w, q, b"too many queries in flight")
+                fail(w, q, s.name, b"too many queries in flight")
             elif not w.push_python(w, held):
-                fail(w, held, b"the queue to Python is full")
+                fail(w, held, s.name, b"the queue to Python is full")
             return
         verdict = s.ops.request(w, s, q)
         if verdict == NEXT:
@@ -320,18 +322,26 @@ cdef void chain_down(Worker *w, Query *q) noexcept nogil:
             return
         conclude(w, q, verdict)
         return
-    fail(w, q, b"no next plugin found")
+    fail(w, q, b.stages[b.stage_count - 1].name, b"no next plugin found")
 
 
-cdef void fail(Worker *w, Query *q, const char *text) noexcept nogil:
-    # SERVFAIL from the runner itself.
-    cdef uint32_t n = 0
-    while text[n] != 0 and n < sizeof(q.error):
-        q.error[n] = text[n]
-        n += 1
-    q.error_len = <uint16_t>n
+cdef void fail(Worker *w, Query *q, const char *name, const char *text) noexcept nogil:
+    # SERVFAIL from the runner itself, in CoreDNS's words: `plugin/NAME: TEXT`.
+    q.error_len = 0
+    add_error(q, b"plugin/")
+    add_error(q, name)
+    add_error(q, b": ")
+    add_error(q, text)
     q.rcode = RCODE_SERVFAIL
     conclude(w, q, RCODE)
+
+
+cdef void add_error(Query *q, const char *text) noexcept nogil:
+    cdef uint32_t i = 0
+    while text[i] != 0 and q.error_len < sizeof(q.error):
+        q.error[q.error_len] = text[i]
+        q.error_len += 1
+        i += 1
 
 
 cdef void conclude(Worker *w, Query *q, int verdict) noexcept nogil:

@@ -117,6 +117,7 @@ cdef struct Stage:
     uint16_t index              # position in block.stages
     bint python
     Block *block
+    char name[32]               # the plugin's, for error texts
 
 cdef struct Zone:
     uint8_t name[256]           # lower-cased wire form

@@ -70,6 +70,7 @@ cdef class Engine:
     cdef uint32_t stop_word     # 0 run, 1 drain
     cdef uint64_t stop_by_ns
     cdef bint started
+    cdef readonly uint32_t row
     cdef dict options
     cdef int count(self, object stats) except -1
     cdef int udp_open(self) except -1

@@ -18,6 +18,7 @@ from libc.stddef cimport size_t
 from fastdns._bridge cimport Bridge, bridge_open
 from fastdns._cache cimport Segment
 from fastdns._chain cimport Program, chain_drain_ready, worker_clock, worker_open
+from fastdns._count cimport dropped_reply
 from fastdns._ingress cimport (
     COUNT_SEGMENT_FALLBACK, COUNT_SEND_ERROR, COUNT_UDP_BATCHES, egress, identify, ingress,
 )
@@ -31,7 +32,7 @@ from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
     ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
     MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname, c_poll, c_read, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait,
-    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec,
+    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec,
     memcmp, memcpy, memset, mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t,
     sockaddr, sockaddr_in6, socklen_t,
 )
@@ -442,7 +443,7 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
         for m in range(MODULES):
             if w.on_sleep[m] != NULL:
                 w.on_sleep[m](w, False)
-        stat_add(w.row, w.slot_beat, 1)
+        fd_store_relaxed(w.row + w.slot_beat, w.now_ns)
         for i in range(n):
             m = <int>(events[i].data.u64 >> 56)
             w.on_event[m](w, events[i].data.u64 & 0xffffffffffffffULL, events[i].events)
@@ -489,6 +490,8 @@ cdef class Engine:
             raise IndexError(f"no listener {index}")
         self.program.listeners[index].udp_fd = udp_fd
         self.program.listeners[index].tcp_fd = tcp_fd
+        if tcp_fd >= 0:
+            os.set_blocking(tcp_fd, False)
 
     def start(self, uint32_t index, uint32_t row, RingHandle ring=None):
         """Allocates, seeds and registers everything, in the worker's own process. OSError, MemoryError, RuntimeError.
@@ -499,12 +502,14 @@ cdef class Engine:
         cdef Stats stats = self.stats
         cdef Segment segment
         w.index = index
+        self.row = row
         w.row = stats.row(row)
         w.shared = stats.row(0)
         self.ring = ring
         if ring is not None:
             w.ring = &ring.ring
         self.count(stats)
+        w.dropped = dropped_reply
         worker_open(w, self.program)
         w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if w.epoll_fd < 0:
@@ -533,7 +538,7 @@ cdef class Engine:
         for i, name in enumerate(NAMES):
             w.counts[i] = stats.intern("fastdns_ingress_total", (("event", name),), "counter", (),
                                        "Messages by what became of them at the sockets")
-        w.slot_beat = stats.intern("fastdns_worker_beats_total", (), "counter", (), "Turns of the workers' loops")
+        w.slot_beat = stats.intern("fastdns_worker_beat", (("row", str(self.row)),), "word")
         w.slot_pool_full = stats.intern("fastdns_in_flight_full_total", (), "counter", (),
                                         "Queries refused because too many were in flight")
         return 0
