@@ -257,8 +257,12 @@ cdef void anew(Worker *w, Dice *dice, Stage *s, Query *q) noexcept nogil:
             arrange(w, dice, w.scan.records + first, <Record *>s.state, past - first)
         first = past
     size = wire_compress(q.reply, w.scan, w.scratch, WIRE_MAX, &truncated)
-    if size == 0 or truncated or (size > q.reply_len and q.options_len != 0):
+    if size == 0 or truncated:
         return
+    if size > q.reply_len:
+        if q.options_len != 0:
+            return
+        w.api.reply_room(w, q)             # the reply may lie in a buffer of its own size
     memcpy(q.reply, w.scratch, size)
     q.reply_len = <uint32_t>size
 
