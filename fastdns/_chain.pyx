@@ -14,7 +14,7 @@ unfinished reply at a time.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, Api, Block, CompiledStage, Listener, Query, Stage,
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, Api, Block, CompiledStage, Listener, Query, Stage,
     Worker, Zone,
 )
 from fastdns._stats cimport stat_add
@@ -24,7 +24,7 @@ from fastdns._sys cimport (
     memset, mmap, munmap, timespec,
 )
 from fastdns._wire cimport (
-    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX, WIRE_RECORDS_MAX,
+    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_AXFR, TYPE_DS, Message, Record, WIRE_MAX, WIRE_RECORDS_MAX,
     wire_admit,
 )
 
@@ -283,6 +283,10 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.pos = 0
     q.base = 0
     if q.pkt.qclass != CLASS_IN and not l.any_class:
+        server_rcode(w, q, RCODE_REFUSED)
+        return
+    if q.pkt.qtype == TYPE_AXFR and q.proto == PROTO_UDP:
+        # A transfer needs a stream (RFC 5936 4.2), whatever the block's plugins are.
         server_rcode(w, q, RCODE_REFUSED)
         return
     hit = route_query(<Router *>l.router, q)

@@ -61,10 +61,15 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int fd, const void *buf, size_t n) noexcept
     int c_close "close"(int fd) noexcept
 
+cdef extern from "Python.h":
+    # Runs a coroutine to its next pause: 1 it paused, 0 it returned; *result is a new reference in both cases.
+    int PyIter_Send(object iterator, object value, void **result) except -1
+
 cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
         long tv_nsec
+    int c_nanosleep "nanosleep"(const timespec *t, timespec *left) noexcept
     enum:
         CLOCK_MONOTONIC
         CLOCK_BOOTTIME
@@ -229,3 +234,8 @@ cdef enum:
     UDP_SEGMENT = 103
     UDP_GRO = 104
     SOL_UDP = 17
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_CHILD_SUBREAPER
+    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) noexcept
