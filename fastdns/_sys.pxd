@@ -5,6 +5,7 @@
 # Strategy: one group per header, only the names and struct fields that are used. Nothing here is
 # ours, so nothing here can be wrong but a signature; the rest of the tree declares no foreign name.
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 
 cdef extern from "_atomic.h" nogil:
@@ -39,6 +40,15 @@ cdef extern from "<errno.h>" nogil:
         EINPROGRESS
         ECONNREFUSED
         ECONNABORTED
+        ECONNRESET
+        EPIPE
+        EPERM
+        EACCES
+        EADDRINUSE
+        EADDRNOTAVAIL
+        ENETUNREACH
+        EHOSTUNREACH
+        ETIMEDOUT
 
 cdef extern from "<string.h>" nogil:
     void *memcpy(void *dst, const void *src, size_t n) noexcept
@@ -63,7 +73,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "Python.h":
     # Runs a coroutine to its next pause: 1 it paused, 0 it returned; *result is a new reference in both cases.
-    int PyIter_Send(object iterator, object value, void **result) except -1
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -81,6 +91,7 @@ cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t v) noexcept
     uint32_t htonl(uint32_t v) noexcept
     uint32_t ntohl(uint32_t v) noexcept
+    const char *inet_ntop(int family, const void *address, char *out, unsigned int n) noexcept
 
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The bridge between a worker's hot thread and its Python thread: two rings, and who owns what.
+#
+# Strategy. Each direction has one writer and one reader, so a ring is an array and two positions, each written by
+# one side. Whoever adds to a ring wakes the other side once per batch, and only if that one sleeps: the sleeper
+# announces it, passes a sequentially consistent fence and looks at the ring again; the waker passes a fence and looks at
+# the announcement. Nothing here blocks the hot thread.
+#
+# Ownership. A query on its way to Python is detached: its memory lies in the worker's pool, which is never unmapped. From
+# bridge_push until the FINISH record for it, the hot thread writes nothing in it and the Python thread may read
+# it; with FINISH it goes back, and no Python object may point to it any more (what is still referred to is
+# copied before). Octets that do not fit into a record travel in a malloc'd block that the receiver frees.
+#
+# Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner answers
+# SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way. So the ring up, which has room for both, is never
+# full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps beyond
+# its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original stays Python's.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from fastdns._chain cimport Program
+from fastdns._stage cimport Query as CQuery, Worker
+
+cdef enum:
+    BRIDGE_QUERIES = 4096
+    BRIDGE_CHILDREN = 4096
+    BRIDGE_UP = 8192            # records, a power of two
+    BRIDGE_DOWN = 1024          # records, a power of two
+    BRIDGE_INLINE = 256         # octets inside a record
+    BRIDGE_TURN = 512           # records that one turn of the loop takes
+    BRIDGE_GRACE_MS = 500       # beyond its deadline, before the hot thread answers instead of Python
+    BRIDGE_SWEEP_MS = 250
+
+cdef enum:                      # kinds of records, up
+    UP_QUERY = 0                # run from q.pos
+    UP_RESULT = 1               # how the child of `token` ended
+
+cdef enum:                      # kinds of records, down
+    DOWN_FINISH = 0             # the Python stage ended with `verdict`
+    DOWN_NEXT = 1               # run a child of q from `pos`, with the octets given, or else q's own
+    DOWN_LOOKUP = 2             # run a child of q through the whole server
+
+cdef enum:                      # one more verdict beside those of _stage
+    PANIC = 16                  # an exception: SERVFAIL, no stage above hears of it
+
+cdef struct Outcome:
+    # How a query ended: what both directions say of it. The octets are reply, options, error text, in this order.
+    uint8_t verdict
+    uint8_t has_opt
+    uint8_t set_do
+    uint8_t spare
+    uint16_t rcode
+    uint16_t opt_size
+    uint16_t error_len
+    uint32_t reply_len
+    uint32_t options_len
+    uint32_t ulen
+
+cdef struct Up:
+    uint8_t kind
+    Outcome outcome
+    uint64_t token
+    CQuery *q
+    uint8_t *block              # outcome's octets, NULL when there are none; the Python thread frees it
+
+cdef struct Down:
+    uint8_t kind
+    uint16_t pos
+    Outcome outcome
+    uint32_t wire_len           # of a child's octets
+    uint64_t token
+    CQuery *q
+    uint8_t *block              # the octets when they exceed BRIDGE_INLINE; the hot thread frees it
+    uint8_t octets[BRIDGE_INLINE]
+
+cdef struct Held:
+    # A query that is in Python.
+    CQuery *q
+    uint64_t deadline_ns
+    uint16_t next_free
+    bint answered               # the hot thread has answered for Python
+
+cdef struct Rings:
+    Up *up
+    Down *down
+    int python_fd               # eventfd that wakes the Python thread
+    int hot_fd                  # ... and the hot thread
+    uint8_t pad0[64]
+    uint64_t up_head            # written by the hot thread
+    uint32_t hot_sleeps
+    uint8_t pad1[64]
+    uint64_t up_tail            # written by the Python thread
+    uint32_t python_sleeps
+    uint8_t pad2[64]
+    uint64_t down_head          # written by the Python thread
+    uint8_t pad3[64]
+    uint64_t down_tail          # written by the hot thread
+    uint8_t pad4[64]
+    # -- the hot thread's own
+    Held held[BRIDGE_QUERIES]
+    uint16_t free_held
+    uint16_t held_n
+    bint dirty                  # something was added since the last flush
+    bint panicking              # the query that is being finished ended in a panic
+    uint64_t sweep_ns
+    uint32_t slot_shed          # counters: queries not taken
+    uint32_t slot_late          # queries that the hot thread answered instead of Python
+
+cdef object bridge_open(Worker *w, Program program)
+    # Makes a worker's bridge and hangs it into the loop: its Bridge. Raises MemoryError, OSError.
+cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil
+    # Hands a detached query over to Python, to run from q.pos. False: not taken (too many are there), it stays the caller's.
+cdef void bridge_flush(Worker *w) noexcept nogil
+    # Wakes the Python thread if something was pushed and it sleeps. The loop calls it after each batch.

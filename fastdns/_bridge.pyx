@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""The bridge: queries from the hot thread to Python plugins, and what these answer back.
+
+Strategy. The upper half of this module is the hot thread's: free functions without the GIL that fill one ring and drain
+the other, a bounded number of records a turn. The lower half (the included files) is the Python thread's: the lazy view
+of a query, replies built in wire form, and the driver that starts, resumes and ends the coroutines of plugins. A query that
+a plugin answers at once costs three small objects and no call of asyncio. The rings, ownership and bounds are described
+in _bridge.pxd.
+"""
+
+import asyncio
+import functools
+import inspect
+import ipaddress
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+cimport cython
+from cpython.ref cimport PyObject, Py_REFCNT, Py_XDECREF
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+
+from fastdns._chain cimport Program
+from fastdns._stage cimport (
+    DROP,
+    MOD_BRIDGE,
+    ORIGIN_PYTHON,
+    PROTO_UDP,
+    RCODE,
+    REPLY,
+    Block,
+    Query as CQuery,
+    Stage,
+    Worker,
+)
+from fastdns._log cimport LEVEL_ERROR
+from fastdns._stats cimport Stats, stat_add
+from fastdns._sys cimport (
+    EPOLLIN,
+    PyIter_Send,
+    c_nanosleep,
+    c_read,
+    c_write,
+    calloc,
+    fd_fence_seq_cst,
+    fd_load_acquire,
+    fd_load_acquire32,
+    fd_store_release,
+    fd_store_release32,
+    fd_swap32,
+    free,
+    malloc,
+    memcpy,
+    memset,
+    timespec,
+)
+from fastdns._wire cimport (
+    ADMIT_OK,
+    CLASS_IN,
+    FLAG_AA,
+    FLAG_AD,
+    FLAG_CD,
+    FLAG_DO,
+    FLAG_QR,
+    FLAG_RA,
+    FLAG_RD,
+    FLAG_TC,
+    RCODE_FORMERR,
+    RCODE_NOTIMP,
+    RCODE_REFUSED,
+    RCODE_SERVFAIL,
+    SECTION_ADDITIONAL,
+    SECTION_ANSWER,
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_SRV,
+    TYPE_TXT,
+    WIRE_HEADER,
+    WIRE_MAX,
+    WIRE_RECORDS_MAX,
+    Message,
+    Packet,
+    Record,
+    Writer,
+    get16,
+    put16,
+    put32,
+    wire_admit,
+    wire_limit,
+    wire_name_from_text,
+    wire_name_text,
+    wire_scan,
+    wire_strip_opt,
+    writer_reply,
+    writer_rr,
+)
+
+from fastdns.errors import PluginError
+
+cdef enum:
+    NO_HELD = 0xffff
+    THREADS = 32                # of plain functions
+    ROUNDS = 512                # records that the Python thread takes before asyncio's other work has its turn
+    WAIT_MS = 1000              # that the Python thread waits for room in the ring down, once the hot thread has ended
+
+
+# ---------------------------------------------------------------------------------------------- hot thread: up
+
+cdef inline Up *up_room(Rings *r) noexcept nogil:
+    # The next record upwards; there is always one, see the bounds in _bridge.pxd.
+    cdef Up *u = &r.up[r.up_head & (BRIDGE_UP - 1)]
+    memset(u, 0, sizeof(Up))
+    return u
+
+
+cdef inline void up_publish(Rings *r) noexcept nogil:
+    fd_store_release(&r.up_head, r.up_head + 1)
+    r.dirty = True
+
+
+cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef uint16_t slot = r.free_held
+    cdef Held *h
+    cdef Up *u
+    if slot == NO_HELD:
+        stat_add(w.row, r.slot_shed, 1)
+        return False
+    h = &r.held[slot]
+    r.free_held = h.next_free
+    r.held_n += 1
+    h.q = q
+    h.answered = False
+    # A Python stage has no C configuration: the place holds its deadline in nanoseconds.
+    h.deadline_ns = w.now_ns + <uint64_t><uintptr_t>q.block.stages[q.pos].config
+    if r.held_n == 1:
+        r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
+    q.stage_word = slot
+    u = up_room(r)
+    u.kind = UP_QUERY
+    u.q = q
+    up_publish(r)
+    return True
+
+
+cdef void bridge_flush(Worker *w) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    if not r.dirty:
+        return
+    r.dirty = False
+    fd_fence_seq_cst()
+    if fd_load_acquire32(&r.python_sleeps) and fd_swap32(&r.python_sleeps, 0):
+        ring_bell(r.python_fd)
+
+
+cdef void ring_bell(int fd) noexcept nogil:
+    # Fails only when the bell has rung 2^64 times unheard.
+    cdef uint64_t one = 1
+    cdef ssize_t _n = c_write(fd, &one, sizeof(one))
+
+
+cdef void hush(int fd) noexcept nogil:
+    # Fails when nobody has rung, which is as good.
+    cdef uint64_t n
+    cdef ssize_t _n = c_read(fd, &n, sizeof(n))
+
+
+cdef void let_go(Rings *r, uint16_t slot) noexcept nogil:
+    r.held[slot].q = NULL
+    r.held[slot].next_free = r.free_held
+    r.free_held = slot
+    r.held_n -= 1
+
+
+cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
+    # A child has ended: its reply is copied for Python.
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef Up *u = up_room(r)
+    cdef Outcome *o = &u.outcome
+    cdef size_t n
+    u.kind = UP_RESULT
+    u.token = q.handle
+    o.rcode = q.rcode
+    if r.panicking:
+        o.verdict = PANIC
+    elif q.written:
+        o.verdict = REPLY
+        o.reply_len = q.reply_len
+        o.ulen = q.ulen
+        o.has_opt = q.has_opt
+        o.set_do = q.set_do
+        o.opt_size = q.opt_size
+        if q.has_opt:
+            o.options_len = q.options_len
+    else:
+        o.verdict = DROP if q.dropped else RCODE
+    o.error_len = q.error_len if q.error_len <= sizeof(q.error) else sizeof(q.error)
+    n = <size_t>o.reply_len + o.options_len + o.error_len
+    if n:
+        u.block = <uint8_t *>malloc(n)
+        if u.block == NULL:
+            memset(o, 0, sizeof(Outcome))
+            o.verdict = RCODE
+            o.rcode = RCODE_SERVFAIL
+        else:
+            memcpy(u.block, q.reply, o.reply_len)
+            memcpy(u.block + o.reply_len, q.options, o.options_len)
+            memcpy(u.block + o.reply_len + o.options_len, q.error, o.error_len)
+    up_publish(r)
+
+
+cdef void refuse_child(Rings *r, uint64_t token, const char *text, uint16_t n) noexcept nogil:
+    cdef Up *u = up_room(r)
+    u.kind = UP_RESULT
+    u.token = token
+    u.outcome.verdict = RCODE
+    u.outcome.rcode = RCODE_SERVFAIL
+    u.block = <uint8_t *>malloc(n)
+    if u.block != NULL:
+        u.outcome.error_len = n
+        memcpy(u.block, text, n)
+    up_publish(r)
+
+
+# ---------------------------------------------------------------------------------------------- hot thread: down
+
+cdef void start_child(Worker *w, Down *d) noexcept nogil:
+    cdef CQuery *q = d.q
+    cdef CQuery *c
+    cdef const uint8_t *wire = d.block if d.block != NULL else d.octets
+    cdef uint32_t n = d.wire_len
+    if n == 0:
+        wire = q.pkt.wire
+        n = q.pkt.length
+    if d.kind == DOWN_NEXT:
+        c = w.api.child(w, q, wire, n, q.block, d.pos, ORIGIN_PYTHON)
+    else:
+        c = w.api.child(w, q, wire, n, NULL, 0, ORIGIN_PYTHON)
+    if c == NULL:
+        refuse_child(<Rings *>w.mod[MOD_BRIDGE], d.token, b"too many queries in flight", 26)
+        return
+    c.handle = d.token
+    if d.kind == DOWN_NEXT:
+        # What stages before this one changed in the parsed query holds for the child too.
+        c.pkt.flags = q.pkt.flags
+        c.pkt.udp_size = q.pkt.udp_size
+        c.pkt.opt_flags = q.pkt.opt_flags
+    w.api.run(w, c)
+
+
+cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
+    cdef CQuery *q = d.q
+    cdef Outcome *o = &d.outcome
+    cdef const uint8_t *octets = d.block if d.block != NULL else d.octets
+    cdef uint16_t slot = <uint16_t>q.stage_word
+    cdef bint answered = r.held[slot].answered
+    let_go(r, slot)
+    if answered:
+        w.api.release(w, q)
+        return
+    q.rcode = o.rcode
+    q.error_len = o.error_len
+    memcpy(q.error, octets + o.reply_len + o.options_len, o.error_len)
+    if o.verdict == PANIC:
+        q.base = q.pos          # nobody above hears of it
+        if q.origin != ORIGIN_PYTHON and w.dropped != NULL:
+            w.dropped(w, q, RCODE_SERVFAIL)
+        r.panicking = True
+        w.api.resume(w, q, RCODE)
+        r.panicking = False
+        return
+    if o.verdict == REPLY:
+        w.api.reply_room(w, q)
+        memcpy(q.reply, octets, o.reply_len)
+        q.reply_len = o.reply_len
+        q.ulen = o.ulen
+        q.has_opt = o.has_opt
+        q.set_do = o.set_do
+        q.opt_size = o.opt_size
+        # The options stay where they are until the sink has taken the query, before resume returns.
+        q.options = octets + o.reply_len
+        q.options_len = o.options_len
+    w.api.resume(w, q, o.verdict)
+
+
+cdef void answer_late(Worker *w, Rings *r) noexcept nogil:
+    # Queries whose deadline has long passed: Python hangs. A copy of each is answered, the original stays Python's.
+    cdef uint32_t i
+    cdef CQuery *q
+    cdef CQuery *copy
+    cdef const char *text = b"Python did not answer in time"
+    for i in range(BRIDGE_QUERIES):
+        q = r.held[i].q
+        if q == NULL or r.held[i].answered or w.now_ns < r.held[i].deadline_ns + BRIDGE_GRACE_MS * <uint64_t>1000000:
+            continue
+        q.detached = False
+        copy = w.api.detach(w, q)
+        q.detached = True
+        if copy == NULL:
+            return
+        r.held[i].answered = True
+        stat_add(w.row, r.slot_late, 1)
+        copy.rcode = RCODE_SERVFAIL
+        copy.error_len = 29
+        memcpy(copy.error, text, 29)
+        w.api.resume(w, copy, RCODE)
+
+
+cdef int64_t bridge_tick(Worker *w) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef uint64_t tail = r.down_tail
+    cdef uint64_t head = fd_load_acquire(&r.down_head)
+    cdef Down *d
+    cdef int n = 0
+    while tail != head and n < BRIDGE_TURN:
+        d = &r.down[tail & (BRIDGE_DOWN - 1)]
+        if d.kind == DOWN_FINISH:
+            finish_query(w, r, d)
+        else:
+            start_child(w, d)
+        free(d.block)
+        tail += 1
+        fd_store_release(&r.down_tail, tail)
+        n += 1
+    if r.held_n == 0:
+        return -1
+    if w.now_ns >= r.sweep_ns:
+        r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
+        answer_late(w, r)
+    return <int64_t>r.sweep_ns
+
+
+cdef bint bridge_sleep(Worker *w, bint sleeping) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    fd_store_release32(&r.hot_sleeps, sleeping)
+    if not sleeping:
+        return False
+    fd_fence_seq_cst()
+    return fd_load_acquire(&r.down_head) != r.down_tail
+
+
+cdef void bridge_event(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
+    # The bell rang: the next tick drains the ring.
+    hush(<int>data)
+
+
+cdef object bridge_open(Worker *w, Program program):
+    cdef Bridge bridge = Bridge.__new__(Bridge)
+    cdef Rings *r = bridge.r
+    cdef uint32_t b, p
+    cdef _PythonStage stage
+    cdef char text[1024]
+    bridge.w = w
+    bridge.program = program
+    bridge.stages = []
+    bridge.zones = []
+    for b in range(w.block_count):
+        row = []
+        for p in range(w.blocks[b].stage_count):
+            stage = None
+            if w.blocks[b].stages[p].ops == NULL:
+                stage = _PythonStage(program.python_stage(b, p))
+                w.blocks[b].stages[p].config = <void *><uintptr_t>(<uint64_t>(stage.deadline * 1e9))
+            row.append(stage)
+        bridge.stages.append(row)
+        bridge.zones.append([
+            (<bytes>text[:wire_name_text(w.blocks[b].zones[z].name, w.blocks[b].zones[z].len, text, sizeof(text))]).decode()
+            for z in range(w.blocks[b].zone_count)
+        ])
+    w.mod[MOD_BRIDGE] = r
+    w.push_python = bridge_push
+    w.on_event[MOD_BRIDGE] = bridge_event
+    w.on_tick[MOD_BRIDGE] = bridge_tick
+    w.on_flush[MOD_BRIDGE] = bridge_flush
+    w.on_sleep[MOD_BRIDGE] = bridge_sleep
+    w.sink[ORIGIN_PYTHON] = python_sink
+    if not w.api.watch(w, r.hot_fd, MOD_BRIDGE, <uint64_t>r.hot_fd, EPOLLIN):
+        raise OSError("the bridge's eventfd cannot be watched")
+    return bridge
+
+
+include "_bridge_reply.pxi"
+include "_bridge_query.pxi"
+include "_bridge_drive.pxi"

@@ -1,0 +1,663 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The driver: starts plugins, resumes them, and sends what they return back to the loop. Runs on the Python thread.
+#
+# Strategy. `Bridge.work` takes records from the ring and runs each query's plugin. The coroutine of an `eager` plugin is
+# stepped at once: mostly it has ended then and no task was needed; one that waits for `next` or a look-up
+# is stepped again when the result comes; one that awaits anything else continues inside a task. The coroutine of any other
+# plugin is a task from the start, a plain function runs in a thread. However it ends - result, error, panic,
+# deadline, nonsense - exactly one FINISH goes back for each query.
+
+cdef class _PythonStage:
+    # A plugin instance in a block's chain.
+    cdef object plugin
+    cdef object call
+    cdef object name
+    cdef bint eager
+    cdef bint threaded
+    cdef double deadline        # seconds
+
+    def __init__(self, plugin):
+        self.plugin = plugin
+        self.call = plugin.serve_dns
+        self.name = plugin.name
+        self.threaded = not inspect.iscoroutinefunction(plugin.serve_dns)
+        self.eager = bool(plugin.eager) and not self.threaded
+        self.deadline = float(plugin.deadline)
+        if not 0 < self.deadline <= 3600:
+            raise ValueError(f"plugin/{self.name}: a deadline has more than 0 and at most 3,600 seconds")
+
+
+class _Panicked(Exception):
+    """A plugin further down the chain panicked; whoever lets this pass has panicked too."""
+
+
+@cython.freelist(256)
+@cython.final
+cdef class _Wait:
+    # A child under way: what `next(query)` and `query.lookup(...)` give, to be awaited once.
+    cdef _Request request
+    cdef bytes wire             # of the child; None: the client's own octets
+    cdef uint8_t kind
+    cdef uint16_t pos
+    cdef uint8_t state          # 0 new, 1 sent, 2 ended
+    cdef object future          # where a task waits
+    cdef object pause           # the future's iterator
+    cdef object value
+    cdef object error
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.state == 0:
+            self.request.bridge.send_child(self)
+            self.state = 1
+            if asyncio.current_task() is None:
+                return self
+            self.future = self.request.bridge.loop.create_future()
+            self.pause = self.future.__await__()
+        if self.state == 1:
+            if self.pause is None:
+                return self
+            return next(self.pause)
+        if self.error is not None:
+            raise self.error
+        raise StopIteration(self.value)
+
+
+cdef _Wait wait_for(_Request request, int kind, int pos, bytes wire):
+    cdef _Wait wait = _Wait.__new__(_Wait)
+    wait.request = request
+    wait.kind = <uint8_t>kind
+    wait.pos = <uint16_t>pos
+    wait.wire = wire
+    return wait
+
+
+@cython.freelist(256)
+@cython.final
+cdef class Next:
+    # The rest of the chain, as a plugin calls it.
+    cdef _Request request
+    cdef uint16_t pos           # of the stage that comes next
+
+    def __call__(self, query):
+        cdef _Request request = self.request
+        cdef _PythonStage stage = None
+        cdef Query view
+        cdef Next rest
+        if type(query) is not Query or (<Query>query).request is not request:
+            raise TypeError("next() takes the query that came in, or a replacement of it")
+        view = query
+        if self.pos < len(request.stages):
+            stage = request.stages[self.pos]
+        if stage is None:
+            return wait_for(request, DOWN_NEXT, self.pos,
+                            None if view.own == NULL else <bytes>view.own.wire[:view.own.length])
+        rest = Next.__new__(Next)
+        rest.request = request
+        rest.pos = self.pos + 1
+        if stage.threaded:
+            return request.bridge.in_thread(stage, view, rest)
+        if stage.eager or asyncio.current_task() is not None:
+            return stage.call(view, rest)
+        return request.bridge.loop.create_task(stage.call(view, rest))
+
+
+class ThreadNext:
+    """The rest of the chain for a plain function, which runs in a thread of its own: calls block."""
+
+    def __init__(self, rest, loop):
+        self._rest = rest
+        self._loop = loop
+
+    def __call__(self, query):
+        return self.run(query, self._rest)
+
+    def run(self, query, call):
+        """Runs `call(query)`, which gives an awaitable, on the event loop and returns what it ends with."""
+        return asyncio.run_coroutine_threadsafe(_awaited(call, query), self._loop).result()
+
+
+async def _awaited(call, query):
+    return await call(query)
+
+
+class _Adopted:
+    # A coroutine that paused before a task took it over.
+    def __init__(self, coro, first):
+        self.coro = coro
+        self.first = first
+
+    def __await__(self):
+        coro, pause = self.coro, self.first
+        while True:
+            try:
+                value = yield pause
+            except BaseException as error:
+                try:
+                    pause = coro.throw(error)
+                except StopIteration as stop:
+                    return stop.value
+            else:
+                try:
+                    pause = coro.send(value)
+                except StopIteration as stop:
+                    return stop.value
+
+
+async def _adopt(coro, first):
+    return await _Adopted(coro, first)
+
+
+@cython.final
+cdef class Bridge:
+    # The Python thread's end.
+    cdef Rings *r
+    cdef Worker *w              # read at set-up alone
+    cdef readonly Program program
+    cdef list stages            # by block, by position: _PythonStage or None
+    cdef object loop
+    cdef object log             # callable (level, text)
+    cdef object stats
+    cdef object pool            # threads of plain functions
+    cdef tuple servers          # labels by listener
+    cdef list zones             # by block: names of its zones
+    cdef dict waits             # token: _Wait
+    cdef dict pending           # _Request: None, in order of arrival
+    cdef uint64_t last_token
+    cdef uint64_t *row
+    cdef uint32_t slot_panics
+    cdef uint32_t slot_queries
+    cdef uint32_t slot_deadline
+    cdef bint sweeping
+    cdef bint running
+
+    def __cinit__(self):
+        cdef uint32_t i
+        self.r = <Rings *>calloc(1, sizeof(Rings))
+        if self.r == NULL:
+            raise MemoryError
+        self.r.python_fd = self.r.hot_fd = -1
+        self.r.up = <Up *>calloc(BRIDGE_UP, sizeof(Up))
+        self.r.down = <Down *>calloc(BRIDGE_DOWN, sizeof(Down))
+        if self.r.up == NULL or self.r.down == NULL:
+            raise MemoryError
+        for i in range(BRIDGE_QUERIES):
+            self.r.held[i].next_free = <uint16_t>(i + 1) if i + 1 < BRIDGE_QUERIES else <uint16_t>NO_HELD
+        self.r.python_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.r.hot_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.r.python_sleeps = 1
+        self.waits = {}
+        self.pending = {}
+        self.servers = ()
+
+    def __dealloc__(self):
+        if self.r != NULL:
+            if self.r.python_fd >= 0:
+                os.close(self.r.python_fd)
+            if self.r.hot_fd >= 0:
+                os.close(self.r.hot_fd)
+            free(self.r.up)
+            free(self.r.down)
+            free(self.r)
+
+    @property
+    def fd(self):
+        return self.r.python_fd
+
+    @property
+    def in_python(self):
+        return len(self.pending)
+
+    def start(self, loop, Stats stats not None, uint32_t row, log, servers):
+        if self.running:
+            raise RuntimeError("the bridge runs already")
+        self.row = stats.row(row)
+        if self.row == NULL:
+            raise ValueError(f"no row {row}")
+        self.stats = stats
+        self.loop = loop
+        self.log = log
+        self.servers = tuple(servers)
+        self.slot_panics = stats.intern("coredns_panics_total")
+        self.slot_queries = stats.intern("fastdns_python_queries_total", (), "counter", (), "Queries that Python ran.")
+        self.slot_deadline = stats.intern(
+            "fastdns_python_deadline_total", (), "counter", (), "Queries that Python did not answer in time.")
+        self.r.slot_late = self.slot_deadline
+        self.r.slot_shed = stats.intern(
+            "fastdns_python_shed_total", (), "counter", (), "Queries refused because too many were in Python.")
+        self.running = True
+        loop.add_reader(self.r.python_fd, self.drain)
+        self.drain()
+
+    def stop(self):
+        if not self.running:
+            return
+        self.running = False
+        self.loop.remove_reader(self.r.python_fd)
+        for request in list(self.pending):
+            self.expire(request)
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+    # ------------------------------------------------------------------------------------------ ring up
+
+    def drain(self):
+        """Runs what the loop handed over, a bounded number of queries; then asyncio's other work has its turn."""
+        cdef int left = ROUNDS
+        hush(self.r.python_fd)
+        while True:
+            left -= self.work(left)
+            self.ring()
+            if not self.running:
+                return
+            if left <= 0:
+                self.loop.call_soon(self.drain)
+                return
+            fd_store_release32(&self.r.python_sleeps, 1)
+            fd_fence_seq_cst()
+            if fd_load_acquire(&self.r.up_head) == self.r.up_tail:
+                return
+            fd_store_release32(&self.r.python_sleeps, 0)
+
+    cdef int work(self, int most) except -1:
+        cdef Rings *r = self.r
+        cdef Up u
+        cdef int n = 0
+        while n < most and fd_load_acquire(&r.up_head) != r.up_tail:
+            u = r.up[r.up_tail & (BRIDGE_UP - 1)]
+            fd_store_release(&r.up_tail, r.up_tail + 1)
+            if u.kind == UP_QUERY:
+                self.begin(u.q)
+            else:
+                self.child_ended(&u)
+            n += 1
+            if n & 63 == 0:
+                self.ring()
+        return n
+
+    cdef void ring(self) noexcept:
+        fd_fence_seq_cst()
+        if fd_load_acquire32(&self.r.hot_sleeps) and fd_swap32(&self.r.hot_sleeps, 0):
+            ring_bell(self.r.hot_fd)
+
+    # ------------------------------------------------------------------------------------------ plugins
+
+    cdef int begin(self, CQuery *q) except -1:
+        cdef _Request request = _Request.__new__(_Request)
+        cdef Query query = Query.__new__(Query)
+        cdef Next rest = Next.__new__(Next)
+        cdef _PythonStage stage
+        request.q = q
+        request.bridge = self
+        request.stages = self.stages[q.block.index]
+        query.request = request
+        rest.request = request
+        rest.pos = q.pos + 1
+        stage = request.stages[q.pos]
+        stat_add(self.row, self.slot_queries, 1)
+        try:
+            if stage.threaded:
+                self.watch_end(request, self.in_thread(stage, query, rest), stage)
+                return 0
+            coro = stage.call(query, rest)
+            if not stage.eager:
+                self.watch_end(request, self.loop.create_task(coro), stage)
+                return 0
+        except BaseException as error:
+            self.failed(request, error)
+            return 0
+        self.step(request, coro, query, rest, stage)
+        return 0
+
+    cdef int step(self, _Request request, coro, Query query, Next rest, _PythonStage stage) except -1:
+        # Runs an eager coroutine to its end or its next pause.
+        cdef PyObject *out = NULL
+        cdef int paused
+        try:
+            paused = PyIter_Send(coro, None, &out)
+        except BaseException as error:
+            self.failed(request, error)
+            return 0
+        result = <object>out
+        Py_XDECREF(out)
+        if not paused:
+            # Nobody but this function refers to the query: no copy is needed.
+            coro = None
+            self.finish(request, result, query is not None and Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
+        elif type(result) is _Wait and (<_Wait>result).state == 1:
+            request.coro = coro
+            if query is not None:
+                self.keep(request, stage)
+        else:
+            request.coro = None
+            self.watch_end(request, self.loop.create_task(_adopt(coro, result)), stage)
+        return 0
+
+    cdef object in_thread(self, _PythonStage stage, Query query, Next rest):
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(THREADS, "plugin")
+        return self.loop.run_in_executor(self.pool, stage.call, query, ThreadNext(rest, self.loop))
+
+    cdef int watch_end(self, _Request request, future, _PythonStage stage) except -1:
+        request.task = future
+        if stage is not None:
+            self.keep(request, stage)
+        future.add_done_callback(functools.partial(self.ended, request))
+        return 0
+
+    def ended(self, _Request request, future):
+        """The task or thread of a query has ended."""
+        request.task = None
+        if future.cancelled():
+            self.failed(request, PluginError(RCODE_SERVFAIL, "cancelled"))
+        elif future.exception() is not None:
+            self.failed(request, future.exception())
+        else:
+            self.finish(request, future.result(), False)
+        self.ring()
+
+    # ------------------------------------------------------------------------------------------ children
+
+    cdef int send_child(self, _Wait wait) except -1:
+        cdef Down *d
+        cdef size_t n = 0
+        cdef uint8_t *block = NULL
+        if wait.request.done:
+            raise RuntimeError("the query is over")
+        if len(self.waits) >= BRIDGE_CHILDREN:
+            raise PluginError(RCODE_SERVFAIL, "too many look-ups in flight")
+        if wait.wire is not None:
+            n = len(wait.wire)
+            if n > BRIDGE_INLINE:
+                block = <uint8_t *>malloc(n)
+                if block == NULL:
+                    raise MemoryError
+        d = self.down_room()
+        if d == NULL:
+            free(block)
+            raise PluginError(RCODE_SERVFAIL, "the worker is ending")
+        self.last_token += 1
+        d.kind = wait.kind
+        d.pos = wait.pos
+        d.q = wait.request.q
+        d.token = self.last_token
+        d.wire_len = <uint32_t>n
+        d.block = block
+        if n:
+            memcpy(block if block != NULL else d.octets, <const uint8_t *>wait.wire, n)
+        self.waits[self.last_token] = wait
+        self.down_publish()
+        self.ring()
+        return 0
+
+    cdef int child_ended(self, Up *u) except -1:
+        cdef _Wait wait = self.waits.pop(u.token)
+        cdef _Request request = wait.request
+        cdef uint8_t *block = u.block
+        cdef bytes text = b""
+        wait.state = 2
+        try:
+            if u.outcome.error_len:
+                text = block[u.outcome.reply_len + u.outcome.options_len:
+                             u.outcome.reply_len + u.outcome.options_len + u.outcome.error_len]
+            if u.outcome.verdict == REPLY:
+                wait.value = child_reply(u, text)
+                block = NULL
+            elif u.outcome.verdict == PANIC:
+                wait.error = _Panicked()
+            elif u.outcome.verdict == DROP:
+                wait.value = DROP_RESULT
+            elif wait.kind == DOWN_LOOKUP and server_writes(u.outcome.rcode):
+                wait.value = server_reply(wait, u.outcome.rcode)
+            elif text:
+                wait.error = PluginError(u.outcome.rcode, text.decode("utf-8", "replace"))
+            else:
+                wait.value = Rcode(u.outcome.rcode)
+        finally:
+            free(block)
+        if wait.future is not None:
+            if not wait.future.done():
+                wait.future.set_result(None)
+        elif request.coro is not None and not request.done:
+            coro = request.coro
+            request.coro = None
+            self.step(request, coro, None, None, None)
+        return 0
+
+    # ------------------------------------------------------------------------------------------ ends
+
+    cdef int failed(self, _Request request, error) except -1:
+        # CoreDNS's error return, or a panic.
+        if request.done:
+            return 0
+        if isinstance(error, PluginError):
+            self.send_end(request, RCODE, error.rcode & 4095, str(error.text).encode()[:160], False)
+            return 0
+        if not isinstance(error, _Panicked):
+            stat_add(self.row, self.slot_panics, 1)
+            self.complain(request, error)
+        self.send_end(request, PANIC, RCODE_SERVFAIL, b"", False)
+        return 0
+
+    cdef int complain(self, _Request request, error) except -1:
+        cdef uint16_t listener = request.q.listener
+        cdef _PythonStage stage = request.stages[request.q.pos]
+        server = self.servers[listener] if listener < len(self.servers) else ""
+        last = None
+        trace = error.__traceback__
+        while trace is not None:
+            last = trace
+            trace = trace.tb_next
+        where = ""
+        if last is not None:
+            where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})"
+        try:
+            cause = f"{type(error).__name__}: {error}"
+        except Exception:
+            cause = type(error).__name__
+        try:
+            self.log(LEVEL_ERROR, f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}')
+        except Exception:
+            # A log that fails must not cost the query its answer.
+            return 0
+        return 0
+
+    cdef int finish(self, _Request request, result, bint alone) except -1:
+        cdef Reply reply
+        if request.done:
+            return 0
+        if type(result) is not Reply and message_type is not None and isinstance(result, message_type):
+            try:
+                result = Reply(result)
+            except BaseException as error:
+                self.failed(request, error)
+                return 0
+        if type(result) is Reply:
+            reply = result
+            if reply.out.bad or reply.out.n < WIRE_HEADER:
+                self.send_end(request, RCODE, RCODE_SERVFAIL, b"the reply does not fit", alone)
+            else:
+                self.send_reply(request, reply, alone)
+        elif type(result) is Rcode:
+            self.send_end(request, RCODE, (<Rcode>result).rcode, b"", alone)
+        elif result is DROP_RESULT:
+            self.send_end(request, DROP, 0, b"", alone)
+        else:
+            stage = <_PythonStage>request.stages[request.q.pos]
+            text = f"plugin/{(<_PythonStage>stage).name}: serve_dns returned {type(result).__name__}, which is no result"
+            self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], alone)
+        return 0
+
+    cdef Down *begin_end(self, _Request request, size_t n) except? NULL:
+        # A FINISH record with room for n octets; NULL when the loop has ended.
+        cdef Down *d
+        cdef uint8_t *block = NULL
+        request.done = True
+        request.coro = None
+        self.pending.pop(request, None)
+        if n > BRIDGE_INLINE:
+            block = <uint8_t *>malloc(n)
+            if block == NULL:
+                raise MemoryError
+        d = self.down_room()
+        if d == NULL:
+            free(block)
+            return NULL
+        d.kind = DOWN_FINISH
+        d.q = request.q
+        d.block = block
+        return d
+
+    cdef int end_end(self, _Request request, bint alone) except -1:
+        if alone:
+            request.q = NULL
+        else:
+            request.freeze()
+        self.down_publish()
+        return 0
+
+    cdef int send_end(self, _Request request, int verdict, int rcode, bytes text, bint alone) except -1:
+        cdef Down *d = self.begin_end(request, len(text))
+        if d == NULL:
+            return 0
+        d.outcome.verdict = <uint8_t>verdict
+        d.outcome.rcode = <uint16_t>rcode
+        d.outcome.error_len = <uint16_t>len(text)
+        memcpy(d.octets, <const uint8_t *>text, len(text))
+        return self.end_end(request, alone)
+
+    cdef int send_reply(self, _Request request, Reply reply, bint alone) except -1:
+        cdef uint32_t options = <uint32_t>len(reply.options) if reply.options is not None else 0
+        cdef uint32_t error = <uint32_t>len(reply.error) if reply.error is not None else 0
+        cdef Down *d = self.begin_end(request, <size_t>reply.out.n + options + error)
+        cdef uint8_t *octets
+        if d == NULL:
+            return 0
+        octets = d.block if d.block != NULL else d.octets
+        memcpy(octets, reply.out.p, reply.out.n)
+        # A reply answers this query, wherever the plugin took it from.
+        put16(octets, request.q.pkt.id)
+        octets[2] |= FLAG_QR >> 8
+        if options:
+            memcpy(octets + reply.out.n, <const uint8_t *>reply.options, options)
+        if error:
+            memcpy(octets + reply.out.n + options, <const uint8_t *>reply.error, error)
+        d.outcome.verdict = REPLY
+        d.outcome.rcode = reply.rcode
+        d.outcome.reply_len = reply.out.n
+        d.outcome.ulen = reply.ulen
+        d.outcome.has_opt = reply.has_opt
+        d.outcome.set_do = reply.set_do
+        d.outcome.opt_size = reply.opt_size
+        d.outcome.options_len = options
+        d.outcome.error_len = <uint16_t>error
+        return self.end_end(request, alone)
+
+    # ------------------------------------------------------------------------------------------ ring down
+
+    cdef Down *down_room(self) except? NULL:
+        # The next record downwards, zeroed but for its octets. Waits for the hot thread when the ring is full; NULL when
+        # that one takes nothing any more.
+        cdef Rings *r = self.r
+        cdef Down *d
+        cdef timespec pause
+        cdef int turns = 0
+        pause.tv_sec = 0
+        pause.tv_nsec = 100000
+        while r.down_head - fd_load_acquire(&r.down_tail) >= BRIDGE_DOWN:
+            self.ring()
+            if turns > WAIT_MS * 10:
+                return NULL
+            turns += 1
+            with nogil:
+                c_nanosleep(&pause, NULL)
+        d = &r.down[r.down_head & (BRIDGE_DOWN - 1)]
+        d.kind = 0
+        d.pos = 0
+        d.wire_len = 0
+        d.token = 0
+        d.block = NULL
+        memset(&d.outcome, 0, sizeof(Outcome))
+        return d
+
+    cdef void down_publish(self) noexcept:
+        fd_store_release(&self.r.down_head, self.r.down_head + 1)
+
+    # ------------------------------------------------------------------------------------------ deadlines
+
+    cdef int keep(self, _Request request, _PythonStage stage) except -1:
+        # A query that did not end at once: it is watched.
+        request.deadline = self.loop.time() + stage.deadline
+        self.pending[request] = None
+        if not self.sweeping:
+            self.sweeping = True
+            self.loop.call_later(BRIDGE_SWEEP_MS / 1000.0, self.sweep)
+        return 0
+
+    def sweep(self):
+        """Ends the queries whose deadline has passed."""
+        now = self.loop.time()
+        for request in list(self.pending):
+            if (<_Request>request).deadline <= now:
+                stat_add(self.row, self.slot_deadline, 1)
+                self.expire(request)
+        self.sweeping = bool(self.pending) and self.running
+        if self.sweeping:
+            self.loop.call_later(BRIDGE_SWEEP_MS / 1000.0, self.sweep)
+        self.ring()
+
+    cdef int expire(self, _Request request) except -1:
+        cdef _PythonStage stage = request.stages[request.q.pos]
+        coro, task = request.coro, request.task
+        text = f"plugin/{stage.name}: no answer within {stage.deadline:g} s"
+        self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
+        if task is not None:
+            task.cancel()
+        elif coro is not None:
+            try:
+                coro.throw(asyncio.CancelledError())
+                coro.close()
+            except BaseException:
+                # Whatever it says now is too late: its query has been answered.
+                return 0
+        return 0
+
+
+cdef Reply child_reply(Up *u, bytes error):
+    # The reply takes the block over.
+    cdef Reply reply = Reply.__new__(Reply)
+    cdef Outcome *o = &u.outcome
+    reply.heap = u.block
+    reply.out.p = u.block
+    reply.out.n = reply.out.cap = o.reply_len
+    reply.rcode = o.rcode
+    reply.ulen = o.ulen
+    reply.has_opt = o.has_opt
+    reply.set_do = o.set_do
+    reply.opt_size = o.opt_size
+    reply.section = SECTION_ADDITIONAL
+    reply.qclass = CLASS_IN
+    if o.options_len:
+        reply.options = u.block[o.reply_len:o.reply_len + o.options_len]
+    if error:
+        reply.error = error
+    return reply
+
+
+cdef Reply server_reply(_Wait wait, int rcode):
+    # The error reply that the server would write to a client.
+    cdef Reply reply = Reply.__new__(Reply)
+    cdef Packet packet
+    cdef bytes wire = wait.wire
+    wire_admit(wire, len(wire), &packet)
+    writer_reply(&reply.out, &packet, reply.out.p, reply.out.cap, 0, rcode)
+    reply.rcode = <uint16_t>rcode
+    reply.ulen = reply.out.n
+    reply.qclass = packet.qclass
+    return reply

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The query that a plugin sees: a lazy view of the loop's own.
+#
+# Strategy: a Query object is a pointer into the parsed query and nothing more; each property is computed when it is
+# read. `replace` makes a message of its own, which shares the client, context and metadata of the original. When the
+# query has been answered and somebody still refers to it, its octets are copied first (`_Request.freeze`).
+
+@cython.freelist(256)
+@cython.final
+cdef class _Request:
+    # One query's stay in Python: what all its views share.
+    cdef CQuery *q              # the loop's, or the copy in `frozen`
+    cdef uint8_t *frozen
+    cdef Bridge bridge
+    cdef list stages
+    cdef object coro            # of an eager plugin that waits for a child
+    cdef object task
+    cdef double deadline        # on the loop's clock, seconds
+    cdef dict context
+    cdef dict metadata
+    cdef bint done
+
+    def __dealloc__(self):
+        free(self.frozen)
+
+    cdef int freeze(self) except -1:
+        # The loop takes its query back: whoever still refers to it reads a copy.
+        cdef CQuery *q = self.q
+        cdef CQuery *copy
+        self.frozen = <uint8_t *>malloc(sizeof(CQuery) + q.pkt.length)
+        if self.frozen == NULL:
+            self.q = NULL
+            return 0
+        copy = <CQuery *>self.frozen
+        memcpy(copy, q, sizeof(CQuery))
+        memcpy(self.frozen + sizeof(CQuery), q.pkt.wire, q.pkt.length)
+        copy.pkt.wire = self.frozen + sizeof(CQuery)
+        copy.frames = NULL
+        copy.reply = NULL
+        copy.options = NULL
+        self.q = copy
+        return 0
+
+
+cdef object address_text(const uint8_t *ip, int family):
+    cdef char text[16]
+    cdef int i, k = 0
+    cdef uint8_t b
+    if family != 1:
+        return str(ipaddress.IPv6Address(<bytes>ip[:16]))
+    for i in range(4):
+        b = ip[i]
+        if b >= 100:
+            text[k] = <char>(48 + b // 100)
+            k += 1
+        if b >= 10:
+            text[k] = <char>(48 + b // 10 % 10)
+            k += 1
+        text[k] = <char>(48 + b % 10)
+        text[k + 1] = b'.'
+        k += 2
+    return (<bytes>text[:k - 1]).decode("ascii")
+
+
+@cython.freelist(256)
+@cython.final
+cdef class Query:
+    cdef _Request request
+    cdef Packet *own            # of a replaced query, its octets behind it; NULL: the client's
+
+    def __init__(self):
+        raise TypeError("queries come from the server")
+
+    def __dealloc__(self):
+        free(self.own)
+
+    cdef const Packet *packet(self) except NULL:
+        if self.own != NULL:
+            return self.own
+        return &self.client_query().pkt
+
+    cdef const CQuery *client_query(self) except NULL:
+        if self.request.q == NULL:
+            raise RuntimeError("the query is over")
+        return self.request.q
+
+    @property
+    def name(self):
+        cdef const Packet *p = self.packet()
+        return text_of(p.qname, p.qname_len)
+
+    @property
+    def qname(self):
+        # The name as the client wrote it. The question starts behind the header and holds no pointer.
+        cdef const Packet *p = self.packet()
+        return text_of(p.wire + WIRE_HEADER, p.qname_len)
+
+    @property
+    def type(self):
+        return self.packet().qtype
+
+    @property
+    def qclass(self):
+        return self.packet().qclass
+
+    @property
+    def id(self):
+        return self.packet().id
+
+    @property
+    def opcode(self):
+        return self.packet().opcode
+
+    @property
+    def rd(self):
+        return (self.packet().flags & FLAG_RD) != 0
+
+    @property
+    def ad(self):
+        return (self.packet().flags & FLAG_AD) != 0
+
+    @property
+    def cd(self):
+        return (self.packet().flags & FLAG_CD) != 0
+
+    @property
+    def edns(self):
+        return bool(self.packet().has_opt)
+
+    @property
+    def do(self):
+        cdef const Packet *p = self.packet()
+        return p.has_opt and (p.opt_flags & FLAG_DO) != 0
+
+    @property
+    def bufsize(self):
+        return wire_limit(self.packet(), self.client_query().proto == PROTO_UDP)
+
+    @property
+    def size(self):
+        return self.packet().length
+
+    @property
+    def wire(self):
+        cdef const Packet *p = self.packet()
+        return <bytes>p.wire[:p.length]
+
+    @property
+    def message(self):
+        if parse_message is None:
+            raise RuntimeError("import fastdns.message to look into messages")
+        return parse_message(self.wire)
+
+    @property
+    def client(self):
+        cdef const CQuery *q = self.client_query()
+        return address_text(q.client_ip, q.family)
+
+    @property
+    def client_port(self):
+        return self.client_query().client_port
+
+    @property
+    def family(self):
+        return 4 if self.client_query().family == 1 else 6
+
+    @property
+    def local(self):
+        cdef const CQuery *q = self.client_query()
+        if q.local_len == 0:
+            return "::"
+        return address_text(q.local_ip, 1 if q.local_len == 4 else 2)
+
+    @property
+    def proto(self):
+        return "udp" if self.client_query().proto == PROTO_UDP else "tcp"
+
+    @property
+    def server(self):
+        cdef uint16_t listener = self.client_query().listener
+        cdef tuple servers = self.request.bridge.servers
+        return servers[listener] if listener < len(servers) else ""
+
+    @property
+    def zone(self):
+        cdef const CQuery *q = self.client_query()
+        return self.request.bridge.zones[q.block.index][q.zone]
+
+    @property
+    def context(self):
+        if self.request.context is None:
+            self.request.context = {}
+        return self.request.context
+
+    @property
+    def metadata(self):
+        if self.request.metadata is None:
+            self.request.metadata = {}
+        return self.request.metadata
+
+    def reply(self, int rcode=0, *, bint aa=False, bint ra=False, bint ad=False):
+        cdef Reply reply = Reply.__new__(Reply)
+        cdef const Packet *p = self.packet()
+        if not 0 <= rcode <= 4095:
+            raise ValueError(f"{rcode} is no response code")
+        writer_reply(&reply.out, p, reply.out.p, reply.out.cap,
+                     (FLAG_AA if aa else 0) | (FLAG_RA if ra else 0) | (FLAG_AD if ad else 0), rcode)
+        reply.rcode = <uint16_t>rcode
+        reply.qname_len = p.qname_len
+        reply.qclass = p.qclass
+        reply.ulen = reply.out.n
+        return reply
+
+    def replace(self, *, name=None, type=None, qclass=None):
+        cdef const Packet *p = self.packet()
+        cdef uint8_t owner[256]
+        cdef int n
+        cdef uint32_t kind = p.qtype if type is None else type
+        cdef uint32_t klass = p.qclass if qclass is None else qclass
+        if name is None:
+            n = p.qname_len
+            memcpy(owner, p.wire + WIRE_HEADER, n)
+        else:
+            n = name_wire(name, owner)
+        if kind > 65535 or klass > 65535:
+            raise ValueError("types and classes have 16 bits")
+        return derived(self.request, p, owner, n, kind, klass)
+
+    def lookup(self, name, int type):
+        cdef const Packet *p = self.packet()
+        cdef uint8_t owner[256]
+        cdef int n = name_wire(name, owner)
+        cdef uint8_t out[512]
+        cdef uint32_t size
+        if not 0 <= type <= 65535:
+            raise ValueError("types have 16 bits")
+        size = question_wire(p, owner, n, <uint16_t>type, CLASS_IN, out, False)
+        put16(out + 2, FLAG_RD)
+        return wait_for(self.request, DOWN_LOOKUP, 0, <bytes>out[:size])
+
+    def __repr__(self):
+        return f"<Query {self.name} type {self.type} from {self.client}>"
+
+
+cdef uint32_t question_wire(const Packet *p, const uint8_t *name, int n, uint16_t qtype, uint16_t qclass, uint8_t *out,
+                            bint options) noexcept:
+    # A query with p's header, another question, and p's OPT (with its options, or size and flags alone). Room for 284
+    # octets and the options. Octets.
+    cdef uint32_t at = WIRE_HEADER
+    cdef uint32_t length
+    memset(out, 0, WIRE_HEADER)
+    put16(out, p.id)
+    put16(out + 2, p.flags)
+    put16(out + 4, 1)
+    memcpy(out + at, name, n)
+    at += <uint32_t>n
+    put16(out + at, qtype)
+    put16(out + at + 2, qclass)
+    at += 4
+    if p.has_opt:
+        length = p.opt_rdlen if options else 0
+        memset(out + at, 0, 11)
+        put16(out + at + 1, 41)
+        put16(out + at + 3, p.udp_size)
+        put16(out + at + 7, p.opt_flags if options else p.opt_flags & FLAG_DO)
+        put16(out + at + 9, length)
+        memcpy(out + at + 11, p.wire + p.opt_rdata, length)
+        at += 11 + length
+        put16(out + 10, 1)
+    return at
+
+
+cdef Query derived(_Request request, const Packet *p, const uint8_t *name, int n, uint32_t qtype, uint32_t qclass):
+    cdef Query query = Query.__new__(Query)
+    query.request = request
+    query.own = <Packet *>malloc(sizeof(Packet) + 284 + p.opt_rdlen)
+    if query.own == NULL:
+        raise MemoryError
+    cdef uint8_t *wire = <uint8_t *>query.own + sizeof(Packet)
+    cdef uint32_t size = question_wire(p, name, n, <uint16_t>qtype, <uint16_t>qclass, wire, True)
+    if wire_admit(wire, size, query.own) != ADMIT_OK:
+        raise ValueError("the server would not accept such a query")
+    return query

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What a plugin returns: Reply, Rcode, DROP.
+#
+# Strategy: a Reply is octets in wire form, without OPT (the server adds the client's), and the few facts that the loop
+# wants beside them. Simple answers are written record by record into a buffer inside the object; nothing is parsed
+# or packed unless a plugin touches `message`.
+
+cdef enum:
+    ROOM = 320                  # octets inside a Reply; longer ones are allocated
+
+cdef object parse_message = None
+cdef object pack_message = None
+cdef type message_type = None
+
+
+def use_messages(kind, parse, pack):
+    """Says what `message` is: its class, octets -> message, message -> octets. Called by fastdns.message."""
+    global parse_message, pack_message, message_type
+    message_type, parse_message, pack_message = kind, parse, pack
+
+
+cdef class _Scan:
+    # One index of records for all scans: they hold the GIL.
+    cdef Message m
+
+    def __cinit__(self):
+        self.m.records = <Record *>malloc(WIRE_RECORDS_MAX * sizeof(Record))
+        if self.m.records == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.m.records)
+
+cdef _Scan SCAN = _Scan()
+
+
+cdef object text_of(const uint8_t *name, size_t n):
+    cdef char text[1024]
+    cdef size_t k = wire_name_text(name, n, text, sizeof(text))
+    return (<bytes>text[:k]).decode("ascii")
+
+
+cdef int name_wire(object name, uint8_t *out) except -1:
+    cdef bytes octets = name.encode() if isinstance(name, str) else bytes(name)
+    cdef int n = wire_name_from_text(octets, len(octets), out)
+    if n == 0:
+        raise ValueError(f"{name!r} is no domain name")
+    return n
+
+
+cdef inline bint server_writes(int rcode) noexcept:
+    return rcode == RCODE_SERVFAIL or rcode == RCODE_REFUSED or rcode == RCODE_FORMERR or rcode == RCODE_NOTIMP
+
+
+cdef class Rcode:
+    cdef readonly int rcode
+
+    def __init__(self, int rcode):
+        if not 0 <= rcode <= 4095:
+            raise ValueError(f"{rcode} is no response code")
+        self.rcode = rcode
+
+    def __repr__(self):
+        return f"Rcode({self.rcode})"
+
+    def __eq__(self, other):
+        return isinstance(other, Rcode) and (<Rcode>other).rcode == self.rcode
+
+    def __hash__(self):
+        return self.rcode
+
+
+class _Drop:
+    """The type of DROP."""
+
+    def __repr__(self):
+        return "DROP"
+
+    def __reduce__(self):
+        return "DROP"
+
+
+DROP_RESULT = _Drop()
+
+
+@cython.freelist(256)
+cdef class Reply:
+    cdef Writer out             # its octets
+    cdef uint8_t *heap          # where they are when `room` is too small
+    cdef readonly uint16_t rcode
+    cdef uint16_t qclass
+    cdef uint16_t qname_len
+    cdef uint16_t opt_size
+    cdef uint8_t section        # of the last record
+    cdef readonly bint has_opt
+    cdef bint set_do
+    cdef uint32_t ulen
+    cdef bytes options          # of the reply's own OPT
+    cdef bytes error            # what a stage said beside its reply
+    cdef uint8_t room[ROOM]
+
+    def __cinit__(self):
+        self.out.p = self.room
+        self.out.cap = ROOM
+
+    def __init__(self, octets):
+        cdef bytes wire
+        if isinstance(octets, message_type or ()):
+            wire = pack_message(octets)
+        else:
+            wire = bytes(octets)
+        self.load(wire)
+
+    def __dealloc__(self):
+        free(self.heap)
+
+    cdef int load(self, bytes wire) except -1:
+        cdef Message *m = &SCAN.m
+        cdef const uint8_t *p = wire
+        cdef size_t n
+        if len(wire) > WIRE_MAX or wire_scan(p, len(wire), m) != 0:
+            raise ValueError("a reply must be a well-formed DNS message")
+        self.make_room(m.end)
+        n = wire_strip_opt(p, m, self.out.p, self.out.cap)
+        if n == 0:
+            # Without its OPT in the middle, names are written out anew and may take more octets.
+            self.make_room(WIRE_MAX)
+            n = wire_strip_opt(p, m, self.out.p, self.out.cap)
+            if n == 0:
+                raise ValueError("a reply has at most 65,535 octets")
+        self.out.n = <uint32_t>n
+        self.rcode = m.rcode
+        self.ulen = m.ulen
+        self.qclass = m.qclass
+        self.section = 2
+        self.has_opt = m.has_opt
+        if m.has_opt:
+            self.set_do = (m.opt_flags & FLAG_DO) != 0
+            self.opt_size = m.opt_size
+            self.options = p[m.opt_rdata:m.opt_rdata + m.opt_rdlen]
+        return 0
+
+    cdef int make_room(self, size_t need) except -1:
+        # Room for `need` octets in all.
+        cdef uint8_t *bigger
+        cdef size_t cap = self.out.cap
+        if need <= cap:
+            return 0
+        if need > WIRE_MAX:
+            raise ValueError("a reply has at most 65,535 octets")
+        while cap < need:
+            cap *= 2
+        cap = min(cap, <size_t>WIRE_MAX)
+        bigger = <uint8_t *>malloc(cap)
+        if bigger == NULL:
+            raise MemoryError
+        memcpy(bigger, self.out.p, self.out.n)
+        free(self.heap)
+        self.heap = bigger
+        self.out.p = bigger
+        self.out.cap = <uint32_t>cap
+        return 0
+
+    cdef int append(self, int section, object name, uint16_t rtype, uint32_t ttl, const uint8_t *rdata,
+                    size_t rdlen) except -1:
+        cdef uint8_t owner[256]
+        cdef int n = 0
+        if section < self.section or section > SECTION_ADDITIONAL:
+            raise ValueError("sections are written in the order answer, authority, additional")
+        if rdlen > WIRE_MAX:
+            raise ValueError("RDATA has at most 65,535 octets")
+        if name is not None:
+            n = name_wire(name, owner)
+        self.make_room(self.out.n + 266 + rdlen)
+        writer_rr(&self.out, section, owner if n else NULL, n, rtype, self.qclass, ttl, rdata, rdlen)
+        if self.out.bad:
+            raise ValueError("the record does not fit")
+        self.section = <uint8_t>section
+        self.ulen += (n if n else self.qname_len) + 10 + <uint32_t>rdlen
+        return 0
+
+    def record(self, int type, rdata, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+        cdef bytes data = bytes(rdata)
+        self.append(section, name, <uint16_t>type, ttl, data, len(data))
+        return self
+
+    def a(self, address, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+        cdef bytes data = packed(address, 4)
+        self.append(section, name, TYPE_A, ttl, data, 4)
+        return self
+
+    def aaaa(self, address, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+        cdef bytes data = packed(address, 16)
+        self.append(section, name, TYPE_AAAA, ttl, data, 16)
+        return self
+
+    def srv(self, int priority, int weight, int port, target, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+        cdef uint8_t data[262]
+        cdef int n = name_wire(target, data + 6)
+        put16(data, priority)
+        put16(data + 2, weight)
+        put16(data + 4, port)
+        self.append(section, name, TYPE_SRV, ttl, data, 6 + n)
+        return self
+
+    def txt(self, *strings, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+        parts = []
+        for string in strings:
+            octets = string.encode() if isinstance(string, str) else bytes(string)
+            for at in range(0, len(octets) or 1, 255):
+                piece = octets[at:at + 255]
+                parts.append(bytes([len(piece)]) + piece)
+        cdef bytes data = b"".join(parts)
+        if not data:
+            raise ValueError("a TXT record has at least one string")
+        self.append(section, name, TYPE_TXT, ttl, data, len(data))
+        return self
+
+    cdef int flag(self, int bit) noexcept:
+        return (get16(self.out.p + 2) & bit) != 0
+
+    @property
+    def aa(self):
+        return bool(self.flag(FLAG_AA))
+
+    @property
+    def tc(self):
+        return bool(self.flag(FLAG_TC))
+
+    @property
+    def ra(self):
+        return bool(self.flag(FLAG_RA))
+
+    @property
+    def ad(self):
+        return bool(self.flag(FLAG_AD))
+
+    @property
+    def wire(self):
+        return <bytes>self.out.p[:self.out.n]
+
+    @property
+    def size(self):
+        return self.ulen
+
+    @property
+    def counts(self):
+        return tuple([get16(self.out.p + at) for at in (6, 8, 10)])
+
+    @property
+    def message(self):
+        if parse_message is None:
+            raise RuntimeError("import fastdns.message to look into messages")
+        return parse_message(self.wire)
+
+    def __repr__(self):
+        return f"<Reply rcode={self.rcode} octets={self.out.n}>"
+
+
+cdef bytes packed(object address, int size):
+    # An address as text (or an ipaddress object, or octets) in network form.
+    cdef bytes data = ADDRESSES.get(address)
+    if data is None:
+        if isinstance(address, bytes):
+            data = address
+        else:
+            data = ipaddress.ip_address(str(address)).packed
+            if len(ADDRESSES) < 1024 and isinstance(address, str):
+                ADDRESSES[address] = data
+    if len(data) != size:
+        raise ValueError(f"{address!r} is no IPv{4 if size == 4 else 6} address")
+    return data
+
+
+cdef dict ADDRESSES = {}
