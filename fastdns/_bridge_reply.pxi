@@ -82,6 +82,7 @@ class _Drop:
 
 
 DROP_RESULT = _Drop()
+globals()["DROP"] = DROP_RESULT     # the bare name is the loop's verdict here
 
 
 @cython.freelist(256)

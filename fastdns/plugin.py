@@ -29,7 +29,7 @@ Life. `parse` turns the directive's lines into configurations (pure: `check` run
 ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server` runs once
 for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop` hooks run in the
 opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or fetched is so in the
-keeper, once, and published to all workers (`Channel`). No method that the server calls may rely on being in the
+keeper, once. No method that the server calls may rely on being in the
 process that another one ran in, `__init__` aside: its results are copied by the fork.
 """
 
@@ -41,13 +41,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from ._bridge import DROP, Query, Rcode, Reply
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
 from .corefile.options import Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
 from .metrics import Counter, Gauge, Histogram
+from .numbers import *
 
 if TYPE_CHECKING:
+    from ._cache import Segment
     from ._stage import CompiledStage
     from ._stats import Stats
 
@@ -112,34 +115,30 @@ class BlockContext:
     listeners: tuple[int, ...]
     chain: tuple[str, ...]
     stats: Stats
+    segment: Segment | None = None
     view: str = ""
     generation: int = 0
     position: int | None = None
     stanza: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
-    members: list[Plugin] = field(default_factory=list)
+    members: list[tuple[str, Plugin]] = field(default_factory=list)
 
     def providers(self, capability: type[T]) -> list[T]:
         """The block's plugin instances with a capability, in order of the chain. Complete once all are set up: ask in
         `compiled` or later, not in `__init__`."""
-        return [member for member in self.members if isinstance(member, capability)]
+        return [member for _, member in self.members if isinstance(member, capability)]
 
 
 class Channel:
-    """The keeper's end of a plugin's way to its workers: versioned read-only octets, the newest wins."""
+    """The way from a plugin in the keeper to the rest of the server."""
 
-    def __init__(self, send: Callable[[int, bytes], None]) -> None:
-        self._send = send
-        self.generation = 0
-
-    def publish(self, data: bytes) -> int:
-        """Gives all workers `data`; `on_update` runs there before a query that arrives later uses it. Returns its generation."""
-        self.generation += 1
-        self._send(self.generation, bytes(data))
-        return self.generation
+    def __init__(self, log: Callable[[str, str], None], fatal: Callable[[str], None]) -> None:
+        self.log = log
+        """Prints a line: level (INFO, WARNING, ERROR) and text."""
+        self.fatal = fatal
+        """Logs a text at level FATAL and ends the whole server with status 1."""
 
 
-Next = Callable[["Query"], Awaitable[Any]]
+Next = Callable[[Query], Awaitable[Any]]
 
 
 class Plugin:
@@ -206,9 +205,6 @@ class Plugin:
         """Ends what `start_worker` began, after the last query."""
         return None
 
-    def on_update(self, data: bytes, generation: int) -> None:
-        """New data from `Channel.publish`, in a worker."""
-
     def on_event(self, event: Event) -> Awaitable[None] | None:
         """Something happened to the server; runs in the keeper. May be async."""
         return None
@@ -220,11 +216,6 @@ class ReadyCheck:
     def ready(self) -> bool:
         """Whether it is ready. Asked in the keeper, about each second, until it is."""
         raise TypeError(f"{type(self).__name__} has no ready()")
-
-
-def serving(instance: Plugin) -> bool:
-    """Whether an instance takes part in answering queries."""
-    return type(instance).chain
 
 
 __all__ = [

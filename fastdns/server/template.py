@@ -62,7 +62,7 @@ def prepare(channel: control.Channel) -> Shared:
     load, _ = channel.wait()
     corefile = load_source(
         Source(load["filename"], bytes.fromhex(load["body"])), chain.known(), chain.not_built(), load["port"])
-    generation = chain.load(corefile, load["port"])
+    generation = chain.load(corefile)
     plan = generation.plan()
     plan["hash"] = corefile.sha512()
     channel.send({"plan": plan, "warnings": list(corefile.warnings)})

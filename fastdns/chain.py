@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a parsed Corefile to plugin instances in order, and from these to the program that the workers run.
+
+Strategy: two phases, because memory and sockets lie between them. `load` imports the plugins that the Corefile names, has
+each parse its lines and say what it asks of the server; `Generation.plan` is the sum, plain data for the supervisor.
+When the supervisor has opened everything, `Generation.build` sets the instances up and fills the compiled program. Both
+go through the directives in order of the chain and, within one, through the blocks in order of the Corefile, as
+CoreDNS does, so that of two mistakes the same is reported. All keys of a block share its instances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import order, registry
+from .corefile import Corefile, ListenKey, ServerBlock, check_listeners
+from .corefile.addresses import DNS, join_host_port
+from .errors import FastdnsError, KeysError
+from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
+
+if TYPE_CHECKING:
+    from ._cache import Segment
+    from ._chain import Program
+    from ._stats import Stats
+    from ._udp import Engine
+
+WILDCARDS = ("", "0.0.0.0", "::")
+LOG_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+LAST_WINS = ("reload",)
+
+
+class Keeper(Protocol):
+    """What `start_server` needs of the keeper process."""
+
+    def log(self, level: str, text: str) -> None:
+        """Prints a log line."""
+
+    def fatal(self, text: str) -> None:
+        """Ends the whole server."""
+
+
+@dataclass
+class Block:
+    """A server block: its directives in order of the chain, their configurations, and then their instances."""
+
+    source: ServerBlock
+    plan: BlockPlan
+    configs: dict[str, list[Any]] = field(default_factory=dict)
+    members: list[tuple[str, Plugin]] = field(default_factory=list)
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones of the block, each once."""
+        return tuple(dict.fromkeys(key.zone for key in self.source.zones))
+
+    def addresses(self) -> list[str]:
+        """The addresses that the block listens on; one empty text for all of the host's."""
+        return list(dict.fromkeys(self.plan.listen)) or [""]
+
+    def listen_keys(self) -> Iterator[ListenKey]:
+        """Every key of the block on every address."""
+        for key in self.source.zones:
+            for address in self.addresses():
+                yield ListenKey(key, address)
+
+
+@dataclass
+class Listener:
+    """A listen address of the server, and the zones of the blocks that are reached by it."""
+
+    scheme: str
+    address: str
+    port: int
+    sockets: int
+    routes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def server(self) -> str:
+        """The label of metrics and logs: `dns://:53`, `dns://[::1]:53`."""
+        return f"{self.scheme}://{join_host_port(self.address, self.port)}"
+
+
+def known() -> registry.Known:
+    """The directives that a Corefile may use."""
+    return registry.Known()
+
+
+def not_built() -> tuple[str, ...]:
+    """CoreDNS's directives that are refused by name."""
+    return registry.not_built()
+
+
+def load(corefile: Corefile) -> Generation:
+    """Imports the plugins and parses their lines. Raises ConfigError, worded as CoreDNS words it."""
+    names = list(dict.fromkeys(name for block in corefile.blocks for name in block.tokens))
+    classes = {name: registry.load(name) for name in names}
+    line = order.arrange(names, {name: registry.place(name) for name in names if name not in order.PLACES})
+    blocks = []
+    for source in corefile.blocks:
+        own = tuple(name for name in line if name in source.tokens)
+        blocks.append(Block(source, BlockPlan(source.index, source.zones, own)))
+    for name in line:
+        for block in blocks:
+            if name in block.source.tokens:
+                block.configs[name] = classes[name].parse(block.source.dispenser(name))
+                for config in block.configs[name]:
+                    classes[name].plan(config, block.plan)
+    return Generation(line, classes, blocks)
+
+
+class Generation:
+    """One configuration: its blocks, listeners and, once built, plugin instances."""
+
+    def __init__(self, line: list[str], classes: dict[str, type[Plugin]], blocks: list[Block]) -> None:
+        self.line = line
+        self.classes = classes
+        self.blocks = blocks
+        self.listeners = _listeners(blocks)
+        self.started: list[tuple[str, Plugin]] = []
+
+    # ---- first phase
+
+    def plan(self) -> dict[str, Any]:
+        """What the configuration asks of the server, as data that pickles and is JSON.
+
+        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`: settings
+        (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under these names, in
+        Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`: everything, by kind.
+        """
+        asks: dict[str, list[dict[str, Any]]] = {}
+        for block in self.blocks:
+            for kind, facts in block.plan.asks:
+                asks.setdefault(kind, []).append(facts)
+        plan: dict[str, Any] = {
+            "listeners": [
+                {
+                    "scheme": at.scheme,
+                    "address": at.address,
+                    "port": at.port,
+                    "sockets": at.sockets,
+                    "server": at.server,
+                    "zones": list(at.routes),
+                }
+                for at in self.listeners
+            ],
+            "blocks": [
+                {"settings": _settings(b.source), "zones": list(b.zones), "directives": list(b.plan.directives)}
+                for b in self.blocks
+            ],
+            "http": asks.get("http", []),
+            "cache": asks.get("cache", []),
+            "lameduck": sum(facts["seconds"] for facts in asks.get("lameduck", [])),
+            "asks": asks,
+        }
+        for kind in LAST_WINS:
+            if kind in asks:
+                plan[kind] = {name: value for name, value in asks[kind][-1].items() if name != "block"}
+        return plan
+
+    # ---- second phase
+
+    def build(self, stats: Stats, segment: Segment | None, block_ids: list[int], generation: int) -> Program:
+        """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache."""
+        from ._chain import Program
+        from ._wire import name_from_text
+
+        for name in self.line:
+            for block in self.blocks:
+                for stanza, config in enumerate(block.configs.get(name, ())):
+                    context = self._context(block, name, stanza, stats, segment, block_ids, generation)
+                    block.members.append((name, self.classes[name](config, context)))
+        program = Program(len(self.listeners), len(self.blocks))
+        for at in self.listeners:
+            any_class = any(self.classes[name].any_class
+                            for index in set(at.routes.values()) for name in self.blocks[index].plan.directives)
+            program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, len(self.started))
+        for block in self.blocks:
+            stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
+            zones = [name_from_text(zone) for zone in block.zones]
+            program.add_block(block_ids[block.plan.index], zones, stages)
+        for index, at in enumerate(self.listeners):
+            for zone, number in at.routes.items():
+                program.route(index, name_from_text(zone), number)
+        program.finish()
+        return program
+
+    def _context(self, block: Block, name: str, stanza: int, stats: Stats, segment: Segment | None,
+                 block_ids: list[int], generation: int) -> BlockContext:
+        chain = tuple(other for other in block.plan.directives if self.classes[other].chain
+                      for _ in block.configs[other])
+        number = block.plan.index
+        return BlockContext(
+            index=number,
+            block_id=block_ids[number],
+            zones=block.zones,
+            keys=block.source.zones,
+            servers=tuple(at.server for at in self.listeners),
+            listeners=tuple(i for i, at in enumerate(self.listeners) if number in at.routes.values()),
+            chain=chain,
+            stats=stats,
+            segment=segment,
+            view=block.plan.view,
+            generation=generation,
+            position=chain.index(name) + stanza if self.classes[name].chain else None,
+            stanza=stanza,
+            members=block.members,
+        )
+
+    # ---- life
+
+    def members(self) -> list[tuple[str, Plugin]]:
+        """All instances with their names: by directive in order of the chain, then by block."""
+        return [(name, plugin) for name in self.line for block in self.blocks
+                for own, plugin in block.members if own == name]
+
+    async def start_server(self, keeper: Keeper) -> None:
+        """Runs the hooks of the keeper; what had started is stopped when one fails."""
+        await self._start(lambda plugin: plugin.start_server(Channel(keeper.log, keeper.fatal)), self.stop_server)
+
+    async def stop_server(self) -> None:
+        """Runs the keeper's hooks for the end, the last started first."""
+        await self._stop(lambda plugin: plugin.stop_server())
+
+    async def start_worker(self, engine: Engine, stats: Stats, row: int) -> None:
+        """Joins a worker's Python thread to its engine and runs the workers' hooks. `row` is the hot thread's."""
+        servers = tuple(at.server for at in self.listeners)
+        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers)
+        self._bridge = engine.bridge
+        await self._start(lambda plugin: plugin.start_worker(), self.stop_worker)
+
+    async def stop_worker(self) -> None:
+        """Runs the workers' hooks for the end and lets go of the engine."""
+        await self._stop(lambda plugin: plugin.stop_worker())
+        self._bridge.stop()
+
+    async def event(self, name: str) -> None:
+        """Tells every plugin of an event; all hear of it, then the first failure is raised."""
+        event, failures = Event(name), []
+        for own, plugin in self.members():
+            try:
+                await _finished(plugin.on_event(event))
+            except Exception as error:
+                failures.append((own, error))
+        if failures:
+            own, error = failures[0]
+            raise FastdnsError(f"plugin/{own}: {error}") from error
+
+    async def _start(self, hook: Callable[[Plugin], Any], undo: Callable[[], Awaitable[None]]) -> None:
+        self.started = []
+        for name, plugin in self.members():
+            try:
+                await _finished(hook(plugin))
+            except BaseException as error:
+                await undo()
+                if isinstance(error, FastdnsError) or not isinstance(error, Exception):
+                    raise
+                raise FastdnsError(f"plugin/{name}: {type(error).__name__}: {error}") from error
+            self.started.append((name, plugin))
+
+    async def _stop(self, hook: Callable[[Plugin], Any]) -> None:
+        while self.started:
+            name, plugin = self.started.pop()
+            try:
+                await _finished(hook(plugin))
+            except Exception:
+                logging.getLogger(f"plugin/{name}").exception("cannot stop")
+
+
+async def _finished(result: Any) -> None:
+    if inspect.isawaitable(result):
+        await result
+
+
+def _log(level: int, text: str) -> None:
+    logging.getLogger().log(LOG_LEVELS[level], "%s", text)
+
+
+def _listeners(blocks: list[Block]) -> list[Listener]:
+    """Listen addresses in order of first mention. The first block of an address says how many sockets it has."""
+    claims = [(key, bool(block.plan.view)) for block in blocks for key in block.listen_keys()]
+    for key, _ in claims:
+        if key.key.scheme != DNS:
+            raise KeysError(f"cannot serve {key} - scheme '{key.key.scheme}' is not built yet")
+    check_listeners(claims)
+    found: dict[tuple[str, str, int], Listener] = {}
+    for block in blocks:
+        for key in block.listen_keys():
+            at = (key.key.scheme, key.address, key.key.port)
+            listener = found.setdefault(at, Listener(*at, block.plan.sockets))
+            listener.routes.setdefault(key.key.zone, block.plan.index)
+    return list(found.values())
+
+
+def _settings(block: ServerBlock) -> str:
+    """A text that two blocks share exactly when their keys and directives are the same, wherever they stand."""
+    words = {name: [(token.text, token.line - tokens[0].line) for token in tokens]
+             for name, tokens in sorted(block.tokens.items())}
+    return json.dumps([block.keys, words])
