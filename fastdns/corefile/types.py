@@ -26,6 +26,13 @@ class Located:
     text: str
 
 
+@dataclass(frozen=True)
+class Expecting:
+    """The wording "Syntax error: Unexpected token 'TOKEN', expecting 'TEXT'", with file and line."""
+
+    text: str
+
+
 class _ArgErr:
     """The wording "Wrong argument count or unexpected line ending after 'TOKEN'"."""
 
@@ -34,13 +41,15 @@ class _ArgErr:
 
 
 ARGERR = _ArgErr()
-Wording = str | Located | _ArgErr
+Wording = str | Located | Expecting | _ArgErr
 
 
 def complain(d: Dispenser, wording: Wording, **fields: object) -> ConfigError:
     """The exception for `wording` at the current token of `d`."""
     if isinstance(wording, _ArgErr):
         return d.arg_err()
+    if isinstance(wording, Expecting):
+        return d.syntax_err(wording.text.format(**fields))
     if isinstance(wording, Located):
         return d.err(wording.text.format(**fields))
     return d.fail(wording.format(**fields))
@@ -93,6 +102,18 @@ class Text(Type):
 
     def read(self, text: str, d: Dispenser) -> str:
         return text
+
+
+@dataclass(frozen=True)
+class HostPort(Type):
+    """HOST:PORT to listen on; the host may be left out. The value is the word itself."""
+
+    def read(self, text: str, d: Dispenser) -> str:
+        _call(addresses.split_host_port, text, d, None)
+        return text
+
+    def bounds(self) -> str:
+        return "HOST:PORT"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ..corefile.regexes import compile_regex
 from ..corefile.units import format_duration
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -38,47 +39,6 @@ class Pattern:
         return f"{count} errors like '{self.text}' occurred in last {format_duration(self.seconds)}"
 
 
-def compile_pattern(text: str) -> Any:
-    """A compiled RE2 expression. Raises ValueError with Go's text, ImportError when google-re2 is not installed."""
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(text, options)
-    except re2.error as error:
-        cause = error.args[0] if error.args else ""
-        raise ValueError(go_text(cause.decode() if isinstance(cause, bytes) else str(cause), text)) from None
-
-
-GO_CAUSES = {
-    "missing )": "missing closing )",
-    "missing ]": "missing closing ]",
-    "unexpected )": "unexpected )",
-    "no argument for repetition operator": "missing argument to repetition operator",
-    "bad repetition operator": "invalid nested repetition operator",
-    "invalid repetition size": "invalid repeat count",
-    "invalid escape sequence": "invalid escape sequence",
-    "invalid character class range": "invalid character class range",
-    "invalid perl operator": "invalid or unsupported Perl syntax",
-    "invalid named capture group": "invalid named capture",
-    "trailing \\ at end of regexp": "trailing backslash at end of expression",
-    "trailing \\": "trailing backslash at end of expression",
-    "invalid UTF-8": "invalid UTF-8",
-}
-
-
-def go_text(cause: str, pattern: str) -> str:
-    """RE2's complaint in the words of Go's regexp package, where searches lead."""
-    head, _, part = cause.partition(": ")
-    said = GO_CAUSES.get(head, head)
-    if said == "missing closing )":
-        part = pattern
-    if said == "trailing backslash at end of expression":
-        part = ""
-    return f"error parsing regexp: {said}: `{part}`"
-
-
 class Consolidator:
     """All sites. `write(level, text)` gets the lines that are due."""
 
@@ -92,9 +52,9 @@ class Consolidator:
     def _patterns(self, site: int) -> list[Pattern]:
         if site not in self._sites:
             text = self._resolve(site)
-            rows = json.loads(text) if text and len(self._sites) < SITES_MAX else []
+            rows = json.loads(text)["patterns"] if text and len(self._sites) < SITES_MAX else []
             self._sites[site] = [
-                Pattern(seconds, regex, level, show_first, compile_pattern(regex))
+                Pattern(seconds, regex, level, show_first, compile_regex(regex))
                 for seconds, regex, level, show_first in rows
             ]
         return self._sites[site]
