@@ -97,6 +97,10 @@ cdef class Query:
         return text_of(p.wire + WIRE_HEADER, p.qname_len)
 
     @property
+    def name_octets(self):
+        return self.packet().qname_len
+
+    @property
     def type(self):
         return self.packet().qtype
 
