@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin class of errors: a compiled stage that reports, and the number by which the formatter knows its patterns."""
+"""The plugin class of errors: a compiled stage that reports, and the number of its patterns for the formatter."""
 
 import json
 from typing import TYPE_CHECKING

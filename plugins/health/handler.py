@@ -30,5 +30,5 @@ class Health(Plugin):
 
     def on_event(self, event: Event) -> None:
         """Tells that the lameduck period begins."""
-        if event is Event.SHUTDOWN and self.config["lameduck"] > 0:
+        if event is Event.FINAL_SHUTDOWN and self.config["lameduck"] > 0:
             self.log.info("Going into lameduck mode for %s", format_duration(self.config["lameduck"]))
