@@ -144,7 +144,7 @@ from fastdns.chain import load
 from fastdns._stats import Stats
 
 source = Source("Corefile", sys.argv[1].encode())
-generation = load(load_source(source, registry.Known(), registry.not_built(), 53, {}), 53)
+generation = load(load_source(source, registry.Known(), registry.not_built(), 53, {}))
 plan = generation.plan()
 assert plan["listeners"], plan
 """
