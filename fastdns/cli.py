@@ -126,9 +126,11 @@ def main(arguments: Sequence[str], out: TextIO | None = None, err: TextIO | None
 
 def plugin_list() -> str:
     """The names of the plugins, one a line, and an empty line."""
-    from .registry import Registry
+    from .registry import Known
 
-    return "".join(f"{name}\n" for name in sorted(Registry().names())) + "\n"
+    # CoreDNS prints its generic `on` last.
+    names = sorted(Known(), key=lambda name: (name == "on", name))
+    return "".join(f"{name}\n" for name in names) + "\n"
 
 
 def serve(options: Options, err: TextIO) -> int:

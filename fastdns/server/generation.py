@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from .supervisor import Supervisor
 
 YOUNG_SECONDS = 1.0
+FREE_DEATHS = 3  # so many die young before the next has to wait
 BACKOFF_FIRST, BACKOFF_MAX = 0.05, 1.0
+BACKOFF_ALONE = 0.1  # while no worker serves at all
 DRAIN_SECONDS = 5.0
 GRACE_SECONDS = 3.0  # after the drain: a process that still lives is killed
 HELPERS = (FORMATTER, KEEPER, WEB)
@@ -45,7 +47,7 @@ class Generation:
         self.members: list[Child] = []
         self.vacant: list[int] = []
         self.started: set[str] = set()
-        self.backoff = 0.0
+        self.young_deaths = 0
         self.fork_at: dict[str, float] = {}  # role -> moment at which to fork one
         self.sockets: dict[Key, int] = {}
         self.added: list[tuple[Listener, int]] = []
@@ -148,7 +150,8 @@ class Generation:
             if spare.role == WORKER and spare.state == "ready":
                 self._take(spare, self.vacant.pop(0))
         if self.phase == "serving" and not self._spares() and WORKER not in self.fork_at:
-            self.fork_at[WORKER] = time.monotonic() + self.backoff
+            self.fork_at[WORKER] = time.monotonic() + self._backoff()
+            self.fork_due(time.monotonic())
 
     def _take(self, spare: Child, index: int) -> None:
         try:
@@ -186,23 +189,35 @@ class Generation:
             self.fail(child.error or f"{child} ended while starting: {how}")
             return
         self.host.log("ERROR", f"{child} died: {child.error or how}")
-        self._back_off(child)
+        young = not child.born or time.monotonic() - child.born < YOUNG_SECONDS
+        self.young_deaths = self.young_deaths + 1 if young else 0
         if child.role == TEMPLATE:
-            self.fork_at[TEMPLATE] = time.monotonic() + self.backoff
+            self.fork_at[TEMPLATE] = time.monotonic() + self._backoff()
         elif child.role == WORKER:
             if child.index >= 0:
                 self.vacant.append(child.index)
             self.give()
         else:
             self.started.discard(child.role)
-            self.fork_at[child.role] = time.monotonic() + self.backoff
+            self.fork_at[child.role] = time.monotonic() + self._backoff()
 
-    def _back_off(self, child: Child) -> None:
-        young = not child.born or time.monotonic() - child.born < YOUNG_SECONDS
-        self.backoff = min(BACKOFF_MAX, max(BACKOFF_FIRST, 2 * self.backoff)) if young else 0.0
+    def _backoff(self) -> float:
+        """Seconds to wait before the next fork."""
+        if self.young_deaths <= FREE_DEATHS:
+            return 0.0
+        most = BACKOFF_MAX if self.workers() else BACKOFF_ALONE
+        return min(most, BACKOFF_FIRST * 2 ** min(self.young_deaths - FREE_DEATHS - 1, 10))
 
     def tick(self, now: float) -> None:
         """Fork what is due, kill what outlived its deadline."""
+        self.fork_due(now)
+        for child in self.members:
+            if child.deadline is not None and now >= child.deadline:
+                child.deadline = now + GRACE_SECONDS
+                child.kill(9)
+
+    def fork_due(self, now: float) -> None:
+        """Fork what is due, if the template can."""
         for role, at in list(self.fork_at.items()):
             if self.phase != "serving" or now < at:
                 continue
@@ -211,10 +226,6 @@ class Generation:
                 self.template = self._start_template()
             elif self.template.state == "ready" and not self.template.channel.closed:
                 self.fork(role)
-        for child in self.members:
-            if child.deadline is not None and now >= child.deadline:
-                child.deadline = now + GRACE_SECONDS
-                child.kill(9)
 
     def fork_missing(self) -> None:
         """A new template has come up: fork what waited for it."""

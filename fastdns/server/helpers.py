@@ -19,9 +19,8 @@ def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) ->
 
     row = web_row(shared.stats.rows)
     shared.become(row, keep_http=True)
-    listeners = [max(shape) for shape in shared.words["listeners"]]
-    web.run(shared.plan["http"], listeners, shared.http, shared.stats, shared.segment, channel, row,
-            shared.words["generation"])
+    web.run(shared.plan["http"], shared.http, shared.stats, shared.segment, channel, row,
+            shared.words["generation"], listeners=[max(shape) for shape in shared.words["listeners"]])
 
 
 def run_formatter(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:

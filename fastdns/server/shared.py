@@ -66,7 +66,7 @@ class Shared:
         from . import logs, web
 
         handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)
-        logs.setup(handle, row)
+        logs.setup(handle)
         if not keep_http:
             web.release(self.http)
 

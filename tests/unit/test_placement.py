@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Worker count and pinning, and the control groups they follow, on fake trees."""
+
+from pathlib import Path
+
+import pytest
+
+from fastdns.server import cgroup, placement
+from fastdns.server.placement import BASE_OCTETS, WORKER_OCTETS, Limits
+
+
+class Tree:
+    """A fake /proc and cgroup file system below a temporary directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.proc = root / "proc"
+        (self.proc / "self").mkdir(parents=True)
+        self.mounts: list[str] = []
+        self.groups: list[str] = []
+
+    def mount(self, version: int, point: str, root: str = "/", controllers: str = "") -> None:
+        kind, options = ("cgroup2", "rw") if version == 2 else ("cgroup", f"rw,{controllers}")
+        self.mounts.append(f"30 23 0:26 {root} {self.root / point} rw,nosuid - {kind} cgroup {options}")
+
+    def group(self, line: str) -> None:
+        self.groups.append(line)
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def done(self) -> Path:
+        (self.proc / "self/mountinfo").write_text("\n".join([*self.mounts, "broken line", ""]))
+        (self.proc / "self/cgroup").write_text("\n".join([*self.groups, ""]))
+        return self.proc
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def test_version_2_takes_the_smallest_quota_on_the_way_up(tree: Tree) -> None:
+    tree.mount(2, "cg")
+    tree.group("0::/a/b")
+    tree.write("cg/a/b/cpu.max", "max 100000\n")
+    tree.write("cg/a/cpu.max", "150000 100000\n")
+    tree.write("cg/cpu.max", "400000 100000\n")
+    assert cgroup.cpu_quota(tree.done()) == 1.5
+
+
+def test_version_1_with_joined_controllers(tree: Tree) -> None:
+    tree.mount(1, "cpu", controllers="cpu,cpuacct")
+    tree.mount(1, "memory", controllers="memory")
+    tree.group("4:cpu,cpuacct:/pod")
+    tree.group("5:memory:/pod")
+    tree.write("cpu/pod/cpu.cfs_quota_us", "50000")
+    tree.write("cpu/pod/cpu.cfs_period_us", "100000")
+    tree.write("cpu/cpu.cfs_quota_us", "-1")
+    tree.write("cpu/cpu.cfs_period_us", "100000")
+    tree.write("memory/pod/memory.limit_in_bytes", "9223372036854771712")
+    tree.write("memory/memory.limit_in_bytes", "268435456")
+    proc = tree.done()
+    assert cgroup.cpu_quota(proc) == 0.5
+    assert cgroup.memory_limit(proc) == 268435456
+
+
+def test_a_container_sees_a_branch_as_its_root(tree: Tree) -> None:
+    tree.mount(2, "cg", root="/kubepods/pod7")
+    tree.group("0::/kubepods/pod7/x")
+    tree.write("cg/x/memory.max", "max")
+    tree.write("cg/memory.max", "1000000")
+    assert cgroup.memory_limit(tree.done()) == 1000000
+
+
+def test_a_path_above_the_mount_stands_for_the_mount(tree: Tree) -> None:
+    tree.mount(2, "cg")
+    tree.group("0::/../../other")
+    tree.write("cg/cpu.max", "200000 100000")
+    assert cgroup.cpu_quota(tree.done()) == 2.0
+
+
+def test_the_machines_memory_is_a_limit(tree: Tree) -> None:
+    tree.write("proc/meminfo", "MemTotal:  2048 kB\nMemFree: 1 kB\n")
+    assert cgroup.memory_limit(tree.done()) == 2048 * 1024
+
+
+@pytest.mark.parametrize("text", ["", "max", "x y", "0 100000", "100000 0", "-1 100000", "1"])
+def test_what_is_no_quota_limits_nothing(tree: Tree, text: str) -> None:
+    tree.mount(2, "cg")
+    tree.group("0::/")
+    tree.write("cg/cpu.max", text)
+    proc = tree.done()
+    assert cgroup.cpu_quota(proc) is None
+    assert cgroup.memory_limit(proc) is None
+
+
+def test_no_files_at_all(tmp_path: Path) -> None:
+    assert cgroup.cpu_quota(tmp_path) is None
+    assert cgroup.memory_limit(tmp_path) is None
+
+
+FOUR = (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("have", "sockets", "workers", "cpus"),
+    [
+        (Limits(FOUR), [0], 4, FOUR),                             # fills the allowed set
+        (Limits((2, 5)), [0, 0], 2, (2, 5)),                      # inside the allowed set
+        (Limits(FOUR, 1.2), [0], 2, None),                        # a quota is rounded up, nothing is pinned
+        (Limits(FOUR, 3.5), [0], 4, FOUR),
+        (Limits(FOUR, 0.2), [0], 1, None),
+        (Limits(FOUR, 64.0), [0], 4, FOUR),
+        (Limits(FOUR), [2], 2, (0, 1)),                           # multisocket is always pinned
+        (Limits((0, 1)), [5], 5, (0, 1, 0, 1, 0)),                # more sockets than cores share them evenly
+        (Limits(FOUR, 1.0), [3], 3, (0, 1, 2)),                   # ... and always honoured
+        (Limits((0, 1)), [1, 0], 2, (0, 1)),                      # one address asks, the other gets the usual number
+        (Limits((0, 1)), [1], 1, (0,)),
+        (Limits(FOUR, None, BASE_OCTETS + 2 * WORKER_OCTETS), [0], 2, None),
+        (Limits(FOUR, None, 1), [0], 1, None),
+    ],
+)
+def test_placement(have: Limits, sockets: list[int], workers: int, cpus: tuple[int, ...] | None) -> None:
+    place = placement.place(have, sockets)
+    assert (place.workers, place.cpus) == (workers, cpus)
+    assert str(workers) in place.why
+
+
+def test_the_reason_is_told() -> None:
+    assert placement.place(Limits(FOUR, 1.5), [0]).why == "2 workers (CPU quota 1.5), not pinned"
+    assert placement.place(Limits((3,)), [0]).why == "1 worker (1 usable CPU), pinned to CPU 3"
+    assert placement.place(Limits((0, 1)), [4]).why == "4 workers (asked for by multisocket), pinned to CPU 0,1"
+
+
+def test_a_start_that_cannot_fit_is_refused_with_both_figures() -> None:
+    need = BASE_OCTETS + 5 + 3 * WORKER_OCTETS
+    assert placement.too_large(Limits(FOUR, None, need), 3, 5) is None
+    text = placement.too_large(Limits(FOUR, None, need - 1), 3, 5)
+    assert text is not None
+    assert f"need {need} octets, the limit is {need - 1}" in text
+    assert placement.too_large(Limits(FOUR), 1000, 1 << 40) is None
+
+
+def test_limits_of_this_machine() -> None:
+    have = placement.limits()
+    assert have.cpus
+    assert have.memory is None or have.memory > 1 << 20
