@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: CoreDNS's flags, read as Go reads them, then the supervisor.
 
-Strategy: a table of flags and Go's rules (one or two dashes, `-flag value` or `-flag=value`, a boolean takes a value only
-behind `=`, the first word that is no flag ends them). Nothing heavy is imported before the flags are understood.
+Strategy: a table of flags and Go's rules (one or two dashes, `-flag value` or `-flag=value`, a boolean takes a value
+only behind `=`, the first word that is no flag ends them). Nothing heavy is imported before the flags are understood.
 """
 
 from __future__ import annotations

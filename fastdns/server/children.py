@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor's view of a process it looks after, and how a template is started.
 
-Strategy: a template is a fresh interpreter with one inherited socket and the supervisor's import path. Every other process is
-forked by a template, twice, so that it becomes the supervisor's own child (the supervisor is the subreaper) and is
-reaped by it. A child says its process id first; what dies before that dies nameless and is noticed by its channel.
+Strategy: a template is a fresh interpreter with one inherited socket and the supervisor's import path. Every other
+process is forked by a template, twice, so that it becomes the supervisor's own child (the supervisor is the
+subreaper) and is reaped by it. A child says its process id first; what dies before that dies nameless and is noticed
+by its channel.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """Messages between the supervisor and the processes it started: JSON objects with descriptors, over a socketpair.
 
 Strategy: a stream of frames, each a 6-octet header (payload octets, number of descriptors), the JSON payload and
-one octet for each group of descriptors, which travel as SCM_RIGHTS. JSON and not pickle: a process that ran a plugin must
-not be able to run code in the supervisor. Received descriptors are CLOEXEC. The supervisor reads without blocking; a
-peer that sends garbage or too much is treated as gone.
+one octet for each group of descriptors, which travel as SCM_RIGHTS. JSON and not pickle: a process that ran a plugin
+must not be able to run code in the supervisor. Received descriptors are CLOEXEC. The supervisor reads without
+blocking; a peer that sends garbage or too much is treated as gone.
 """
 
 from __future__ import annotations

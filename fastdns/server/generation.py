@@ -22,6 +22,8 @@ from .listen import Key, Listener
 from .placement import Placement
 
 if TYPE_CHECKING:
+    from fastdns._cache import Segment
+
     from .supervisor import Supervisor
 
 YOUNG_SECONDS = 1.0
@@ -52,6 +54,7 @@ class Generation:
         self.sockets: dict[Key, int] = {}
         self.added: list[tuple[Listener, int]] = []
         self.leaving_sockets: list[socket.socket] = []
+        self.segment: Segment | None = None
         self.template = self._start_template()
 
     # -- starting
@@ -206,7 +209,7 @@ class Generation:
         if self.young_deaths <= FREE_DEATHS:
             return 0.0
         most = BACKOFF_MAX if self.workers() else BACKOFF_ALONE
-        return min(most, BACKOFF_FIRST * 2 ** min(self.young_deaths - FREE_DEATHS - 1, 10))
+        return min(most, BACKOFF_FIRST * 2.0 ** min(self.young_deaths - FREE_DEATHS - 1, 10))
 
     def tick(self, now: float) -> None:
         """Fork what is due, kill what outlived its deadline."""

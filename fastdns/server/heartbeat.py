@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hung or idle: which workers have stopped turning.
 
-Strategy: each thread of a worker stores the time in a word of its own row, each turn. Stale is a word that did not change
-over five of the supervisor's own wake-ups although a socket of that worker is readable (an idle worker has nothing to
-read). A wake-up that itself came late says that the whole machine or this process was paused: all counts start anew, so a
-pause never kills anybody. The Python thread beats on its own; its word counts over a longer time and needs no socket.
+Strategy: each thread of a worker stores the time in a word of its own row, each turn. Stale is a word that did not
+change over five of the supervisor's own wake-ups although a socket of that worker is readable (an idle worker has
+nothing to read). A wake-up that itself came late says that the whole machine or this process was paused: all counts
+start anew, so a pause never kills anybody. The Python thread beats on its own; its word counts over a longer time and
+needs no socket.
 """
 
 from __future__ import annotations

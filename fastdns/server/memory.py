@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all processes share: counters, log rings, the cache, and who may write where.
 
-Strategy: made by the supervisor before anything is forked, kept as long as the server lives; a reload keeps all of it but
-a cache whose sizes changed. A pair of counter rows belongs to one living worker at a time, so that rows stay
+Strategy: made by the supervisor before anything is forked, kept as long as the server lives; a reload keeps all of it
+but a cache whose sizes changed. A pair of counter rows belongs to one living worker at a time, so that rows stay
 single-writer while two generations overlap. A block's id in the cache comes from what its settings say,
 so an unchanged block keeps its entries and a changed one can never see them.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastdns._cache import Segment
     from fastdns._log import Rings
     from fastdns._stats import Stats
+
+Table = tuple[int, int, int, int]  # block id, success and denial capacity, rows of hit counters
 
 SLOTS = 16384
 SPARE_PAIRS = 2  # beside twice the workers: one replacement in each generation
@@ -98,17 +100,19 @@ class Memory:
         self.rings: Rings = Rings.create(self.rows.total)
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.segment: Segment | None = None
-        self.blocks = BlockIds()
-        self._layout: Any = None
 
-    @staticmethod
-    def needed(plan: dict[str, Any]) -> int:
-        """Octets of shared memory that a plan asks for, the log rings' share included."""
-        return 0
+    def segment_for(self, tables: list[Table]) -> Segment | None:
+        """The cache for blocks of these shapes: the present one if they are its own, a new one if not. StartError."""
+        if not tables:
+            return None
+        if self.segment is not None and self.segment.blocks == tables:
+            return self.segment
+        from fastdns._cache import Segment
 
-    def lay_out(self, plan: dict[str, Any]) -> None:
-        """See to the cache of a plan: kept where its shape is the same, made anew where not."""
-        return None
+        try:
+            return Segment.create(tables)
+        except (ValueError, OSError, MemoryError) as error:
+            raise StartError(f"the shared cache cannot be made: {error}") from None
 
     def release(self, row: int) -> None:
         """Give a dead worker's rows back, its gauges (queries in flight, connections) zeroed."""
@@ -117,7 +121,30 @@ class Memory:
         metrics.serves(self.stats, row, None)
         self.rows.give(row)
 
-    def fds(self) -> list[int]:
-        """Descriptors in the order that the template expects: counters, rings, the rings' wake-up, then the cache."""
+    def fds(self, segment: Segment | None) -> list[int]:
+        """Descriptors in the order that the template expects: counters, rings, the rings' wake-up, the cache, and
+        where that is new the one whose entries it takes over."""
         fds = [self.stats.fd, self.rings.fd, self.log_wake]
-        return [*fds, self.segment.fd] if self.segment is not None else fds
+        if segment is not None:
+            fds.append(segment.fd)
+            if self.segment is not None and self.segment is not segment:
+                fds.append(self.segment.fd)
+        return fds
+
+
+def cache_tables(plan: dict[str, Any], ids: list[int], workers: int) -> list[Table]:
+    """The cache's shape: a table for each block that asks for one. Rows of hit counters only where prefetch counts."""
+    return [(ids[ask["block"]], ask["success"], ask["denial"], workers if ask.get("prefetch") else 0)
+            for ask in plan["cache"]]
+
+
+def cache_octets(tables: list[Table]) -> int:
+    """Octets of a cache of this shape. StartError for sizes out of range."""
+    if not tables:
+        return 0
+    from fastdns._cache import Segment
+
+    try:
+        return Segment.size_for(tables)
+    except ValueError as error:
+        raise StartError(f"the shared cache cannot be made: {error}") from None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many workers, and on which CPUs.
 
-Strategy: one pure function from (allowed CPUs, quota, memory, what `multisocket` asked for) to a Placement with a sentence
-that says why; the log shows it. Workers are pinned one to a core when they fill the allowed set or when the
+Strategy: one pure function from (allowed CPUs, quota, memory, what `multisocket` asked for) to a Placement with a
+sentence that says why; the log shows it. Workers are pinned one to a core when they fill the allowed set or when the
 operator chose their number; under a quota on a large machine they keep the whole set, because every server on the
 machine would pin the same first CPUs.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Watching the Corefile for `reload`: read it again every so often and tell the supervisor when its hash changes.
 
-Strategy: reading and parsing happen in the keeper, so that a slow file system stalls nobody who serves. The hash is over the parsed
-text (imports and environment resolved); a content that failed is not tried again until it changes. The supervisor
-does the reload itself, from the text that was hashed.
+Strategy: reading and parsing happen in the keeper, so that a slow file system stalls nobody who serves. The hash is
+over the parsed text (imports and environment resolved); a content that failed is not tried again until it changes.
+The supervisor does the reload itself, from the text that was hashed.
 """
 
 from __future__ import annotations

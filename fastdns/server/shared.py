@@ -6,6 +6,7 @@ Strategy: attached once in the template, before the fork, so that every child in
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from fastdns._chain import Program
     from fastdns._log import Rings
     from fastdns._stats import Stats
+
+
+def attach_cache(fds: list[int]) -> Segment | None:
+    """The cache behind the first descriptor; it takes over what is alive in the one behind the second."""
+    if not fds:
+        return None
+    from fastdns._cache import Segment
+
+    segment = Segment.attach(fds[0])
+    for fd in fds[1:]:
+        segment.move_from(Segment.attach(fd))
+        os.close(fd)
+    return segment
 
 
 @dataclass
@@ -47,11 +61,7 @@ class Shared:
         stats = Stats.attach(next(take))
         rings = Rings.attach(next(take))
         log_wake = next(take)
-        segment = None
-        if words["cache"]:
-            from fastdns._cache import Segment
-
-            segment = Segment.attach(next(take))
+        segment = attach_cache([next(take) for _ in range(words["shared"] - 3)])
         sockets = [([next(take) for _ in range(udp)], [next(take) for _ in range(tcp)])
                    for udp, tcp in words["listeners"]]
         # Set-up counts as the keeper does: nobody else uses that row yet.
@@ -62,7 +72,7 @@ class Shared:
         return cls(plan, words, generation, stats, rings, log_wake, segment, sockets, program, http, dropped)
 
     def become(self, row: int | None, keep_http: bool = False) -> None:
-        """In a process that was just forked: log to the ring of `row` (None: to stdout), let go of the web's sockets."""
+        """In a process that was just forked: log to the ring of `row` (None: stdout), let go of the web's sockets."""
         from . import logs, web
 
         handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor: opens the sockets, maps the memory, starts generations of processes, and looks after them.
 
-Strategy: one thread, one poll loop that wakes every 100 ms; no plugin is imported here and no query is read, so nothing that a
-client or a plugin does can take the sockets along. Everything slow happens in another process and arrives as a message.
-What it owns - listeners, counters, log rings, the cache - outlives every worker and every configuration.
+Strategy: one thread, one poll loop that wakes every 100 ms; no plugin is imported here and no query is read, so
+nothing that a client or a plugin does can take the sockets along. Everything slow happens in another process and
+arrives as a message. What it owns - listeners, counters, log rings, the cache - outlives every worker and every
+configuration.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .._process import set_child_subreaper
 from ..corefile.source import Source, read_source
 from ..errors import ConfigError, StartError
 from . import banner, children, control, placement, shutdown, traceback_of
-from .children import FORMATTER, KEEPER, WEB, Child
+from .children import FORMATTER, KEEPER, Child
 from .generation import Generation
 from .heartbeat import TICK_SECONDS, Heartbeats
 from .listen import Key, Listeners
-from .memory import Memory, supervisor_row
+from .memory import BlockIds, Memory, cache_octets, cache_tables, supervisor_row
 from .output import Output
 from .placement import Placement
 from .signals import Signals
@@ -55,6 +56,7 @@ class Supervisor:
         self.log = self.output.log
         self.listeners = Listeners()
         self.memory: Memory
+        self.blocks = BlockIds()
         self.current: Generation | None = None
         self.next: Generation | None = None
         self.generations: list[Generation] = []
@@ -115,7 +117,8 @@ class Supervisor:
 
     def _unwatch(self, child: Child) -> None:
         fd = child.channel.fileno()
-        if fd >= 0 and self.watched.pop(fd, None):
+        if fd in self.watched:
+            del self.watched[fd]
             self.poller.unregister(fd)
 
     def _messages(self, child: Child, generation: Generation) -> None:
@@ -218,7 +221,8 @@ class Supervisor:
         """Sockets and memory for a plan: (placement, the message that lets the template build). StartError."""
         have = placement.limits()
         wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
-        fixed = Memory.needed(plan)
+        ids = self.blocks.allot([block["settings"] for block in plan["blocks"]])
+        fixed = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
         place = placement.place(have, wanted, fixed)
         if (text := placement.too_large(have, place.workers, fixed)) is not None:
             raise StartError(text)
@@ -231,15 +235,16 @@ class Supervisor:
         elif self.memory.rows.room() < place.workers + 1:
             raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server "
                              f"was started with: restart it")
+        generation.segment = self.memory.segment_for(cache_tables(plan, ids, place.workers))
         generation.sockets = dict(counts)
         generation.added = self.listeners.open(counts)
         for note in self.listeners.notes:
             self.log("INFO", note)
         self.listeners.notes.clear()
         self.log("INFO", place.why)
-        return place, self._build_words(generation, plan, [key for key, _ in counts])
+        return place, self._build_words(generation, ids, [key for key, _ in counts])
 
-    def _build_words(self, generation: Generation, plan: dict[str, Any],
+    def _build_words(self, generation: Generation, ids: list[int],
                      keys: list[Key]) -> tuple[dict[str, Any], list[int]]:
         fds, shape = [], []
         for key in keys:
@@ -247,11 +252,9 @@ class Supervisor:
             udp, tcp = listener.udp[:count], listener.tcp[:count]
             shape.append([len(udp), len(tcp)])
             fds += [sock.fileno() for sock in udp + tcp]
-        self.memory.lay_out(plan)
-        ids = self.memory.blocks.allot([block["settings"] for block in plan["blocks"]])
-        words = {"listeners": shape, "block_ids": ids, "cache": self.memory.segment is not None,
-                 "generation": generation.number}
-        return words, self.memory.fds() + fds
+        shared = self.memory.fds(generation.segment)
+        words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number}
+        return words, shared + fds
 
     def wants_formatter(self, generation: Generation) -> bool:
         """Whether a formatter is to be forked with this generation: only one process may read the rings."""
@@ -261,6 +264,7 @@ class Supervisor:
         """All workers of a generation serve."""
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
+        self.memory.segment = generation.segment
         watch = generation.plan.get("reload")
         if old is None:
             self._print_start(watch, generation.plan)

@@ -74,9 +74,9 @@ def prepare(channel: control.Channel) -> Shared:
 
 def one_thread() -> None:
     """A fork copies one thread: refuse a configuration whose set-up started another."""
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise StartError(f"set-up left {threads - 1} threads running: a plugin or a library started them before the fork")
+    others = sum(1 for _ in Path("/proc/self/task").iterdir()) - 1
+    if others:
+        raise StartError(f"set-up left {others} threads running: a plugin or a library started them before the fork")
 
 
 def serve(channel: control.Channel, shared: Shared) -> NoReturn:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a stuck Python thread stands, asked from outside.
 
-Strategy: faulthandler in the worker writes its stack to a memory file at SIGUSR2, from a C signal handler, so that it works
-while Python does not; the supervisor holds the file's descriptor.
+Strategy: faulthandler in the worker writes its stack to a memory file at SIGUSR2, from a C signal handler, so that it
+works while Python does not; the supervisor holds the file's descriptor.
 """
 
 from __future__ import annotations

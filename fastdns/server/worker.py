@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker: the hot thread that answers, the Python thread that runs plugins, and a thread that listens to the supervisor.
+"""A worker: the hot thread that answers, the Python thread that runs plugins, and a thread that listens to the
+supervisor.
 
 Strategy: a worker is born as a spare; `take` gives it an index (which sockets, which CPU) and a pair of counter rows.
 The main thread runs asyncio; the hot thread never holds the GIL. Orders come to a thread of their own, so that a

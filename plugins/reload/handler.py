@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from fastdns.corefile.types import Duration
-from fastdns.plugin import Arg, BlockPlan, ConfigError, Counter, Directive, Dispenser, Gauge, Plugin, Settings, SetupError
+from fastdns.plugin import (
+    Arg,
+    BlockPlan,
+    ConfigError,
+    Counter,
+    Directive,
+    Dispenser,
+    Gauge,
+    Plugin,
+    Settings,
+    SetupError,
+)
 
 INTERVAL, JITTER = 30.0, 15.0
 INTERVAL_TYPE = Duration(2.0, below="interval value must be greater or equal to 2s")
