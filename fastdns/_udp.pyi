@@ -3,12 +3,19 @@
 
 from collections.abc import Mapping
 
+from fastdns._bridge import Bridge
 from fastdns._cache import Segment
 from fastdns._chain import Program
 from fastdns._log import RingHandle
 from fastdns._stats import Stats
 
 class Engine:
+    program: Program
+    stats: Stats
+    segment: Segment | None
+    ring: RingHandle | None
+    bridge: Bridge
+    row: int
     def __init__(
         self, program: Program, stats: Stats, segment: Segment | None, options: Mapping[str, int] | None = None
     ) -> None: ...
