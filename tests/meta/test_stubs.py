@@ -33,8 +33,8 @@ def public(namespace, where: str) -> set[str]:
 
 def imported(path: Path) -> set[str]:
     """Names that the source imports from elsewhere: no part of what the module offers."""
-    lists = re.findall(r"^from [\w.]+ import \(?([\w, \n]+)", path.read_text(), re.M)
-    return {name.strip() for names in lists for name in names.split(",")}
+    lists = re.findall(r"^from [\w.]+ import (\([^)]*\)|.*)$", path.read_text(), re.M)
+    return {name for names in lists for name in re.findall(r"\w+", names)}
 
 
 def declared(body: list[ast.stmt]) -> dict[str, ast.stmt]:
