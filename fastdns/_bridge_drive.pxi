@@ -472,7 +472,7 @@ cdef class Bridge:
         cdef Reply reply
         if request.done:
             return 0
-        if type(result) is not Reply and message_type is not None and isinstance(result, message_type):
+        if type(result) is not Reply and is_message(result):
             try:
                 result = Reply(result)
             except BaseException as error:

@@ -152,8 +152,6 @@ cdef class Query:
 
     @property
     def message(self):
-        if parse_message is None:
-            raise RuntimeError("import fastdns.message to look into messages")
         return parse_message(self.wire)
 
     @property

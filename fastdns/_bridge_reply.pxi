@@ -11,13 +11,17 @@ cdef enum:
 
 cdef object parse_message = None
 cdef object pack_message = None
-cdef type message_type = None
 
 
-def use_messages(kind, parse, pack):
-    """Says what `message` is: its class, octets -> message, message -> octets. Called by fastdns.message."""
-    global parse_message, pack_message, message_type
-    message_type, parse_message, pack_message = kind, parse, pack
+def use_messages(parse, pack):
+    """Says what `message` is: octets -> message, message -> octets. Called by fastdns.plugin."""
+    global parse_message, pack_message
+    parse_message, pack_message = parse, pack
+
+
+cdef inline bint is_message(object value):
+    # dnslib's, or a class of its kind.
+    return hasattr(value, "questions") and hasattr(value, "pack")
 
 
 cdef class _Scan:
@@ -107,7 +111,7 @@ cdef class Reply:
 
     def __init__(self, octets):
         cdef bytes wire
-        if isinstance(octets, message_type or ()):
+        if is_message(octets):
             wire = pack_message(octets)
         else:
             wire = bytes(octets)
@@ -251,8 +255,6 @@ cdef class Reply:
 
     @property
     def message(self):
-        if parse_message is None:
-            raise RuntimeError("import fastdns.message to look into messages")
         return parse_message(self.wire)
 
     def __repr__(self):

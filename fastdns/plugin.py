@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ._bridge import DROP, Query, Rcode, Reply
+from ._bridge import DROP, Query, Rcode, Reply, use_messages
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
 from .corefile.options import Arg, Directive, Option, Settings
@@ -208,6 +208,16 @@ class Plugin:
     def on_event(self, event: Event) -> Awaitable[None] | None:
         """Something happened to the server; runs in the keeper. May be async."""
         return None
+
+
+def _parse_message(octets: bytes) -> Any:
+    # dnslib costs more than the rest of a start: only who touches a message pays for it.
+    from .message import Message
+
+    return Message.parse(octets)
+
+
+use_messages(_parse_message, lambda message: bytes(message.pack()))
 
 
 class ReadyCheck:
