@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reloads: nothing is lost, a failure changes nothing, sockets come and go with their listeners."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from .serving import Server, ask, load, wait_for
+
+SAME = ".:{port} {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n"
+MORE = ".:{port} {\n bind 127.0.0.1\n multisocket 3\n whoami\n}\n.:{port2} {\n whoami\n}\n"
+LESS = ".:{port} {\n bind 127.0.0.1\n multisocket 1\n whoami\n}\n"
+
+
+def test_reloads_under_load_lose_nothing(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME, ports=2) as server, load(server.port) as clients:
+        for number, corefile in enumerate((SAME, MORE, LESS, SAME), 1):
+            server.write(corefile)
+            server.process.send_signal(signal.SIGUSR1)
+            while server.out.count("[INFO] Reloading complete") < number:
+                clients.run(0.1, 2000.0)
+            clients.run(0.2, 2000.0)
+        assert clients.settle() == 0
+        assert clients.doubled == 0
+        # Only the newest generation is left.
+        wait_for(lambda: len(server.children("worker")) == 3, "the old workers' end")
+        wait_for(lambda: len(server.children("templat")) == 1, "the old templates' end")
+        assert "died" not in server.out
+        assert server.out.count("[INFO] SIGUSR1: Reloading\n[INFO] Reloading\n") == 4
+        assert server.out.count("fastdns-") == 1
+
+
+def test_listeners_come_and_go(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME, ports=2) as server:
+        assert ask(server.ports[1], seconds=0.2) is None
+        server.write(MORE)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        assert ask(server.ports[1]) is not None
+        server.write(SAME)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 2)
+        wait_for(lambda: ask(server.ports[1], seconds=0.05) is None, "the listener's end")
+        with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+            wait_for(lambda: len(server.children("worker")) == 3, "the old workers' end")
+            probe.connect(("127.0.0.1", server.ports[1]))
+        assert ask(server.port) is not None
+
+
+@pytest.mark.parametrize(
+    ("corefile", "text"),
+    [
+        ("bad {", "Corefile:1 - Syntax error: Unexpected token '{', expecting '}'"),
+        (".:{port} {\n bind 192.0.2.99\n whoami\n}\n",
+         "Listen: listen tcp 192.0.2.99:{port}: bind: cannot assign requested address"),
+    ],
+)
+def test_a_failed_reload_changes_nothing(tmp_path: Path, corefile: str, text: str) -> None:
+    with Server(tmp_path, SAME) as server, load(server.port) as clients:
+        wait_for(lambda: len(server.children("worker")) == 3, "the spare")
+        before = server.children()
+        server.write(corefile)
+        server.process.send_signal(signal.SIGUSR1)
+        while "SIGUSR1: starting with listener file descriptors: " not in server.out:
+            clients.run(0.1, 1000.0)
+        shown = text.replace("{port}", str(server.port))
+        lines = server.out.splitlines()
+        assert any(line.startswith("[ERROR] Restart failed: ") and line.endswith(shown) for line in lines)
+        assert clients.settle() == 0
+        wait_for(lambda: server.children() == before, "the failed generation's end")
+
+
+def test_a_corefile_that_is_gone_is_told(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME) as server:
+        server.corefile.unlink()
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("[ERROR] SIGUSR1: loading updated Caddyfile: loading Caddyfile via flag: open ")
+        assert ask(server.port) is not None
+
+
+def test_requests_while_reloading_end_in_the_last_state(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME, ports=2) as server:
+        server.write(MORE)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("[INFO] Reloading\n")
+        server.write(LESS)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 2)
+        wait_for(lambda: len(server.children("worker")) == 2, "one worker and its spare")
+        assert ask(server.port) is not None
+
+
+def test_sigterm_while_reloading(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME) as server:
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("[INFO] Reloading\n")
+        everybody = server.children()
+        assert server.stop() == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
+
+
+@pytest.mark.slow
+def test_the_reload_plugin_notices_a_change_and_tries_a_bad_one_once(tmp_path: Path) -> None:
+    watched = ".:{port} {\n bind 127.0.0.1\n reload 2s 0s\n whoami\n}\n"
+    with Server(tmp_path, watched, ports=2) as server:
+        server.wait_line("[INFO] plugin/reload: Running configuration SHA512 = ")
+        server.write(watched + ".:{port2} {\n whoami\n}\n")
+        server.wait_line("[INFO] Reloading complete")
+        assert ask(server.ports[1]) is not None
+        server.write(watched + ".:{port2} {\n bind 192.0.2.99\n whoami\n}\n")
+        server.wait_line("[ERROR] plugin/reload: Corefile changed but reload failed: starting with listener file "
+                         "descriptors: Listen: listen tcp 192.0.2.99:")
+        server.write("bad {")
+        server.wait_line("[WARNING] plugin/reload: Corefile parse failed: ")
+        server.write(watched)
+        server.wait_line("[INFO] Reloading complete", 2)
+        assert server.out.count("Restart failed") == 1
+        assert server.out.count("SHA512") == 3
