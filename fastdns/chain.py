@@ -130,8 +130,8 @@ class Generation:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
         `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`: settings
-        (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under these names, in
-        Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`: everything, by kind.
+        (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under these
+        names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`: everything, by kind.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -176,10 +176,10 @@ class Generation:
                     context = self._context(block, name, stanza, stats, segment, block_ids, generation)
                     block.members.append((name, self.classes[name](config, context)))
         program = Program(len(self.listeners), len(self.blocks))
-        for at in self.listeners:
+        for index, at in enumerate(self.listeners):
             any_class = any(self.classes[name].any_class
-                            for index in set(at.routes.values()) for name in self.blocks[index].plan.directives)
-            program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, len(self.started))
+                            for number in set(at.routes.values()) for name in self.blocks[number].plan.directives)
+            program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index)
         for block in self.blocks:
             stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
             zones = [name_from_text(zone) for zone in block.zones]
