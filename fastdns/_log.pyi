@@ -11,6 +11,7 @@ RCODES: dict[int, str]
 CLASSES: dict[int, str]
 TYPES: dict[int, str]
 DROPPED_HELP: str
+QUERY_FIELDS: tuple[str, ...]
 
 class RingHandle:
     @property

@@ -17,12 +17,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
 
 def number(value: float) -> str:
-    """A number as Go's shortest %g prints it: exponents below -4 and from the 21st digit, or where it is shorter."""
+    """A number as Go's shortest %g prints it: with an exponent below 1e-4 and from 1e+06 on."""
     if value == int(value) and abs(value) < 1_000_000:
         return str(int(value))
     digits, _, power = f"{value!r}".partition("e")
     mantissa, exponent = _scientific(digits, int(power or 0))
-    if -4 <= exponent < max(len(mantissa), 6 if len(mantissa) <= 6 else 21):
+    if -4 <= exponent < 6:
         return f"{value:.{max(0, len(mantissa) - 1 - exponent)}f}"
     sign = "-" if value < 0 else ""
     point = f".{mantissa[1:]}" if len(mantissa) > 1 else ""

@@ -14,6 +14,7 @@ import os
 import select
 import stat
 import time
+from collections.abc import Callable
 
 from .. import metrics
 from .._log import DROPPED_HELP, LEVELS, Formatter, Rings
@@ -44,8 +45,8 @@ class Writer:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def write(self, octets: bytes, stalled: select.poll) -> bool:
-        """Writes all of it. False when `stalled`, a poll of the channel, has news before stdout took everything."""
+    def write(self, octets: bytes, patient: Callable[[], bool]) -> None:
+        """Writes all of it, as long as `patient`, asked every STALL seconds that nothing is taken, says to wait."""
         at = 0
         while at < len(octets):
             end = len(octets)
@@ -53,9 +54,9 @@ class Writer:
                 newline = octets.rfind(b"\n", at, at + self._piece)
                 end = newline + 1 if newline >= 0 else at + self._piece
             if not self._poll.poll(int(STALL * 1000)):
-                if stalled.poll(0):
+                if not patient():
                     self.lost += octets.count(b"\n", at)
-                    return False
+                    return
                 continue
             try:
                 at += os.write(self.fd, octets[at:end])
@@ -64,8 +65,7 @@ class Writer:
                 time.sleep(NAP)
             except OSError:
                 self.lost += octets.count(b"\n", at)
-                return True
-        return True
+                return
 
 
 class Printer:
@@ -113,8 +113,7 @@ class Printer:
         if self.extra:
             block += b"".join(self.extra)
             self.extra.clear()
-        if block and not self.out.write(block, self._channel_poll):
-            self.told()
+        self.out.write(block, self._patient)
         lost, damaged = self.out.lost - self._counted[0], self.format.damaged - self._counted[1]
         if lost or damaged:
             # Row 0: its additions are atomic, and this process has no row of its own.
@@ -122,6 +121,12 @@ class Printer:
             self.stats.add(0, self._damaged, damaged)
             self._counted = (self.out.lost, self.format.damaged)
         return bool(block)
+
+    def _patient(self) -> bool:
+        # Whoever does not read must not keep the server from ending.
+        if not self.stopping and self._channel_poll.poll(0):
+            self.told()
+        return not self.stopping
 
     def told(self) -> None:
         """Reads the channel."""
