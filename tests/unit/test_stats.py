@@ -53,7 +53,6 @@ def test_interning_from_many_processes_gives_each_series_one_slot() -> None:
     children = [
         subprocess.Popen([sys.executable, "-c", code, str(stats.fd), str(row)], pass_fds=[stats.fd])
         for row in range(1, 5)
-        for row in range(1, 5)
     ]
     assert [c.wait(60) for c in children] == [0] * 4
     assert by_labels(stats, "many_total") == {(("i", str(i)),): (4,) for i in range(60)}
