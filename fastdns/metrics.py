@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fastdns._log import RCODES, TYPES
 from fastdns._stats import OVERFLOW_LABEL, Series, Stats
+
+if TYPE_CHECKING:
+    from fastdns._cache import Segment
 
 NANO = 1_000_000_000
 
@@ -36,6 +40,9 @@ RCODE_TABLE = 24  # rcodes with a slot of their own; larger ones share EXTRA_RCO
 EXTRA_RCODES = 8
 EXTRA_MARK = "\x01"
 EXTRA_WORD = "fastdns_extra_rcode"
+CACHE_WORD = "fastdns_cache_block"
+CACHE_ENTRIES = "coredns_cache_entries"
+CACHE_HELP = "Entries of the cache."
 DROPPED = "dropped"
 
 
@@ -253,6 +260,25 @@ def unready(stats: Stats, generation: int) -> list[str]:
     """Names of a generation's plugins that are not ready yet, sorted."""
     words = [s for s in stats.snapshot(words=True) if s.name == "fastdns_ready"]
     return sorted(s.labels[0][1] for s in words if s.values[0] == generation * 2 + 2)
+
+
+def cache_site(stats: Stats, generation: int, block_id: int, server: str, zones: str, view: str) -> None:
+    """Has `coredns_cache_entries` exported with these labels: the entries of a block of the shared cache."""
+    labels = (("block", str(block_id)), ("server", server), ("zones", zones), ("view", view))
+    stats.set_shared(stats.intern(CACHE_WORD, labels, "word"), generation + 1)
+
+
+def cache_entries(stats: Stats, segment: Segment, generation: int) -> list[Series]:
+    """`coredns_cache_entries` of a generation's blocks, where there are any."""
+    out = []
+    for word in stats.snapshot(words=True):
+        if word.name == CACHE_WORD and word.values[0] == generation + 1:
+            (_, block), *labels = word.labels
+            counts = zip(("success", "denial"), segment.entries(int(block)), strict=True)
+            for kind, count in counts:
+                series = Series(CACHE_ENTRIES, (*labels, ("type", kind)), "gauge", (), CACHE_HELP, 0, (count,))
+                out += [series] if count else []
+    return out
 
 
 # ---- the layout of the core's counters of one (server, zone, view), for compiled code

@@ -13,6 +13,7 @@ import email.utils
 import socket
 import zlib
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import NamedTuple
 
 import h11
@@ -115,7 +116,8 @@ class Server:
             body = packer.compress(body) + packer.flush()
             fields.append(("Content-Encoding", "gzip"))
         fields.append(("Content-Length", str(len(body))))
-        octets = http.send(h11.Response(status_code=answer.status, headers=fields)) or b""
+        reason = HTTPStatus(answer.status).phrase
+        octets = http.send(h11.Response(status_code=answer.status, headers=fields, reason=reason)) or b""
         if request.method != b"HEAD":
             octets += http.send(h11.Data(data=body)) or b""
         octets += http.send(h11.EndOfMessage()) or b""

@@ -126,6 +126,8 @@ class Web:
     async def metrics(self) -> Answer:
         """The exposition of all counters and of the processes."""
         series = metrics.read(self.stats)
+        if self.segment is not None:
+            series += metrics.cache_entries(self.stats, self.segment, self.generation)
         series += process_metrics.read(os.getppid(), self.runtime)
         return Answer(200, exposition.render(series), exposition.CONTENT_TYPE)
 
