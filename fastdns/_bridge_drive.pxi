@@ -92,6 +92,8 @@ cdef class Next:
         cdef Next rest
         if type(query) is not Query or (<Query>query).request is not request:
             raise TypeError("next() takes the query that came in, or a replacement of it")
+        if request.done:
+            raise RuntimeError("the query is over")
         view = query
         if self.pos < len(request.stages):
             stage = request.stages[self.pos]
@@ -105,7 +107,7 @@ cdef class Next:
             return request.bridge.in_thread(stage, view, rest)
         if stage.eager or asyncio.current_task() is not None:
             return stage.call(view, rest)
-        return request.bridge.loop.create_task(stage.call(view, rest))
+        return request.bridge.loop.create_task(_guarded(stage.call(view, rest)))
 
 
 class ThreadNext:
@@ -150,8 +152,22 @@ class _Adopted:
                     return stop.value
 
 
-async def _adopt(coro, first):
-    return await _Adopted(coro, first)
+class _Left(Exception):
+    """Stands for SystemExit and its like, which would end the event loop if a task raised them."""
+
+
+async def _guarded(coro):
+    try:
+        return await coro
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        raise _Left from error
+
+
+def _called(call, query, rest):
+    try:
+        return call(query, rest)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration) as error:
+        raise _Left from error
 
 
 @cython.final
@@ -307,7 +323,7 @@ cdef class Bridge:
                 return 0
             coro = stage.call(query, rest)
             if not stage.eager:
-                self.watch_end(request, self.loop.create_task(coro), stage)
+                self.watch_end(request, self.loop.create_task(_guarded(coro)), stage)
                 return 0
         except BaseException as error:
             self.failed(request, error)
@@ -336,13 +352,13 @@ cdef class Bridge:
                 self.keep(request, stage)
         else:
             request.coro = None
-            self.watch_end(request, self.loop.create_task(_adopt(coro, result)), stage)
+            self.watch_end(request, self.loop.create_task(_guarded(_Adopted(coro, result))), stage)
         return 0
 
     cdef object in_thread(self, _PythonStage stage, Query query, Next rest):
         if self.pool is None:
             self.pool = ThreadPoolExecutor(THREADS, "plugin")
-        return self.loop.run_in_executor(self.pool, stage.call, query, ThreadNext(rest, self.loop))
+        return self.loop.run_in_executor(self.pool, _called, stage.call, query, ThreadNext(rest, self.loop))
 
     cdef int watch_end(self, _Request request, future, _PythonStage stage) except -1:
         request.task = future
@@ -449,6 +465,8 @@ cdef class Bridge:
         cdef uint16_t listener = request.q.listener
         cdef _PythonStage stage = request.stages[request.q.pos]
         server = self.servers[listener] if listener < len(self.servers) else ""
+        if isinstance(error, _Left):
+            error = error.__cause__
         last = None
         trace = error.__traceback__
         while trace is not None:

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins of a stranger's package: what one does with a query is the first label of its name.
+
+Strategy: the same behaviours stand behind three classes, because each kind of plugin (a task, eager, a plain
+function) has a driver of its own. `tag` and `relay` stand on both sides of the cache and say which of them ran.
+"""
+
+import asyncio
+import contextvars
+import time
+
+from fastdns.plugin import DROP, TXT, A, Directive, Plugin, PluginError, Rcode, Reply
+
+VAR = contextvars.ContextVar("VAR", default="")
+KEPT = []
+
+
+async def behave(plugin, query, next):
+    """What a plugin whose author may do anything does."""
+    word = query.name.partition(".")[0]
+    return await BEHAVIOURS[word](plugin, query, next)
+
+
+async def ok(plugin, query, next):
+    return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+
+async def error(plugin, query, next):
+    raise PluginError(5, "no luck today")
+
+
+async def panic(plugin, query, next):
+    raise ValueError("out of order")
+
+
+async def leave(plugin, query, next):
+    raise SystemExit(3)
+
+
+async def nothing(plugin, query, next):
+    return None
+
+
+async def nonsense(plugin, query, next):
+    return 42
+
+
+async def silent(plugin, query, next):
+    return DROP
+
+
+async def refused(plugin, query, next):
+    return Rcode(5)
+
+
+async def unwritten(plugin, query, next):
+    return Rcode(3)
+
+
+async def libraries(plugin, query, next):
+    """What ordinary asyncio code does."""
+    VAR.set(query.name)
+    found = []
+
+    async def child(n):
+        await asyncio.sleep(0.001 * n)
+        found.append(f"{n}:{VAR.get() == query.name}")
+
+    async with asyncio.timeout(2):
+        async with asyncio.TaskGroup() as group:
+            for n in range(3):
+                group.create_task(child(n))
+    try:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(5)
+    except TimeoutError:
+        found.append("timeout")
+    return query.reply().txt(*sorted(found))
+
+
+async def sleep(plugin, query, next):
+    await asyncio.sleep(0.01)
+    return query.reply().txt(VAR.get() or "clean")
+
+
+async def yielding(plugin, query, next):
+    await asyncio.sleep(0)
+    return query.reply().txt("yielded")
+
+
+async def hang(plugin, query, next):
+    await asyncio.sleep(3600)
+
+
+async def cancelled(plugin, query, next):
+    asyncio.current_task().cancel()
+    await asyncio.sleep(1)
+
+
+async def unchanged(plugin, query, next):
+    return await next(query)
+
+
+async def through(plugin, query, next):
+    reply = await next(query)
+    return query.reply(reply.rcode).txt(f"next said {reply.rcode} {reply.counts} {reply.message.header.aa}")
+
+
+async def renamed(plugin, query, next):
+    first = await next(query.replace(name="ok.other.test"))
+    second = await next(query.replace(name="Ok2.other.test", type=TXT))
+    return query.reply().txt(str(first.message.q.qname), str(second.message.q.qname), str(second.message.q.qtype))
+
+
+async def caught(plugin, query, next):
+    try:
+        await next(query.replace(name="error.inner.test"))
+    except PluginError as problem:
+        return query.reply().txt(f"{problem.rcode} {problem.text}")
+
+
+async def inner(plugin, query, next):
+    return await next(query.replace(name="panic.inner.test"))
+
+
+async def innererror(plugin, query, next):
+    return await next(query.replace(name="error.inner.test"))
+
+
+async def lookup(plugin, query, next):
+    reply = await query.lookup("ok.look.test", A)
+    refused = await query.lookup("nobody.serves.this", A)
+    return query.reply().txt(f"{reply.rcode} {reply.counts} {refused.rcode}")
+
+
+async def gathered(plugin, query, next):
+    replies = await asyncio.gather(*[query.lookup(f"ok.n{n}.look.test", A) for n in range(20)])
+    return query.reply().txt(f"{sum(reply.counts[0] for reply in replies)}")
+
+
+async def deep(plugin, query, next):
+    """Asks for itself, one label more each time, until the server says no."""
+    if query.name.count("deep") > 20:
+        return query.reply().txt("no end")
+    reply = await query.lookup("deep." + query.name, TXT)
+    if reply.rcode == 2 and not reply.counts[0]:
+        return query.reply().txt(f"depth {query.name.count('deep')}")
+    return reply
+
+
+async def message(plugin, query, next):
+    from fastdns.message import QTYPE, RDMAP, RR
+
+    reply = query.message.reply(aa=1)
+    reply.add_answer(RR(query.qname, QTYPE.A, rdata=RDMAP["A"]("192.0.2.9"), ttl=9))
+    return reply
+
+
+async def rewrapped(plugin, query, next):
+    found = (await next(query)).message
+    found.rr = found.rr * 2
+    return Reply(found)
+
+
+async def unpackable(plugin, query, next):
+    from fastdns.message import RD, RR
+
+    reply = query.message.reply()
+    reply.add_answer(RR("x" * 70 + ".example.", 65280, rdata=RD(b"x")))
+    return reply
+
+
+async def large(plugin, query, next):
+    reply = query.reply()
+    for _ in range(200):
+        reply.txt("x" * 250)
+    return reply
+
+
+async def toolarge(plugin, query, next):
+    reply = query.reply()
+    for _ in range(300):
+        reply.txt("x" * 250)
+    return reply
+
+
+async def keep(plugin, query, next):
+    KEPT.append(query)
+    KEPT.append(query.replace(name="derived.test"))
+    KEPT.append(next)
+    return query.reply().txt("kept")
+
+
+async def kept(plugin, query, next):
+    """Looks at a query that was answered long ago."""
+    old, derived, old_next = KEPT[-3:]
+    facts = [old.name, derived.name, old.client, len(old.wire) == old.size, bool(old.message.q)]
+    for late in (lambda: old_next(old), lambda: old.lookup("a.", 1)):
+        try:
+            await late()
+        except RuntimeError as problem:
+            facts.append(problem)
+    return query.reply().txt(*map(str, facts))
+
+
+async def facts(plugin, query, next):
+    query.context["seen"] = query.metadata["probe/seen"] = "yes"
+    other = query.replace(name="b.")
+    return query.reply().txt(
+        query.name, query.qname, str(query.type), str(query.qclass), query.client, query.proto, query.server, query.zone,
+        str(query.size == len(query.wire)), str(query.do), str(query.bufsize), str(query.edns), str(query.rd),
+        str(query.cd), str(query.opcode), str(query.family), query.local, other.context["seen"],
+        str(other.wire[:2] == query.wire[:2]), f"{query.id:04x}" == query.wire[:2].hex() and "id" or "no id",
+    )
+
+
+async def spin(plugin, query, next):
+    while True:
+        time.monotonic()
+
+
+BEHAVIOURS = {name: value for name, value in list(globals().items()) if asyncio.iscoroutinefunction(value)}
+BEHAVIOURS["ok2"] = ok
+
+
+class Probe(Plugin):
+    """A plugin as most are: its coroutine is a task."""
+
+    name = "probe"
+    directive = Directive("probe", block=False, help="Does what the name says.")
+    before = "whoami"
+    deadline = 0.6
+
+    async def serve_dns(self, query, next):
+        return await behave(self, query, next)
+
+
+class Eager(Probe):
+    """The same without a task."""
+
+    name = "eager"
+    directive = Directive("eager", block=False, help="Does what the name says, at once.")
+    before = "probe"
+    eager = True
+
+
+class Plain(Plugin):
+    """A plain function, in a thread."""
+
+    name = "plain"
+    directive = Directive("plain", block=False, help="Does what the name says, in a thread.")
+    before = "eager"
+    deadline = 0.6
+
+    def serve_dns(self, query, next):
+        word = query.name.partition(".")[0]
+        if word == "through":
+            reply = next(query)
+            return query.reply().txt(f"thread {reply.rcode}")
+        if word == "lookup":
+            reply = next.run(query, lambda query: query.lookup("ok.look.test", A))
+            return query.reply().txt(f"{reply.counts}")
+        if word == "block":
+            time.sleep(2)
+        if word == "panic":
+            raise ValueError("out of order")
+        return query.reply().txt("thread")
+
+
+class Tag(Plugin):
+    """Before the cache: sees every query, and adds a record to what comes back."""
+
+    name = "tag"
+    directive = Directive("tag", block=False, help="Adds a record to each reply.")
+    before = "cache"
+
+    async def serve_dns(self, query, next):
+        found = await next(query)
+        return Reply(found.wire).txt("tag", section=2) if isinstance(found, Reply) else found
+
+
+class Relay(Plugin):
+    """Behind the cache: sees misses, counts them, and passes them on in lower case."""
+
+    name = "relay"
+    directive = Directive("relay", block=False, help="Counts what it passes on.")
+    after = "cache"
+    eager = True
+
+    def __init__(self, config, block):
+        super().__init__(config, block)
+        self.seen = 0
+
+    async def serve_dns(self, query, next):
+        self.seen += 1
+        found = await next(query)
+        return Reply(found.wire).txt(f"relay {self.seen}", section=2) if isinstance(found, Reply) else found
