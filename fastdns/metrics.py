@@ -15,7 +15,7 @@ numbers. Compiled code asks for slot numbers here at set-up and counts by arithm
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastdns._log import RCODES, TYPES
@@ -310,18 +310,8 @@ def dropped_cells(stats: Stats, servers: Sequence[str]) -> list[dict[str, int | 
     return [cell(stats, server, DROPPED, "", "") for server in servers]
 
 
-_REFRESHES: list[Callable[[], None]] = []
-
-
-def at_scrape(refresh: Callable[[], None]) -> None:
-    """Has `refresh` called before each scrape, for gauges that are counted when somebody looks. Call it at set-up."""
-    _REFRESHES.append(refresh)
-
-
 def read(stats: Stats) -> list[Series]:
     """A snapshot for export: words are gone, and the shared slots of rare rcodes carry the rcode that took them."""
-    for refresh in _REFRESHES:
-        refresh()
     series = stats.snapshot(words=True)
     taken = {s.labels[0][1]: s.values[0] for s in series if s.name == EXTRA_WORD}
     return [_with_rcode(s, taken) for s in series if s.kind != "word"]

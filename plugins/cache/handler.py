@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin class of cache: what its settings come to, and the numbers of entries at a scrape."""
+"""The plugin class of cache: what its settings come to for compiled code."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -54,16 +54,8 @@ class Cache(Plugin):
         super().__init__(config, block)
         self.zones = ",".join(config["zones"])
         self.servers = [block.servers[i] for i in block.listeners]
-        core.at_scrape(self.count_entries)
-
-    def count_entries(self) -> None:
-        """Writes how many entries the block holds. Runs in the process that serves the metrics."""
-        if self.block.segment is None:
-            return
-        for kind, held in zip(KINDS, self.block.segment.entries(self.block.block_id), strict=True):
-            for server in self.servers:
-                slot = metrics.ENTRIES.slot(server, kind, self.zones, self.block.view, stats=self.block.stats)
-                self.block.stats.set_shared(slot, held)
+        for server in self.servers:
+            core.cache_site(block.stats, block.generation, block.block_id, server, self.zones, block.view)
 
     def compiled(self) -> "CompiledStage":
         from ._cache import stage
