@@ -90,7 +90,9 @@ cdef uint32_t rcode_index(Worker *w, uint32_t rcode) noexcept nogil:
     return RCODES + EXTRAS
 
 
-cdef void count_query(Worker *w, const Cell *c, const Query *q, int rcode, bint written, uint64_t now_ns) noexcept nogil:
+cdef void count_query(
+    Worker *w, const Cell *c, const Query *q, int rcode, bint written, uint64_t now_ns
+) noexcept nogil:
     cdef uint64_t *row = w.row
     cdef uint32_t proto = 1 if q.proto else 0
     cdef uint32_t family = 1 if q.family == 2 else 0

@@ -3,7 +3,8 @@
 """Runs one compiled stage on one query, without a loop: the C half of the test kit.
 
 Strategy: a Worker and a Query with only what a stage may look at, filled from Python values. The stage gets a real
-row of counters and a real log ring if they are given; what it asks of the loop (reply_room, random) works on plain memory.
+row of counters and a real log ring if they are given; what it asks of the loop (reply_room, random) works on plain
+memory.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -35,7 +36,7 @@ cdef uint64_t drawn(Worker *w) noexcept nogil:
 
 
 cdef class Bench:
-    """A worker with one stage. Keyword arguments of `run` are the fields of the query and of the inner stages' answer."""
+    """A worker with one stage. Keyword arguments of `run` are fields of the query and of the inner stages' answer."""
 
     cdef Worker w
     cdef Stage stage
@@ -101,7 +102,7 @@ cdef class Bench:
     def run(self, bytes wire, *, bytes reply=None, int rcode=0, bint dropped=False, bytes error=b"", int proto=0,
             int family=1, int listener=0, int zone=0, bytes client=bytes(16), int port=0, bytes local=bytes(16),
             int local_len=4, uint64_t start_ns=0, uint64_t now_ns=0, bint has_opt=False, bint set_do=False,
-            uint32_t ulen=0, bint background=False, bint detached=False, uint64_t repeat=1):
+            uint32_t ulen=0, bint background=False, bint detached=False, bytes options=b"", uint64_t repeat=1):
         """Takes a query through the stage: request, and unless it ended there the given answer, then response.
 
         `reply` is what the inner stages wrote (None: they returned `rcode`, or dropped the query). Returns (how request
@@ -109,7 +110,7 @@ cdef class Bench:
         octets that are no admissible query.
         """
         cdef Query *q = &self.q
-        cdef uint64_t turn
+        cdef uint64_t _turn
         cdef int verdict = 0
         cdef const uint8_t *given = NULL
         memset(q, 0, sizeof(Query))
@@ -137,7 +138,7 @@ cdef class Bench:
             given = reply
             if ulen == 0 and wire_scan(given, len(reply), &self.scan) == 0:
                 ulen = self.scan.ulen
-        for turn in range(repeat):
+        for _turn in range(repeat):
             memset(q.frames, 0, self.stage.ops.frame_size)
             verdict = self.stage.ops.request(&self.w, &self.stage, q)
             if verdict != 0:
@@ -148,6 +149,8 @@ cdef class Bench:
             q.has_opt = has_opt
             q.set_do = set_do
             q.ulen = ulen
+            q.options = options
+            q.options_len = <uint32_t>len(options)
             q.error_len = <uint16_t>len(error)
             memcpy(q.error, <char *>error, len(error))
             if given != NULL:

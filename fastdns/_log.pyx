@@ -3,16 +3,16 @@
 """Log rings, and the rendering of their records into lines.
 
 Strategy: a ring is a power-of-two buffer of frames - octets, kind, payload, padded to eight - between a head that only
-its producer moves and a tail that only the formatter moves. A frame never straddles the end (a LOG_PAD frame fills it). A
-producer that dies between reserve and commit has published nothing. The consumer believes no length that it has not
-checked: a frame that makes no sense skips the ring to its head and is counted. Formats become lists of
+its producer moves and a tail that only the formatter moves. A frame never straddles the end (a LOG_PAD frame fills
+it). A producer that dies between reserve and commit has published nothing. The consumer believes no length that it
+has not checked: a frame that makes no sense skips the ring to its head and is counted. Formats become lists of
 operations once; a line is then a walk over them that writes into one block, which Python gives to write(2).
 """
 
 import fcntl
 import os
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._sys cimport (
     MAP_SHARED, PROT_READ, PROT_WRITE, c_write, calloc, fd_bump, fd_fence_seq_cst, fd_load_acquire, fd_load_relaxed,
     fd_load_relaxed32, fd_store_release, fd_store_release32, fd_swap32, free, malloc, memcpy, mmap, munmap, strlen,
@@ -58,22 +58,22 @@ TOKENS = {
 }
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "FATAL")
 RCODES = {
-    0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN", 7: "YXRRSET",
-    8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 11: "DSOTYPENI", 16: "BADSIG", 17: "BADKEY", 18: "BADTIME", 19: "BADMODE",
-    20: "BADNAME", 21: "BADALG", 22: "BADTRUNC", 23: "BADCOOKIE",
+    0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN", 7:
+    "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 11: "DSOTYPENI", 16: "BADSIG", 17: "BADKEY", 18:
+    "BADTIME", 19: "BADMODE", 20: "BADNAME", 21: "BADALG", 22: "BADTRUNC", 23: "BADCOOKIE",
 }
 CLASSES = {1: "IN", 2: "CS", 3: "CH", 4: "HS", 254: "NONE"}
 TYPES = {
-    0: "None", 1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 12: "PTR",
-    13: "HINFO", 14: "MINFO", 15: "MX", 16: "TXT", 17: "RP", 18: "AFSDB", 19: "X25", 20: "ISDN", 21: "RT", 23: "NSAP-PTR",
-    24: "SIG", 25: "KEY", 26: "PX", 27: "GPOS", 28: "AAAA", 29: "LOC", 30: "NXT", 31: "EID", 32: "NIMLOC", 33: "SRV",
-    34: "ATMA", 35: "NAPTR", 36: "KX", 37: "CERT", 39: "DNAME", 41: "OPT", 42: "APL", 43: "DS", 44: "SSHFP",
-    45: "IPSECKEY", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 49: "DHCID", 50: "NSEC3", 51: "NSEC3PARAM", 52: "TLSA",
-    53: "SMIMEA", 55: "HIP", 56: "NINFO", 57: "RKEY", 58: "TALINK", 59: "CDS", 60: "CDNSKEY", 61: "OPENPGPKEY",
-    62: "CSYNC", 63: "ZONEMD", 64: "SVCB", 65: "HTTPS", 99: "SPF", 100: "UINFO", 101: "UID", 102: "GID", 103: "UNSPEC",
-    104: "NID", 105: "L32", 106: "L64", 107: "LP", 108: "EUI48", 109: "EUI64", 249: "TKEY", 250: "TSIG", 251: "IXFR",
-    252: "AXFR", 253: "MAILB", 254: "MAILA", 255: "ANY", 256: "URI", 257: "CAA", 258: "AVC", 260: "AMTRELAY",
-    32768: "TA", 32769: "DLV", 65535: "Reserved",
+    0: "None", 1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 12:
+    "PTR", 13: "HINFO", 14: "MINFO", 15: "MX", 16: "TXT", 17: "RP", 18: "AFSDB", 19: "X25", 20: "ISDN", 21: "RT",
+    23: "NSAP-PTR", 24: "SIG", 25: "KEY", 26: "PX", 27: "GPOS", 28: "AAAA", 29: "LOC", 30: "NXT", 31: "EID", 32:
+    "NIMLOC", 33: "SRV", 34: "ATMA", 35: "NAPTR", 36: "KX", 37: "CERT", 39: "DNAME", 41: "OPT", 42: "APL", 43: "DS",
+    44: "SSHFP", 45: "IPSECKEY", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 49: "DHCID", 50: "NSEC3", 51: "NSEC3PARAM",
+    52: "TLSA", 53: "SMIMEA", 55: "HIP", 56: "NINFO", 57: "RKEY", 58: "TALINK", 59: "CDS", 60: "CDNSKEY", 61:
+    "OPENPGPKEY", 62: "CSYNC", 63: "ZONEMD", 64: "SVCB", 65: "HTTPS", 99: "SPF", 100: "UINFO", 101: "UID", 102:
+    "GID", 103: "UNSPEC", 104: "NID", 105: "L32", 106: "L64", 107: "LP", 108: "EUI48", 109: "EUI64", 128: "NXNAME",
+    249: "TKEY", 250: "TSIG", 251: "IXFR", 252: "AXFR", 253: "MAILB", 254: "MAILA", 255: "ANY", 256: "URI", 257:
+    "CAA", 258: "AVC", 260: "AMTRELAY", 261: "RESINFO", 32768: "TA", 32769: "DLV", 65535: "Reserved",
 }
 
 # ---- the producer
@@ -145,7 +145,8 @@ cdef class RingHandle:
     def text(self, level: int, line: str | bytes) -> bool:
         """Writes a line of text at a level (0 debug .. 4 fatal); False when there was no room (counted)."""
         cdef bytes raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
-        return ring_text(&self.ring, <uint8_t>min(max(level, LEVEL_DEBUG), LEVEL_FATAL), raw, <uint32_t>min(len(raw), TEXT_MAX))
+        cdef uint8_t shown = min(max(level, LEVEL_DEBUG), LEVEL_FATAL)
+        return ring_text(&self.ring, shown, raw, <uint32_t>min(len(raw), TEXT_MAX))
 
     def record(self, kind: int, payload: bytes) -> bool:
         """Writes a record as it is: what a compiled stage does in C. For tests and tools."""
@@ -241,7 +242,8 @@ cdef class Rings:
             words = table.row(row)
             if words == NULL:
                 raise IndexError(f"row {row}")
-            h.ring.dropped = words + <uint32_t>table.intern("fastdns_log_dropped_total", (), "counter", (), DROPPED_HELP)
+            slot = table.intern("fastdns_log_dropped_total", (), "counter", (), DROPPED_HELP)
+            h.ring.dropped = words + <uint32_t>slot
         h.ring.sleeping = <uint32_t *>(self.map + SLEEPING_AT)
         h.ring.data = base + PAGE
         h.ring.mask = self._octets(row) - 1
@@ -318,7 +320,7 @@ cdef class _Format:
 
 # ---- rendering: each function writes at `to`, where VALUE_MAX octets are free, and returns the octets written
 
-cdef const char *type_text[260]
+cdef const char *type_text[262]
 cdef const char *class_text[256]
 cdef const char *rcode_text[24]
 cdef list _texts = []
@@ -326,7 +328,7 @@ cdef list _texts = []
 
 cdef _fill_tables():
     for number, text in TYPES.items():
-        if number < 260:
+        if number < 262:
             _texts.append(text.encode())
             type_text[number] = _texts[len(_texts) - 1]
     for number, text in CLASSES.items():
@@ -370,10 +372,8 @@ cdef size_t put_named(char *to, const char *name, const char *prefix, uint32_t n
 
 
 cdef size_t put_type(char *to, uint32_t number) noexcept nogil:
-    cdef const char *name = type_text[number] if number < 260 else NULL
-    if number == 260:
-        name = "AMTRELAY"
-    elif number == 32768:
+    cdef const char *name = type_text[number] if number < 262 else NULL
+    if number == 32768:
         name = "TA"
     elif number == 32769:
         name = "DLV"
@@ -525,7 +525,9 @@ cdef size_t put_value(char *to, uint32_t op, const QueryRecord *r, const uint8_t
     return put_seconds(to, r.duration_ns)
 
 
-cdef size_t render_query(char *to, const Op *ops, uint32_t count, const uint8_t *payload, uint32_t octets) noexcept nogil:
+cdef size_t render_query(
+    char *to, const Op *ops, uint32_t count, const uint8_t *payload, uint32_t octets
+) noexcept nogil:
     # The payload was checked: a whole QueryRecord and its name fit in it.
     cdef const QueryRecord *r = <const QueryRecord *>payload
     cdef const uint8_t *qname = payload + sizeof(QueryRecord)
@@ -623,9 +625,9 @@ cdef class Formatter:
 
         Errors of a site that consolidates are not rendered but appended to `errors` as (site, rcode, name, type, text).
         """
-        cdef uint32_t tried
+        cdef uint32_t _tried
         self._len = 0
-        for tried in range(self._rings.rows):
+        for _tried in range(self._rings.rows):
             if self._len >= BLOCK:
                 break
             self._take(self._next)

@@ -20,7 +20,9 @@ cdef inline void stat_add(uint64_t *row, uint32_t slot, uint64_t by) noexcept no
 
 # A histogram of B bounds takes B + 3 slots: bucket 0 .. B-1 (not cumulative), +Inf, the sum's integer part in the
 # metric's raw unit (nanoseconds for *_seconds, octets for *_bytes), the count.
-cdef inline void stat_observe(uint64_t *row, uint32_t slot, const uint64_t *bounds, uint32_t n, uint64_t raw) noexcept nogil:
+cdef inline void stat_observe(
+    uint64_t *row, uint32_t slot, const uint64_t *bounds, uint32_t n, uint64_t raw
+) noexcept nogil:
     cdef uint32_t i = 0
     while i < n and raw > bounds[i]:
         i += 1

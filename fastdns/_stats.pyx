@@ -129,12 +129,12 @@ cdef class Stats:
         except BaseException:
             os.close(fd)
             raise
-        stats.intern("fastdns_stats_overflow_total", kind="counter", help="Series that found no room in the table of counters.")
+        stats.intern("fastdns_stats_overflow_total", help="Series that found no room in the table of counters.")
         return stats
 
     @classmethod
     def attach(cls, fd: int):
-        """Maps the segment behind `fd`, which stays open as long as the object lives. Raises ValueError if it is none."""
+        """Maps the segment behind `fd`, which stays open while the object lives. Raises ValueError if it is none."""
         cdef Stats self = cls.__new__(cls)
         size = os.fstat(fd).st_size
         head = os.pread(fd, 32, 0)
@@ -248,7 +248,9 @@ cdef class Stats:
         """
         return self.grid(name, labels, (), kind, bounds, help)
 
-    def grid(self, name: str, labels: tuple, axes: tuple, kind: str = "counter", bounds: tuple = (), help: str = "") -> int:
+    def grid(
+        self, name: str, labels: tuple, axes: tuple, kind: str = "counter", bounds: tuple = (), help: str = ""
+    ) -> int:
         """Interns the product of `axes`, (label name, values) pairs, under `labels` at once.
 
         The series of the values i, j, k of three axes starts at slot + ((i * J + j) * K + k) * W, where W is 1, or

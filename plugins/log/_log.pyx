@@ -2,8 +2,8 @@
 # cython: language_level=3
 """The compiled half of log: one fixed record for each query that a rule wants.
 
-Strategy: everything happens on the way back. The first rule whose scope holds the query's name decides; only a rule that
-asks for classes has the reply looked into (CoreDNS's types of response: no error, denial, everything else). The
+Strategy: everything happens on the way back. The first rule whose scope holds the query's name decides; only a rule
+that asks for classes has the reply looked into (CoreDNS's types of response: no error, denial, everything else). The
 record goes into the worker's ring with the number of the rule's format; another process writes the line.
 """
 
@@ -15,8 +15,8 @@ from fastdns._sys cimport (
 )
 from fastdns._wire cimport (
     FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP,
-    RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS, TYPE_RRSIG, TYPE_SOA,
-    WIRE_HEADER, WIRE_NAME_MAX, get16, get32, wire_lower, wire_name, wire_name_under, wire_scan,
+    RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS, TYPE_RRSIG,
+    TYPE_SOA, WIRE_HEADER, WIRE_NAME_MAX, get16, get32, wire_lower, wire_name, wire_name_under, wire_scan,
 )
 
 cdef enum:
@@ -197,8 +197,8 @@ cdef class _Owner:
 
 
 def stage(rules: list) -> CompiledStage:
-    """The logging stage. A rule is (scope as a lower-cased wire name, or b"" for one that matches nothing, CLASSES or-ed
-    together, the number of its format by fastdns.metrics.log_format)."""
+    """The logging stage. A rule is (scope as a lower-cased wire name, b"" for one that matches nothing; CLASSES or-ed
+    together; the number of its format by fastdns.metrics.log_format)."""
     cdef _Owner owner = _Owner(rules)
     cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     out.ops = &OPS
