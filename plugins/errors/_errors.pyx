@@ -62,7 +62,7 @@ cdef class _Owner:
 
 
 def stage(site: int) -> CompiledStage:
-    """The reporting stage. `site` is the directive's number (fastdns.metrics.errors_site); 0: nothing to consolidate."""
+    """The reporting stage. `site` is the directive's number (fastdns.metrics.errors_site); 0: it has no patterns."""
     cdef _Owner owner = _Owner()
     cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     owner.site.number = site
