@@ -31,6 +31,7 @@ FREE_DEATHS = 3  # so many die young before the next has to wait
 BACKOFF_FIRST, BACKOFF_MAX = 0.05, 1.0
 BACKOFF_ALONE = 0.1  # while no worker serves at all
 DRAIN_SECONDS = 5.0
+STUCK_DRAIN_SECONDS = 6.5  # longer than a query's deadline in Python: each that waits gets its SERVFAIL
 GRACE_SECONDS = 3.0  # after the drain: a process that still lives is killed
 HELPERS = (FORMATTER, KEEPER, WEB)
 
@@ -245,7 +246,7 @@ class Generation:
     def replace(self, worker: Child) -> None:
         """A fresh worker takes the sockets while `worker` drains: both read meanwhile, nothing is lost."""
         self.vacant.append(worker.index)
-        self._leave(worker, {"stop": DRAIN_SECONDS}, DRAIN_SECONDS + GRACE_SECONDS)
+        self._leave(worker, {"stop": STUCK_DRAIN_SECONDS}, STUCK_DRAIN_SECONDS + GRACE_SECONDS)
         self.give()
 
     # -- ends

@@ -75,7 +75,7 @@ class Bind(Plugin):
             Option("except", parse=_except, defaults={"excepted": ()}, usage="except ADDRESS|IFACE...",
                    help="Addresses or interfaces of this line that are not listened on."),
         ),
-        unknown="invalid option {quoted}",
+        unknown='invalid option "{text}"',
         help="Listens on some addresses instead of all.",
         check=_check,
     )

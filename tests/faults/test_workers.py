@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .serving import Server, ask, load, wait_for
+from .serving import Server, ask, load, query, wait_for
 
 TWO = ".:{port} {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n"
 BATCH = 64
@@ -183,8 +183,12 @@ def test_an_address_in_use_stops_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "status", "line"),
-    [(signal.SIGTERM, 0, "SIGTERM: Shutting down servers then terminating"), (signal.SIGINT, 0, "SIGINT: Shutting down"),
-     (signal.SIGQUIT, 0, "SIGQUIT: Quitting process immediately")])
+    [
+        (signal.SIGTERM, 0, "SIGTERM: Shutting down servers then terminating"),
+        (signal.SIGINT, 0, "SIGINT: Shutting down"),
+        (signal.SIGQUIT, 0, "SIGQUIT: Quitting process immediately"),
+    ],
+)
 def test_signals_end_it_with_their_status_and_leave_nobody(
         tmp_path: Path, number: signal.Signals, status: int, line: str) -> None:
     pidfile = tmp_path / "pid"
@@ -204,6 +208,54 @@ def test_what_was_read_is_answered_at_sigterm(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert clients.settle() == 0
         assert server.process.wait(20) == 0
+
+
+LAMEDUCK = ".:{port} {\n bind 127.0.0.1\n multisocket 1\n health 127.0.0.1:{port2} {\n  lameduck 2s\n }\n whoami\n}\n"
+
+
+def test_lameduck_answers_for_its_time(tmp_path: Path) -> None:
+    with Server(tmp_path, LAMEDUCK, ports=2) as server, load(server.port) as clients:
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        clients.run(1.0, 500.0)
+        # A worker that dies meanwhile is still replaced.
+        os.kill(server.children("worker")[0], signal.SIGKILL)
+        clients.run(0.5, 500.0)
+        assert clients.settle(0.3) <= BATCH
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - begin >= 2.0
+
+
+def test_a_second_sigint_ends_it_at_once(tmp_path: Path) -> None:
+    with Server(tmp_path, LAMEDUCK.replace("2s", "60s"), ports=2) as server:
+        everybody = server.children()
+        server.process.send_signal(signal.SIGINT)
+        server.wait_line("[INFO] SIGINT: Shutting down\n")
+        assert ask(server.port) is not None
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 2
+        assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
+
+
+def test_a_plugin_that_never_returns_gets_a_fresh_worker_and_is_named(tmp_path: Path) -> None:
+    code = ("from fastdns.server import children; "
+            "children._BOOT = children._BOOT.replace('main(fd)', 'import fastdns.plugins.demo.handler as h\\n"
+            "def forever(self, query, next):\\n while True: pass\\n"
+            "async def serve(self, query, next): forever(self, query, next)\\n"
+            "h.Demo.serve_dns = serve; main(fd)'); from fastdns.cli import entry; entry()")
+    corefile = "stuck.test:{port} {\n bind 127.0.0.1\n multisocket 1\n demo\n}\n"
+    with Server(tmp_path, corefile, program=("-c", code)) as server, load(server.port) as clients:
+        ready(server, 2)
+        first = server.children("worker")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(query(7, b"\5stuck\4test\0"), ("127.0.0.1", server.port))
+        # What needs no Python (here: REFUSED) is answered all the time, through the change of workers.
+        while "its Python thread is stuck" not in server.out:
+            clients.run(0.2, 500.0)
+        wait_for(lambda: not set(first) <= set(server.children("worker")), "the stuck worker's end")
+        clients.run(0.2, 500.0)
+        assert clients.settle() == 0
+        assert "forever" in server.out
 
 
 def test_sighup_and_a_signal_to_the_whole_group_do_nothing_to_children(tmp_path: Path) -> None:
