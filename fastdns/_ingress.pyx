@@ -95,6 +95,8 @@ cdef size_t egress(Worker *w, Query *q) noexcept nogil:
     f.set_do = q.set_do
     f.opt_size = q.opt_size
     f.ulen = q.ulen
+    if q.has_opt and f.ulen > q.options_len + 11:
+        f.ulen -= q.options_len + 11    # the finisher counts the OPT itself
     f.limit = wire_limit(&q.pkt, udp)
     if udp and f.limit > UDP_PAYLOAD_MAX:
         f.limit = UDP_PAYLOAD_MAX

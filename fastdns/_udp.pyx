@@ -15,7 +15,7 @@ the GIL until it is stopped.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
-from fastdns._bridge cimport Bridge, bridge_open
+from fastdns._bridge cimport bridge_open
 from fastdns._cache cimport Segment
 from fastdns._chain cimport Program, chain_drain_ready, worker_clock, worker_open
 from fastdns._count cimport dropped_reply
