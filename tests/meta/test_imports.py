@@ -24,11 +24,13 @@ COMPILED = [
     "_inflight",
     "_upstream_udp",
     "_upstream_tcp",
+    "_attempt",
     "_forward",
     "_bridge",
     "_tcp",
     "_udp",
     "_drive",
+    "_drive_chain",
 ]
 
 # Python modules of the core: what each may import of ours. "compiled" stands for all compiled modules.
@@ -37,7 +39,8 @@ PYTHON: dict[str, set[str]] = {
     "corefile": {"errors"},
     "numbers": set(),
     "metrics": {"compiled"},
-    "message": {"errors", "numbers", "compiled"},
+    "rdata": {"compiled"},
+    "message": {"rdata", "errors", "numbers", "compiled"},
     "plugin": {"errors", "numbers", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
     "registry": {"errors", "numbers", "plugin", "order"},
