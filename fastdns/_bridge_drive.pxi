@@ -428,7 +428,7 @@ cdef class Bridge:
             elif u.outcome.verdict == PANIC:
                 wait.error = _Panicked()
             elif u.outcome.verdict == DROP:
-                wait.value = DROP_RESULT
+                wait.value = _DROPPED
             elif wait.kind == DOWN_LOOKUP and server_writes(u.outcome.rcode):
                 wait.value = server_reply(wait, u.outcome.rcode)
             elif text:
@@ -504,7 +504,7 @@ cdef class Bridge:
                 self.send_reply(request, reply, alone)
         elif type(result) is Rcode:
             self.send_end(request, RCODE, (<Rcode>result).rcode, b"", alone)
-        elif result is DROP_RESULT:
+        elif result is _DROPPED:
             self.send_end(request, DROP, 0, b"", alone)
         else:
             stage = <_PythonStage>request.stages[request.q.pos]

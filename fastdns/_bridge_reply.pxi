@@ -85,8 +85,8 @@ class _Drop:
         return "DROP"
 
 
-DROP_RESULT = _Drop()
-globals()["DROP"] = DROP_RESULT     # the bare name is the loop's verdict here
+_DROPPED = _Drop()
+globals()["DROP"] = _DROPPED     # the bare name is the loop's verdict here
 
 
 @cython.freelist(256)

@@ -50,8 +50,9 @@ def declared(body: list[ast.stmt]) -> dict[str, ast.stmt]:
 
 def parameters(node: ast.stmt) -> list[str]:
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    return [argument.arg for argument in every if argument.arg not in ("self", "cls")]
+    variadic = node.args.vararg, node.args.kwarg
+    every = [*node.args.posonlyargs, *node.args.args, variadic[0], *node.args.kwonlyargs, variadic[1]]
+    return [argument.arg for argument in every if argument and argument.arg not in ("self", "cls")]
 
 
 def actual(function) -> list[str] | None:

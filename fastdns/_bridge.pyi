@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the bridge (see _bridge.pyx): what a plugin holds in its hands. Import them from fastdns.plugin."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final, TypeVar
+
+from fastdns._chain import Program
+from fastdns._stats import Stats
+
+T = TypeVar("T")
+Address = str | bytes | IPv4Address | IPv6Address
+
+class _Drop: ...
+
+DROP: Final[_Drop]
+"""A result: the client gets no answer at all."""
+
+class Rcode:
+    """A result: nothing was written. The server writes an error reply for SERVFAIL, REFUSED, FORMERR and NOTIMP; with any
+    other rcode the client gets no answer, as in CoreDNS."""
+
+    def __init__(self, rcode: int) -> None: ...
+    @property
+    def rcode(self) -> int: ...
+
+class Reply:
+    """A reply in wire form, without OPT (the server adds the client's). Made by `query.reply()`, by `next`, or from octets or a
+    message object. The server puts the query's id in.
+
+    The methods that add records return the reply itself, so calls chain. `ttl` seconds; `name` the owner, None: the question's;
+    `section` 0 answer, 1 authority, 2 additional, never one before that of the last record. They raise ValueError for what
+    has no wire form and for a reply of more than 65,535 octets.
+    """
+
+    def __init__(self, octets: bytes | bytearray | Any) -> None: ...
+    def record(self, type: int, rdata: bytes, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
+        """A record of any type, its RDATA in wire form without compressed names."""
+
+    def a(self, address: Address, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
+        """An IPv4 address."""
+
+    def aaaa(self, address: Address, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
+        """An IPv6 address."""
+
+    def srv(
+        self, priority: int, weight: int, port: int, target: str, ttl: int = 0, name: str | None = None, section: int = 0
+    ) -> Reply:
+        """A service (RFC 2782)."""
+
+    def txt(self, *strings: str | bytes, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
+        """Strings; one of more than 255 octets is split."""
+
+    @property
+    def rcode(self) -> int:
+        """The response code, 12 bits."""
+
+    @property
+    def aa(self) -> bool: ...
+    @property
+    def tc(self) -> bool: ...
+    @property
+    def ra(self) -> bool: ...
+    @property
+    def ad(self) -> bool: ...
+    @property
+    def has_opt(self) -> bool:
+        """Whether the reply brought an OPT of its own (an upstream's)."""
+
+    @property
+    def wire(self) -> bytes:
+        """The octets."""
+
+    @property
+    def size(self) -> int:
+        """Octets of the reply without name compression: what log and metrics report."""
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Records in answer, authority and additional section."""
+
+    @property
+    def message(self) -> Any:
+        """A fastdns.message.Message, parsed anew at each call. To send a changed one, return it, or `Reply(message)`."""
+
+class Query:
+    """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
+
+    @property
+    def name(self) -> str:
+        """The name in lower case with its final dot."""
+
+    @property
+    def qname(self) -> str:
+        """The name as the client wrote it."""
+
+    @property
+    def name_octets(self) -> int:
+        """Octets of the name in wire form, at most 255."""
+
+    @property
+    def type(self) -> int: ...
+    @property
+    def qclass(self) -> int: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def opcode(self) -> int: ...
+    @property
+    def rd(self) -> bool: ...
+    @property
+    def ad(self) -> bool: ...
+    @property
+    def cd(self) -> bool: ...
+    @property
+    def edns(self) -> bool:
+        """Whether the query has an OPT."""
+
+    @property
+    def do(self) -> bool:
+        """Whether the client wants DNSSEC records."""
+
+    @property
+    def bufsize(self) -> int:
+        """Octets that a reply may have: 512 without OPT over UDP, 65,535 over TCP."""
+
+    @property
+    def size(self) -> int:
+        """Octets of the query."""
+
+    @property
+    def wire(self) -> bytes:
+        """The query as it came."""
+
+    @property
+    def message(self) -> Any:
+        """A fastdns.message.Message, parsed anew at each call."""
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+
+    @property
+    def client_port(self) -> int: ...
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+
+    @property
+    def local(self) -> str:
+        """The address that was asked."""
+
+    @property
+    def proto(self) -> str:
+        """`udp` or `tcp`."""
+
+    @property
+    def server(self) -> str:
+        """The listener's label: `dns://:53`."""
+
+    @property
+    def zone(self) -> str:
+        """The zone of the server block that the name is in."""
+
+    @property
+    def context(self) -> dict[Any, Any]:
+        """Anything that plugins want to leave for each other: one dict for a query and its replacements."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Labels (`plugin/label`) and their values: one dict for a query and its replacements."""
+
+    def reply(self, rcode: int = 0, *, aa: bool = False, ra: bool = False, ad: bool = False) -> Reply:
+        """A reply to this query without records; id, opcode, RD, CD and question are copied."""
+
+    def replace(self, *, name: str | None = None, type: int | None = None, qclass: int | None = None) -> Query:
+        """Another query of the same client, to be given to `next`. Raises ValueError for what the server would not admit."""
+
+    def lookup(self, name: str, type: int) -> Awaitable[Any]:
+        """Asks the server itself, as the same client, through the routing of all its blocks: awaits to a Reply (an
+        error reply included), an Rcode or DROP. Look-ups nest at most 8 deep. Raises PluginError when a plugin failed."""
+
+class Next:
+    """The rest of the chain: `await next(query)` gives its result. Raises PluginError where a plugin behind failed."""
+
+    def __call__(self, query: Query) -> Awaitable[Any]: ...
+
+class ThreadNext:
+    """The rest of the chain for a plain function, which runs in a thread: calls block."""
+
+    def __init__(self, rest: Next, loop: AbstractEventLoop) -> None: ...
+    def __call__(self, query: Query) -> Any: ...
+    def run(self, query: Query, call: Callable[[Query], Awaitable[T]]) -> T:
+        """Awaits `call(query)` on the event loop: `next.run(query, lambda q: q.lookup("a.test.", A))`."""
+
+class Bridge:
+    """The Python thread's end of the bridge. Everything but `stop` is for its event loop's thread."""
+
+    @property
+    def program(self) -> Program: ...
+    @property
+    def fd(self) -> int:
+        """The eventfd that the hot thread rings."""
+
+    @property
+    def in_python(self) -> int:
+        """Queries that wait in Python for something."""
+
+    def start(
+        self, loop: AbstractEventLoop, stats: Stats, row: int, log: Callable[[int, str], None], servers: Iterable[str]
+    ) -> None:
+        """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
+        listeners' labels."""
+
+    def stop(self) -> None:
+        """Ends what is still under way with SERVFAIL."""
+
+    def drain(self) -> None: ...
+    def ended(self, request: Any, future: Future[Any]) -> None: ...
+    def sweep(self) -> None: ...
+
+def use_messages(parse: Callable[[bytes], Any], pack: Callable[[Any], bytes]) -> None:
+    """Says how `message` is made and packed."""
