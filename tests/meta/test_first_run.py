@@ -4,7 +4,6 @@
 import contextlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,20 +16,12 @@ import dns.query
 import dns.rcode
 import pytest
 
+from fastdns.testing import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 README = (ROOT / "README.md").read_text()
 START_SECONDS = 20
-
-
-def free_port() -> int:
-    """A port that is free for UDP and TCP now."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((HOST, 0))
-            with contextlib.suppress(OSError):
-                udp.bind((HOST, tcp.getsockname()[1]))
-                return tcp.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

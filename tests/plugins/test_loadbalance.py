@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """loadbalance: the order that a reply leaves in, and what its line in the Corefile may say."""
 
+import socket
+import threading
 from collections import Counter
 from itertools import permutations
 
@@ -17,8 +19,10 @@ from fastdns._drive import Bench
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
+from fastdns.plugin import A
 from fastdns.plugins.loadbalance._loadbalance import stage
 from fastdns.plugins.loadbalance.config import LOADBALANCE
+from fastdns.testing import Server
 
 SEEDS = range(200)
 RANK = {"CNAME": 0, "A": 2, "AAAA": 2, "MX": 3}
@@ -255,3 +259,53 @@ def test_grammar_errors(text, message):
     with pytest.raises(ConfigError) as caught:
         parse(text)
     assert message in str(caught.value)
+
+
+class Upstream:
+    """Answers every question over UDP with four addresses, always in the same order, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.asked = 0
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        while True:
+            octets, peer = self.socket.recvfrom(4096)
+            if not octets:
+                return
+            query = dns.message.from_wire(octets)
+            message = dns.message.make_response(query)
+            name = query.question[0].name
+            message.answer.append(dns.rrset.from_text(name, 300, "IN", "A", *(f"192.0.2.{i}" for i in range(4))))
+            self.asked += 1
+            self.socket.sendto(message.to_wire(), peer)
+
+    def stop(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wake:
+            wake.sendto(b"", ("127.0.0.1", self.port))
+        self.thread.join()
+        self.socket.close()
+
+
+def test_hits_of_the_cache_are_shuffled_anew():
+    upstream = Upstream()
+    try:
+        corefile = f". {{\nbind 127.0.0.1\nmultisocket 1\nloadbalance\ncache\nforward . 127.0.0.1:{upstream.port}\n}}\n"
+        with Server(corefile, bind=False) as server:
+            answers = [server.ask("many.example.org", A).answer for _ in range(40)]
+    finally:
+        upstream.stop()
+    assert upstream.asked == 1
+    assert all(len(answer) == 4 for answer in answers)
+    assert {line.split()[-1] for line in answers[0]} == {f"192.0.2.{i}" for i in range(4)}
+    assert len({tuple(line.split()[-1] for line in answer) for answer in answers}) > 5
+
+
+def test_the_additional_section_is_ordered():
+    with Server(". {\nbind 127.0.0.1\nloadbalance\nwhoami\n}\n", bind=False) as server:
+        kinds = [line.split()[3] for line in server.ask("www.example.org", A).additional]
+    assert kinds == ["SRV", "A"]
