@@ -19,6 +19,7 @@ from ..errors import StartError
 from . import children, control
 from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .listen import Key, Listener
+from .opening import open_for
 from .placement import Placement
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Generation:
     def _open(self, plan: dict[str, Any]) -> None:
         try:
             self.plan = plan
-            self.placement, self.build = self.host.open(self, plan)
+            self.placement, self.build = open_for(self.host, self, plan)
         except StartError as error:
             self.fail(str(error))
         else:

@@ -46,7 +46,7 @@ def hooks(host: Supervisor) -> Iterator[Step]:
 def terminate(host: Supervisor) -> Iterator[Step]:
     """SIGTERM: hooks, then everything that was read is answered."""
     yield from hooks(host)
-    host.remove_pidfile()
+    host.pidfile.remove()
     for generation in host.generations:
         generation.retire((WORKER, TEMPLATE))
     yield (lambda: not host.alive(WORKER)), DRAIN_SECONDS + GRACE_SECONDS
@@ -55,7 +55,7 @@ def terminate(host: Supervisor) -> Iterator[Step]:
 
 def interrupt(host: Supervisor) -> Iterator[Step]:
     """SIGINT: hooks, then the end, without waiting for answers."""
-    host.remove_pidfile()
+    host.pidfile.remove()
     yield from hooks(host)
     host.kill(WORKER)
     yield from last(host)

@@ -16,22 +16,22 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import metrics
 from .._process import set_child_subreaper
-from ..corefile.source import Source, read_source
-from ..errors import ConfigError, StartError
-from . import banner, children, control, placement, shutdown, traceback_of
+from ..corefile.source import Source
+from ..errors import StartError
+from . import banner, children, control, shutdown, traceback_of
 from .children import FORMATTER, KEEPER, Child
 from .generation import Generation
 from .heartbeat import TICK_SECONDS, Heartbeats
-from .listen import Key, Listeners
-from .memory import BlockIds, Memory, cache_octets, cache_tables, supervisor_row
+from .listen import Listeners
+from .memory import BlockIds, Memory
 from .output import Output
-from .placement import Placement
+from .pidfile import Pidfile
 from .signals import Signals
+from .swap import PLUGIN, Swap
 
 FORCED = 2  # exit status of a second SIGINT
 
@@ -65,8 +65,8 @@ class Supervisor:
         self.failure = ""
         self.pending_event = ""
         self.hook_failed = False
-        self.again: tuple[Source, str] | None = None
-        self.reload_by = ""
+        self.swap = Swap(self)
+        self.pidfile = Pidfile(settings.pidfile)
         self.script: Iterator[shutdown.Step] | None = None
         self.step: tuple[Callable[[], bool], float] | None = None
         self.interrupts = 0
@@ -82,7 +82,7 @@ class Supervisor:
         set_child_subreaper()
         raise_descriptor_limit()
         self.poller.register(self.signals.fd, select.POLLIN)
-        self._begin(self.source)
+        self.begin(self.source)
         next_tick = time.monotonic() + TICK_SECONDS
         try:
             while self.exit_status is None:
@@ -102,7 +102,8 @@ class Supervisor:
             raise StartError(self.failure)
         return self.exit_status
 
-    def _begin(self, source: Source) -> Generation:
+    def begin(self, source: Source) -> Generation:
+        """Start a generation; it reports by itself."""
         self.number += 1
         generation = Generation(self, self.number, source)
         self.next = generation
@@ -138,7 +139,7 @@ class Supervisor:
                 self._reap()
             elif number == signal.SIGUSR1 and self.script is None:
                 self.log("INFO", "SIGUSR1: Reloading")
-                self._reload_from_file()
+                self.swap.from_file()
             elif number == signal.SIGTERM and self.script is None:
                 self.log("INFO", "SIGTERM: Shutting down servers then terminating")
                 self._end_by(shutdown.terminate(self))
@@ -217,45 +218,6 @@ class Supervisor:
 
     # -- what a generation asks for
 
-    def open(self, generation: Generation, plan: dict[str, Any]) -> tuple[Placement, tuple[dict[str, Any], list[int]]]:
-        """Sockets and memory for a plan: (placement, the message that lets the template build). StartError."""
-        have = placement.limits()
-        wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
-        ids = self.blocks.allot([block["settings"] for block in plan["blocks"]])
-        fixed = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
-        place = placement.place(have, wanted, fixed)
-        if (text := placement.too_large(have, place.workers, fixed)) is not None:
-            raise StartError(text)
-        usual = placement.default_workers(have, fixed)
-        counts = [((at["scheme"], at["address"], at["port"]), count or usual)
-                  for at, count in zip(plan["listeners"], wanted, strict=True)]
-        if self.current is None:
-            self.memory = Memory(place.workers)
-            metrics.declare(self.memory.stats)
-        elif self.memory.rows.room() < place.workers + 1:
-            raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server "
-                             f"was started with: restart it")
-        generation.segment = self.memory.segment_for(cache_tables(plan, ids, place.workers))
-        generation.sockets = dict(counts)
-        generation.added = self.listeners.open(counts)
-        for note in self.listeners.notes:
-            self.log("INFO", note)
-        self.listeners.notes.clear()
-        self.log("INFO", place.why)
-        return place, self._build_words(generation, ids, [key for key, _ in counts])
-
-    def _build_words(self, generation: Generation, ids: list[int],
-                     keys: list[Key]) -> tuple[dict[str, Any], list[int]]:
-        fds, shape = [], []
-        for key in keys:
-            listener, count = self.listeners.by_key[key], generation.sockets[key]
-            udp, tcp = listener.udp[:count], listener.tcp[:count]
-            shape.append([len(udp), len(tcp)])
-            fds += [sock.fileno() for sock in udp + tcp]
-        shared = self.memory.fds(generation.segment)
-        words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number}
-        return words, shared + fds
-
     def wants_formatter(self, generation: Generation) -> bool:
         """Whether a formatter is to be forked with this generation: only one process may read the rings."""
         return self.current is None and generation is self.next
@@ -274,9 +236,7 @@ class Supervisor:
             self.tell(KEEPER, {"watch": {"conf": self.settings.conf, "port": self.settings.port,
                                          "hash": generation.plan["hash"], **watch}})
         self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
-        if self.again is not None:
-            (source, by), self.again = self.again, None
-            self._reload(source, by)
+        self.swap.go_on()
 
     def _print_start(self, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
         lines: list[str] = []
@@ -285,7 +245,8 @@ class Supervisor:
                 lines += banner.zone_lines(at["scheme"], at["address"], at["port"], at["zones"])
         if watch is not None:
             lines.append(f"[INFO] plugin/reload: Running configuration SHA512 = {plan['hash']}")
-        self._write_pidfile(lines)
+        if why := self.pidfile.write():
+            lines.append(f"[ERROR] Could not write pidfile: {why}")
         if not self.settings.quiet:
             lines += banner.version_lines()
         if lines:
@@ -294,12 +255,11 @@ class Supervisor:
     def _swapped(self, old: Generation, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
         if watch is not None:
             self.log("INFO", f"plugin/reload: Running configuration SHA512 = {plan['hash']}")
-        self._version_info(plan["hash"])
         assert self.current is not None
         leaving = self.listeners.retire(self.current.sockets.items())
         old.leaving_sockets = leaving
         old.retire()
-        self.log("INFO", "Reloading complete")
+        self.swap.done(plan["hash"])
 
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""
@@ -323,8 +283,7 @@ class Supervisor:
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
-        self._reload_failed(text)
-        self.tell(KEEPER, {"event": "restart_failed"})
+        self.swap.failed(text)
 
     def helper_up(self, generation: Generation, child: Child) -> None:
         """A keeper that was forked anew is told again to watch the Corefile."""
@@ -348,49 +307,7 @@ class Supervisor:
             self.log("FATAL", str(words["fatal"]))
             self.exit_status = 1
         elif "changed" in words and generation is self.current and self.script is None:
-            self._reload(Source(str(words["filename"]), bytes.fromhex(words["body"])), "plugin/reload")
-
-    # -- reload
-
-    def _reload_from_file(self) -> None:
-        source = self.source
-        if self.settings.conf != "stdin":
-            try:
-                source = read_source(self.settings.conf, self.settings.port)
-            except ConfigError as error:
-                self.log("ERROR", f"SIGUSR1: loading updated Caddyfile: {error}")
-                return
-        self._reload(source, "SIGUSR1")
-
-    def _reload(self, source: Source, by: str) -> None:
-        if self.current is None or self.next is not None:
-            # The last request counts: it runs when the one under way has ended.
-            self.again = source, by
-            return
-        self.log("INFO", "Reloading")
-        self.reload_by = by
-        self.tell(KEEPER, {"event": "restart"})
-        self._begin(source)
-
-    def _reload_failed(self, text: str) -> None:
-        self.log("ERROR", f"Restart failed: {text}")
-        cause = f"starting with listener file descriptors: {text}"
-        if self.reload_by == "SIGUSR1":
-            self.log("ERROR", f"SIGUSR1: {cause}")
-        else:
-            self.log("ERROR", f"plugin/reload: Corefile changed but reload failed: {cause}")
-            stats = self.memory.stats
-            stats.add(supervisor_row(stats.rows), stats.intern("coredns_reload_failed_total"))
-        if self.again is not None:
-            (source, by), self.again = self.again, None
-            self._reload(source, by)
-
-    def _version_info(self, digest: str) -> None:
-        if self.reload_by == "plugin/reload":
-            stats = self.memory.stats
-            stats.clear("coredns_reload_version_info")
-            slot = stats.intern("coredns_reload_version_info", (("hash", "sha512"), ("value", digest)), "gauge")
-            stats.set(supervisor_row(stats.rows), slot, 1)
+            self.swap.request(Source(str(words["filename"]), bytes.fromhex(words["body"])), PLUGIN)
 
     # -- the end
 
@@ -411,25 +328,8 @@ class Supervisor:
                     child.state = "leaving"
                     child.kill(signal.SIGKILL)
 
-    def _write_pidfile(self, lines: list[str]) -> None:
-        if not self.settings.pidfile:
-            return
-        try:
-            Path(self.settings.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
-        except OSError as error:
-            why = os.strerror(error.errno or 0).lower()
-            lines.append(f"[ERROR] Could not write pidfile: open {self.settings.pidfile}: {why}")
-
-    def remove_pidfile(self) -> None:
-        """The pidfile goes with the process."""
-        if self.settings.pidfile and self.current is not None:
-            try:
-                Path(self.settings.pidfile).unlink(missing_ok=True)
-            except OSError:
-                self.log("WARNING", f"could not remove {self.settings.pidfile}")
-
     def _end(self) -> None:
-        self.remove_pidfile()
+        self.pidfile.remove()
         self.kill()
         deadline = time.monotonic() + 2.0
         while self.generations and any(g.members for g in self.generations) and time.monotonic() < deadline:

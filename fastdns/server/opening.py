@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan needs before its processes can exist: a number of workers, shared memory, sockets.
+
+Strategy: everything that can fail fails here, before anything that serves is touched; the order is cheapest first, and
+sockets, which others can see, come last.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import metrics
+from ..errors import StartError
+from . import placement
+from .listen import Key
+from .memory import Memory, cache_octets, cache_tables
+
+if TYPE_CHECKING:
+    from .generation import Generation
+    from .supervisor import Supervisor
+
+Words = tuple[dict[str, Any], list[int]]
+
+
+def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> tuple[placement.Placement, Words]:
+    """(placement, the message and descriptors that let the template build). StartError."""
+    have = placement.limits()
+    wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
+    ids = host.blocks.allot([block["settings"] for block in plan["blocks"]])
+    fixed = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
+    place = placement.place(have, wanted, fixed)
+    if (text := placement.too_large(have, place.workers, fixed)) is not None:
+        raise StartError(text)
+    usual = placement.default_workers(have, fixed)
+    counts = [((at["scheme"], at["address"], at["port"]), count or usual)
+              for at, count in zip(plan["listeners"], wanted, strict=True)]
+    if host.current is None:
+        host.memory = Memory(place.workers)
+        metrics.declare(host.memory.stats)
+    elif host.memory.rows.room() < place.workers + 1:
+        raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server was "
+                         f"started with: restart it")
+    generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers))
+    generation.sockets = dict(counts)
+    generation.added = host.listeners.open(counts)
+    for note in host.listeners.notes:
+        host.log("INFO", note)
+    host.listeners.notes.clear()
+    host.log("INFO", place.why)
+    return place, _words(host, generation, ids, [key for key, _ in counts])
+
+
+def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[Key]) -> Words:
+    fds: list[int] = []
+    shape = []
+    for key in keys:
+        listener, count = host.listeners.by_key[key], generation.sockets[key]
+        udp, tcp = listener.udp[:count], listener.tcp[:count]
+        shape.append([len(udp), len(tcp)])
+        fds += [sock.fileno() for sock in udp + tcp]
+    shared = host.memory.fds(generation.segment)
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number}
+    return words, shared + fds
