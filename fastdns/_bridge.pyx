@@ -14,6 +14,7 @@ import functools
 import inspect
 import ipaddress
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 cimport cython

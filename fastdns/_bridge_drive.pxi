@@ -28,6 +28,12 @@ cdef class _PythonStage:
             raise ValueError(f"plugin/{self.name}: a deadline has more than 0 and at most 3,600 seconds")
 
 
+def _wants_traceback(plugin):
+    """Whether a plugin of the same block asks for the traceback of a panic: `errors` with its option `stacktrace`."""
+    members = getattr(getattr(plugin, "block", None), "members", ())
+    return any(getattr(member, "stacktrace", False) for _, member in members)
+
+
 class _Panicked(Exception):
     """A plugin further down the chain panicked; whoever lets this pass has panicked too."""
 
@@ -479,8 +485,11 @@ cdef class Bridge:
             cause = f"{type(error).__name__}: {error}"
         except Exception:
             cause = type(error).__name__
+        text = f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}'
         try:
-            self.log(LEVEL_ERROR, f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}')
+            if _wants_traceback(stage.plugin):
+                text += "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            self.log(LEVEL_ERROR, text)
         except Exception:
             # A log that fails must not cost the query its answer.
             return 0
