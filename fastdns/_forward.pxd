@@ -4,7 +4,7 @@
 
 from fastdns._inflight cimport Config, Suffix
 
-cdef class Stanza_:
+cdef class StanzaConfig:
     # Owns a stanza's configuration.
     cdef Config config
     cdef object keep

@@ -1,46 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3
-"""The compiled forward stage: who is asked, how often, and what becomes of the answer.
+"""The compiled forward stage: a query joins a question that is in flight, or becomes one.
 
-One question's story. `request` composes the message to send, looks whether one that is equal in all but id and case
-is in flight, and waits for that one's answer, or makes a question of its own. `advance` walks the policy's order: an upstream
-that is up gets an attempt, over UDP (an ask on a socket of its pool) or TCP (a connection). What ends an attempt - a timeout, an
-error, a refusal - leads to `go_on`, which counts it as CoreDNS does and advances, or ends the question. An
-answer is checked against the question: anything that is not its answer is counted and waited past. Then each waiter
-gets it with its own id and case, and the chain goes on from there.
-
-An ICMP error may be forged: it makes us ask elsewhere, but the id asked under is still listened for, and a question whose every
-attempt was refused waits on until the keeper's own check says that the upstream is down.
+Strategy: `request` composes the message to send and looks whether one that is equal in all but id and letter case is in
+flight for the same stanza and protocol; then the query waits for that one's answer. So the same question, asked by a
+thousand clients at once, is one question to guess an answer for. Here also are a worker's start, its turn and its end, and the
+Python face, which turns a stanza's settings into C before the fork.
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._attempt cimport DIAL_START_MS, advance, attempt_handlers, fire, leave
 from fastdns._inflight cimport (
-    ASKS, BUCKETS, COUNTS, COUNT_COALESCED, COUNT_FULL, COUNT_MALFORMED, COUNT_MISMATCH, COUNT_OVERSIZED, COUNT_REFUSED,
-    COUNT_TIMEOUT, COUNT_TO_TCP, COUNT_WAITERS_FULL, COUNT_WRONG_ID, ERROR_MAX, NONE, POLICY_RANDOM,
-    POLICY_ROUND_ROBIN, SOCKETS, UPSTREAMS, WAITERS, WAIT_END, WAIT_FAILED, WAIT_LINGER, WAIT_RETRY, WAIT_TCP, WAIT_UDP,
-    Ask, Config, Conn, Forward, Question, Stanza, Suffix, TcpPool, Upstream, ask_remove, inflight_open, question_frame,
-    question_release, question_take, same_insert, same_remove, timer_clear, timer_set, timers_run,
+    ASKS, BUCKETS, COUNT_COALESCED, COUNT_FULL, COUNT_WAITERS_FULL, NONE, POLICY_ROUND_ROBIN, SOCKETS, UPSTREAMS,
+    WAITERS, WAIT_END, Config, Forward, Question, Stanza, Suffix, TcpPool, Upstream, inflight_open, question_frame,
+    question_release, question_take, same_insert, timer_set, timers_run,
 )
 from fastdns._stage cimport (
-    MOD_FORWARD, NEXT, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
+    MOD_FORWARD, NEXT, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
 )
-from fastdns._stats cimport Stats, stat_add, stat_observe
+from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
-    AF_INET, AF_INET6, EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EMFILE, ENETUNREACH, ENOBUFS, EPERM, EPIPE,
-    c_getsockname, c_write, calloc, fd_add_relaxed, fd_cas, fd_load_relaxed, fd_store_relaxed, free, htonl, htons, inet_ntop,
-    memcmp, memcpy, memset, ntohs, sockaddr, sockaddr_in, sockaddr_in6, socklen_t, strlen,
+    AF_INET, AF_INET6, calloc, fd_add_relaxed, fd_load_relaxed, free, htons, memcmp, memcpy, memset, sockaddr_in,
+    sockaddr_in6, strlen,
 )
-from fastdns._upstream_tcp cimport (
-    TcpHandlers, tcp_ask, tcp_close_all, tcp_event, tcp_forget, tcp_setup, tcp_sweep,
-)
+from fastdns._upstream_tcp cimport TcpHandlers, tcp_close_all, tcp_event, tcp_setup, tcp_sweep
 from fastdns._upstream_udp cimport (
-    Handlers, pool_of, pool_sizes, udp_ask, udp_close, udp_event, udp_flush, udp_open, udp_settle, udp_sweep,
+    Handlers, pool_of, pool_sizes, udp_close, udp_event, udp_flush, udp_open, udp_sweep,
 )
 from fastdns._wire cimport (
-    FLAG_DO, FLAG_QR, FLAG_TC, RCODE_REFUSED, RCODE_SERVFAIL, WIRE_HEADER, WIRE_MAX, Message, Packet, get16, put16,
-    wire_name_under, wire_question_matches, wire_scan, wire_siphash13, wire_strip_opt,
+    RCODE_REFUSED, RCODE_SERVFAIL, WIRE_HEADER, Packet, get16, put16, wire_name_under, wire_siphash13,
 )
 
 import socket
@@ -54,605 +44,13 @@ RCODES = 25
 """Places of the duration histograms: rcodes 0 to 23, and all others."""
 
 cdef enum:
-    TIMES = 16
-    TOTAL_MS = 5000             # for all attempts of a question
-    DIAL_MIN_MS = 1000
-    DIAL_MAX_MS = 30000
-    MOVED_MS = 1000             # for the dial of a question that a near miss moved
-    LINGER_MS = 10              # between looks at the health of those that refused
-    LINGER_UNCHECKED_MS = 250   # of waiting when there are no health checks
-    RETRY_MS = 20               # between attempts that failed at once, when their number has no cap
     SWEEP_MS = 1000
-    STRAYS = 2000               # near misses looked into in a second
-    MOVES = 100                 # ... and moved to TCP
-    STRAY_WALK = 1024           # questions of a socket compared with one
 
 cdef uint64_t MS = 1000000
-cdef uint64_t time_bounds[TIMES]
-cdef uint64_t DIAL_START_NS = <uint64_t>DIAL_MAX_MS * 1000000 // 2
-
-
-cdef _fill_bounds():
-    cdef int i
-    for i in range(TIMES):
-        time_bounds[i] = <uint64_t>250000 << i
-
-
-_fill_bounds()
 
 
 cdef inline void count(Worker *w, Forward *f, int event) noexcept nogil:
     stat_add(w.row, f.slot_events + event, 1)
-
-
-# ---------------------------------------------------------------------------------------------- error texts
-
-cdef const char *reason(int error) noexcept nogil:
-    # As Go words them.
-    if error == ECONNREFUSED:
-        return b"connection refused"
-    if error == ECONNRESET:
-        return b"connection reset by peer"
-    if error == ENETUNREACH:
-        return b"network is unreachable"
-    if error == EHOSTUNREACH:
-        return b"no route to host"
-    if error == EADDRNOTAVAIL:
-        return b"cannot assign requested address"
-    if error == EMFILE:
-        return b"too many open files"
-    if error == ENOBUFS:
-        return b"no buffer space available"
-    if error == EPERM:
-        return b"operation not permitted"
-    if error == EPIPE:
-        return b"broken pipe"
-    return b"input/output error"
-
-
-cdef void put_text(Question *q, const char *text) noexcept nogil:
-    cdef size_t n = strlen(text)
-    if n > <size_t>(ERROR_MAX - q.error_len):
-        n = ERROR_MAX - q.error_len
-    memcpy(q.error + q.error_len, text, n)
-    q.error_len += <uint16_t>n
-
-
-cdef void put_local(Question *q, int fd) noexcept nogil:
-    # Our address of a socket, IP:PORT.
-    cdef sockaddr_in6 sa
-    cdef socklen_t n = sizeof(sa)
-    cdef char text[64]
-    cdef char digits[6]
-    cdef uint32_t port, i = 5
-    cdef bint v6
-    if fd < 0 or c_getsockname(fd, <sockaddr *>&sa, &n) < 0:
-        return
-    v6 = sa.sin6_family == AF_INET6
-    if inet_ntop(sa.sin6_family, <void *>&sa.sin6_addr if v6 else <void *>&(<sockaddr_in *>&sa).sin_addr, text, 64) == NULL:
-        return
-    port = ntohs(sa.sin6_port)
-    digits[5] = 0
-    while i == 5 or port:
-        i -= 1
-        digits[i] = <char>(48 + port % 10)
-        port //= 10
-    if v6:
-        put_text(q, b"[")
-    put_text(q, text)
-    put_text(q, b"]:" if v6 else b":")
-    put_text(q, digits + i)
-
-
-cdef void explain(Question *q, const Upstream *u, const char *what, const char *proto, int fd, const char *why,
-                  const char *reason_text) noexcept nogil:
-    # "read udp 127.0.0.1:1->127.0.0.1:2: read: connection refused"
-    q.error_len = 0
-    put_text(q, what)
-    put_text(q, proto)
-    if fd >= 0:
-        put_local(q, fd)
-        put_text(q, b"->")
-    put_text(q, u.text)
-    put_text(q, b": ")
-    put_text(q, why)
-    put_text(q, reason_text)
-
-
-cdef inline const Upstream *upstream_of(const Question *q) noexcept nogil:
-    return &(<const Stanza *>q.stage.state).config.upstreams[q.upstream]
-
-
-cdef inline int ask_fd(const Forward *f, const Ask *a) noexcept nogil:
-    return f.sockets[a.socket].fd if a.socket != NONE else -1
-
-
-# ---------------------------------------------------------------------------------------------- the end of a question
-
-cdef Query *retire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # Takes a question out of every table; returns who waited.
-    cdef Question *q = &f.questions[i]
-    cdef Query *first = q.first
-    cdef uint32_t k
-    if q.queued:
-        udp_flush(w, f)
-    same_remove(f, i)
-    timer_clear(f, i)
-    for k in range(ASKS):
-        drop_ask(w, f, i, k)
-    tcp_forget(w, f, i)
-    question_release(f, i)
-    return first
-
-
-cdef inline void drop_ask(Worker *w, Forward *f, uint32_t i, uint32_t k) noexcept nogil:
-    cdef uint32_t s = f.questions[i].asks[k].socket
-    if s != NONE:
-        ask_remove(f, i * ASKS + k)
-        udp_settle(w, f, s)
-
-
-cdef inline void leave(Worker *w, const Config *c) noexcept nogil:
-    if c.max_concurrent:
-        stat_add(w.row, c.slot_concurrent, <uint64_t>-1)
-
-
-cdef inline const Config *config_of(const Query *q) noexcept nogil:
-    return (<const Stanza *>q.block.stages[q.pos].state).config
-
-
-cdef void give_up(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # SERVFAIL to everybody, with the last attempt's error.
-    cdef Question *q = &f.questions[i]
-    cdef Query *each
-    cdef Query *following
-    cdef char text[ERROR_MAX]
-    cdef uint16_t n
-    if q.error_len == 0:
-        put_text(q, b"no healthy proxies")
-    n = q.error_len
-    memcpy(text, q.error, n)
-    each = retire(w, f, i)
-    while each != NULL:
-        following = each.link
-        each.link = NULL
-        leave(w, config_of(each))
-        memcpy(each.error, text, n)
-        each.error_len = n
-        each.rcode = RCODE_SERVFAIL
-        w.api.resume(w, each, RCODE)
-        each = following
-
-
-cdef bint write_reply(Worker *w, Query *q, const uint8_t *msg, const Message *m) noexcept nogil:
-    # The upstream's message as this client's answer: its id, its letter case, the OPT set aside.
-    cdef size_t n
-    w.api.reply_room(w, q)
-    n = wire_strip_opt(msg, m, q.reply, WIRE_MAX)
-    if n < WIRE_HEADER + <size_t>q.pkt.qname_len + 4:
-        q.rcode = RCODE_SERVFAIL
-        return False
-    put16(q.reply, q.pkt.id)
-    memcpy(q.reply + WIRE_HEADER, q.pkt.wire + WIRE_HEADER, q.pkt.qname_len)
-    q.reply_len = <uint32_t>n
-    q.rcode = m.rcode
-    q.has_opt = m.has_opt
-    q.set_do = m.has_opt and (m.opt_flags & FLAG_DO) != 0
-    q.options = msg + m.opt_rdata if m.has_opt else NULL
-    q.options_len = m.opt_rdlen if m.has_opt else 0
-    q.ulen = m.ulen + (m.opt_len if m.has_opt else 0)
-    return True
-
-
-cdef void deliver(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n, bint following_stage) noexcept nogil:
-    # w.scan is msg's index. It is the finisher's scratch too, so a message that is written anew is indexed for each waiter.
-    cdef Message m = w.scan[0]
-    cdef bint whole = not m.has_tsig and (not m.has_opt or m.opt_last)
-    cdef bint stale = False
-    cdef Query *each = retire(w, f, i)
-    cdef Query *following
-    while each != NULL:
-        following = each.link
-        each.link = NULL
-        leave(w, config_of(each))
-        if following_stage:
-            w.api.resume(w, each, NEXT)
-        else:
-            if stale and not whole:
-                wire_scan(msg, n, w.scan)
-                m = w.scan[0]
-            w.api.resume(w, each, REPLY if write_reply(w, each, msg, &m) else RCODE)
-            stale = True
-        each = following
-
-
-# ---------------------------------------------------------------------------------------------- attempts
-
-cdef inline uint64_t mixed(uint64_t *state) noexcept nogil:
-    # splitmix64: spreads a question's one random seed over its order of upstreams.
-    cdef uint64_t z
-    state[0] += 0x9E3779B97F4A7C15ULL
-    z = state[0]
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL
-    return z ^ (z >> 31)
-
-
-cdef uint32_t in_order(const Question *q, const Config *c) noexcept nogil:
-    # The upstream at q.step of the policy's order for this question. The order is not kept: it follows from the seed.
-    cdef uint8_t order[UPSTREAMS + 1]
-    cdef uint64_t state = q.seed
-    cdef uint32_t i, k, first
-    cdef uint8_t held
-    if c.n == 1:
-        return 0
-    if c.policy == POLICY_RANDOM:
-        for i in range(c.n):    # at most UPSTREAMS
-            order[i] = <uint8_t>i
-        for i in range(<uint32_t>q.step + 1):
-            k = i + <uint32_t>(mixed(&state) % (c.n - i))
-            held = order[i]
-            order[i] = order[k]
-            order[k] = held
-        return order[q.step]
-    if c.policy == POLICY_ROUND_ROBIN:
-        first = <uint32_t>(q.seed % c.n)
-        if q.step == 0:
-            return first
-        return <uint32_t>q.step - 1 if q.step <= first else q.step
-    return q.step
-
-
-cdef inline bint is_down(const Worker *w, const Config *c, uint32_t u) noexcept nogil:
-    return c.max_fails and fd_load_relaxed(w.shared + c.upstreams[u].slot_fails) > c.max_fails
-
-
-cdef void want_check(Worker *w, const Config *c, uint32_t u) noexcept nogil:
-    # Asks the keeper for health checks until one succeeds. The first to ask wakes it.
-    cdef uint64_t one = 1
-    cdef uint64_t *word = w.shared + c.upstreams[u].slot_check
-    if fd_load_relaxed(word) == 0 and fd_cas(word, 0, 1):
-        c_write(c.wake_fd, &one, sizeof(one))
-
-
-cdef void count_warm(Worker *w, const Config *c, const Upstream *u) noexcept nogil:
-    # CoreDNS counts a hit when a kept socket is used and a miss when one is opened. Ours rotate; a miss is a
-    # question to an upstream that no worker has asked for `expire`.
-    cdef uint64_t last = fd_load_relaxed(w.shared + u.slot_warm)
-    cdef bint cold = last == 0 or (w.now_ns > last and w.now_ns - last > c.expire_ns)
-    stat_add(w.row, u.slot_misses[0] if cold else u.slot_hits[0], 1)
-    if cold or w.now_ns > last + 100 * MS:
-        fd_store_relaxed(w.shared + u.slot_warm, w.now_ns)
-
-
-cdef int start_udp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    cdef Question *q = &f.questions[i]
-    cdef Stanza *z = <Stanza *>q.stage.state
-    cdef uint8_t k = (q.current + 1) % ASKS
-    cdef int error
-    drop_ask(w, f, i, k)
-    count_warm(w, z.config, &z.config.upstreams[q.upstream])
-    q.wait = WAIT_UDP
-    q.current = k
-    q.asks[k].upstream = q.upstream
-    q.tries += 1
-    timer_set(w, f, i, w.now_ns + z.config.read_timeout_ns)
-    error = udp_ask(w, f, i, k, z.pools[q.upstream], q.tries > 1)
-    if error:
-        explain(q, upstream_of(q), b"dial ", b"udp ", -1, b"socket: " if error == EMFILE else b"connect: ", reason(error))
-    return error
-
-
-cdef int start_tcp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    cdef Question *q = &f.questions[i]
-    cdef Stanza *z = <Stanza *>q.stage.state
-    cdef uint64_t average = z.tcp[q.upstream].dial_ns
-    cdef uint64_t left = q.start_ns + TOTAL_MS * MS
-    cdef uint64_t most = DIAL_MIN_MS * MS
-    cdef int error
-    if q.queued:
-        udp_flush(w, f)
-    # CoreDNS's dial timeout: twice the average, in its bounds; never longer than the question lives.
-    if average >= DIAL_START_NS:
-        most = DIAL_MAX_MS * MS
-    elif average >= DIAL_MIN_MS * MS:
-        most = 2 * average
-    if q.moved and most > MOVED_MS * MS:
-        most = MOVED_MS * MS
-    left = left - w.now_ns if left > w.now_ns else 0
-    q.wait = WAIT_TCP
-    q.try_ns = w.now_ns
-    q.tries += 1
-    timer_set(w, f, i, w.now_ns + (most if most < left else left))
-    error = tcp_ask(w, f, z, q.upstream, i)
-    if error:
-        explain(q, upstream_of(q), b"dial ", b"tcp ", -1, b"connect: ", reason(error))
-    return error
-
-
-cdef bint failed_attempt(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # Counts a failed attempt as CoreDNS does: whether another may follow.
-    cdef Question *q = &f.questions[i]
-    cdef const Config *c = (<Stanza *>q.stage.state).config
-    if c.max_fails:
-        want_check(w, c, q.upstream)
-    if c.max_attempts:
-        q.attempts += 1
-        if q.attempts >= c.max_attempts:
-            return False
-    return q.down < c.n
-
-
-cdef bint advance(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # Starts the next attempt; False when there is none.
-    cdef Question *q = &f.questions[i]
-    cdef const Config *c = (<Stanza *>q.stage.state).config
-    cdef uint32_t u
-    cdef int error
-    cdef uint32_t passed = 0
-    while w.now_ns < q.start_ns + TOTAL_MS * MS and (c.max_attempts == 0 or q.attempts < c.max_attempts):
-        if q.step >= c.n:
-            q.step = 0
-            q.down = 0
-        u = in_order(q, c)
-        q.step += 1
-        if is_down(w, c, u):
-            q.down += 1
-            if q.down < c.n:
-                continue
-            stat_add(w.row, c.slot_broken, 1)
-            if c.failfast:
-                return False
-            # The checks may be what is broken: somebody is asked all the same.
-            u = <uint32_t>(w.api.random(w) % c.n)
-        q.upstream = <uint16_t>u
-        q.moved = False
-        if c.force_tcp or (q.proto == PROTO_TCP and not c.prefer_udp):
-            error = start_tcp(w, f, i)
-        else:
-            error = start_udp(w, f, i)
-        if error == 0:
-            return True
-        if not failed_attempt(w, f, i):
-            return False
-        passed += 1
-        if passed >= c.n:
-            # All failed at once, without a datagram: not again in this turn.
-            q.wait = WAIT_RETRY
-            timer_set(w, f, i, w.now_ns + RETRY_MS * MS)
-            return True
-    return False
-
-
-cdef void go_on(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # After a failed attempt.
-    if not failed_attempt(w, f, i) or not advance(w, f, i):
-        end(w, f, i)
-
-
-cdef void end(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # No attempt is left. Refusals alone may be forged: then the answer may still come.
-    cdef Question *q = &f.questions[i]
-    cdef const Config *c = (<Stanza *>q.stage.state).config
-    cdef const Ask *a
-    cdef uint32_t k
-    cdef bint doubtful = False
-    if q.wait != WAIT_LINGER:
-        q.linger_ns = w.now_ns + (c.read_timeout_ns if c.max_fails else <uint64_t>(LINGER_UNCHECKED_MS * MS))
-    for k in range(ASKS):
-        a = &q.asks[k]
-        if (a.socket != NONE and a.refused and w.now_ns < a.sent_ns + c.read_timeout_ns
-                and (c.max_fails == 0 or fd_load_relaxed(w.shared + c.upstreams[a.upstream].slot_fails) == 0)):
-            doubtful = True
-    if not doubtful or w.now_ns >= q.linger_ns:
-        give_up(w, f, i)
-        return
-    q.wait = WAIT_LINGER
-    timer_set(w, f, i, w.now_ns + LINGER_MS * MS)
-
-
-cdef void fire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # A question's timer has run out.
-    cdef Question *q = &f.questions[i]
-    cdef Conn *c
-    if q.wait == WAIT_UDP:
-        count(w, f, COUNT_TIMEOUT)
-        explain(q, upstream_of(q), b"read ", b"udp ", ask_fd(f, &q.asks[q.current]), b"", b"i/o timeout")
-        drop_ask(w, f, i, q.current)
-        go_on(w, f, i)
-    elif q.wait == WAIT_TCP:
-        count(w, f, COUNT_TIMEOUT)
-        if q.conn != NONE:
-            c = &f.conns[q.conn]
-            explain(q, upstream_of(q), b"dial " if c.dialing else b"read ", b"tcp ", -1 if c.dialing else c.fd, b"",
-                    b"i/o timeout")
-        tcp_forget(w, f, i)
-        after_tcp(w, f, i)
-    elif q.wait == WAIT_RETRY:
-        if not advance(w, f, i):
-            end(w, f, i)
-    elif q.wait == WAIT_FAILED:
-        go_on(w, f, i)
-    else:
-        end(w, f, i)
-
-
-cdef void after_tcp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # A TCP attempt has failed. One that a near miss caused gives way to UDP again; nothing is held against the upstream.
-    cdef Question *q = &f.questions[i]
-    if q.moved:
-        q.moved = False
-        if start_udp(w, f, i) == 0:
-            return
-    go_on(w, f, i)
-
-
-# ---------------------------------------------------------------------------------------------- answers
-
-cdef inline bint is_reply(const Question *q, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # A response of the same opcode to exactly this question.
-    cdef const Packet *p = &q.first.pkt
-    return (n >= WIRE_HEADER and (get16(msg + 2) & 0xF800) == (FLAG_QR | (p.flags & 0x7800))
-            and wire_question_matches(msg, n, p, False))
-
-
-cdef inline bint in_set(const uint64_t *rcodes, uint32_t rcode) noexcept nogil:
-    return (rcodes[(rcode >> 6) & 63] >> (rcode & 63)) & 1
-
-
-cdef inline uint32_t size_limit(const Question *q, bint udp) noexcept nogil:
-    cdef const Packet *p = &q.first.pkt
-    if not udp or q.proto == PROTO_TCP:
-        return WIRE_MAX
-    return p.udp_size if p.has_opt and p.udp_size > 512 else 512
-
-
-cdef uint32_t cut_to_question(uint8_t *msg, const Question *q) noexcept nogil:
-    # Leaves header and question, with TC: what is made of a datagram larger than the client can take.
-    put16(msg + 2, get16(msg + 2) | FLAG_TC)
-    memset(msg + 6, 0, 6)
-    return WIRE_HEADER + q.first.pkt.qname_len + 4
-
-
-cdef bint take_answer(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n, bint udp, uint16_t upstream,
-                      uint64_t since_ns) noexcept nogil:
-    # A reply to the question: True when it ends the exchange, False when it is to be waited past.
-    cdef Question *q = &f.questions[i]
-    cdef const Config *c = (<Stanza *>q.stage.state).config
-    cdef Message *m = w.scan
-    cdef uint32_t rcode
-    if n > size_limit(q, udp) or wire_scan(msg, n, m) < 0:
-        if n <= size_limit(q, udp) and not (udp and get16(msg + 2) & FLAG_TC):
-            count(w, f, COUNT_MALFORMED)
-            return False
-        count(w, f, COUNT_OVERSIZED)
-        n = cut_to_question(<uint8_t *>msg, q)      # a receive buffer: ours
-        if wire_scan(msg, n, m) < 0:
-            return False
-    rcode = m.rcode
-    stat_observe(w.row, c.upstreams[upstream].slot_duration + (rcode if rcode < 24 else 24) * (TIMES + 3), time_bounds,
-                 TIMES, w.now_ns - since_ns if w.now_ns > since_ns else 0)
-    q.conn = NONE               # TCP: the connection is kept by its pool from here on
-    q.error_len = 0
-    if udp and m.flags & FLAG_TC and c.prefer_udp and not c.force_tcp:
-        q.upstream = upstream
-        drop_ask(w, f, i, q.current)
-        if start_tcp(w, f, i):
-            go_on(w, f, i)
-        return True
-    if in_set(c.failover, rcode):
-        q.failovers += 1
-        if q.failovers < c.n:
-            drop_ask(w, f, i, q.current)
-            if not advance(w, f, i):
-                end(w, f, i)
-            return True
-    deliver(w, f, i, msg, n, c.has_next and (in_set(c.next_rcodes, rcode)
-                                             or (c.next_on_nodata and rcode == 0 and m.counts[1] == 0)))
-    return True
-
-
-cdef void on_datagram(Worker *w, Forward *f, uint32_t entry, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # A datagram with an id that we listen for.
-    cdef uint32_t i = entry // ASKS
-    cdef Question *q = &f.questions[i]
-    cdef Ask *a = &q.asks[entry % ASKS]
-    if not is_reply(q, msg, n):
-        count(w, f, COUNT_MISMATCH)
-        return
-    take_answer(w, f, i, msg, n, True, a.upstream, a.sent_ns)
-
-
-cdef bint on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # A message of a TCP connection that question i waits on.
-    cdef Question *q = &f.questions[i]
-    if not is_reply(q, msg, n):
-        count(w, f, COUNT_MISMATCH)
-        return False
-    return take_answer(w, f, i, msg, n, False, q.upstream, q.try_ns)
-
-
-cdef void refill(Worker *w, Forward *f) noexcept nogil:
-    if w.now_ns - f.allowance_ns >= 1000 * MS:
-        f.allowance_ns = w.now_ns
-        f.stray_tokens = STRAYS
-        f.move_tokens = MOVES
-
-
-cdef void on_stray(Worker *w, Forward *f, uint32_t socket, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # An id that we do not listen for. With the question of one that is in flight on this socket, somebody guesses: that
-    # one goes on over TCP, once.
-    cdef uint32_t entry = f.sockets[socket].asks
-    cdef uint32_t steps = 0
-    cdef Question *q
-    count(w, f, COUNT_WRONG_ID)
-    refill(w, f)
-    if n < WIRE_HEADER or entry == NONE or f.stray_tokens == 0 or f.move_tokens == 0:
-        return
-    f.stray_tokens -= 1
-    while entry != NONE and steps < STRAY_WALK:
-        q = &f.questions[entry // ASKS]
-        if (not q.suspected and q.wait == WAIT_UDP and q.current == entry % ASKS and is_reply(q, msg, n)):
-            break
-        entry = q.asks[entry % ASKS].next
-        steps += 1
-    else:
-        return
-    f.move_tokens -= 1
-    count(w, f, COUNT_TO_TCP)
-    q.suspected = True
-    q.moved = True
-    drop_ask(w, f, entry // ASKS, q.current)
-    if start_tcp(w, f, entry // ASKS):
-        after_tcp(w, f, entry // ASKS)
-
-
-cdef void on_refused(Worker *w, Forward *f, uint32_t socket, int error) noexcept nogil:
-    # An ICMP error for a socket: it does not say for which of its questions, nor who sent it. All ask elsewhere, and
-    # still listen here.
-    cdef uint32_t n = 0
-    cdef uint32_t at = f.sockets[socket].asks
-    cdef uint32_t k, i
-    cdef Question *q
-    while at != NONE:
-        f.hit[n] = at
-        n += 1
-        at = f.questions[at // ASKS].asks[at % ASKS].next
-    for k in range(n):
-        i = f.hit[k] // ASKS
-        q = &f.questions[i]
-        if (q.asks[f.hit[k] % ASKS].socket != socket or q.current != f.hit[k] % ASKS or q.wait != WAIT_UDP or q.queued
-                or q.asks[q.current].refused):
-            continue
-        count(w, f, COUNT_REFUSED)
-        q.asks[q.current].refused = True
-        explain(q, upstream_of(q), b"read ", b"udp ", f.sockets[socket].fd, b"read: ", reason(error))
-        go_on(w, f, i)
-
-
-cdef void on_unsent(Worker *w, Forward *f, uint32_t i, int error) noexcept nogil:
-    # In the midst of a flush: the next attempt comes with the next turn.
-    cdef Question *q = &f.questions[i]
-    explain(q, upstream_of(q), b"write ", b"udp ", ask_fd(f, &q.asks[q.current]), b"write: ", reason(error))
-    drop_ask(w, f, i, q.current)
-    q.wait = WAIT_FAILED
-    timer_set(w, f, i, w.now_ns)
-
-
-cdef void on_connected(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    timer_set(w, f, i, w.now_ns + (<Stanza *>f.questions[i].stage.state).config.read_timeout_ns)
-
-
-cdef void on_tcp_failed(Worker *w, Forward *f, uint32_t i, uint32_t conn, int error) noexcept nogil:
-    cdef Question *q = &f.questions[i]
-    if error == 0:
-        q.error_len = 0
-        put_text(q, b"EOF")
-    elif conn == NONE or f.conns[conn].dialing:
-        explain(q, upstream_of(q), b"dial ", b"tcp ", -1, b"connect: ", reason(error))
-    else:
-        explain(q, upstream_of(q), b"read ", b"tcp ", f.conns[conn].fd, b"read: ", reason(error))
-    after_tcp(w, f, i)
 
 
 # ---------------------------------------------------------------------------------------------- the stage
@@ -836,13 +234,7 @@ cdef Forward *open_worker(Worker *w, const Config *c) noexcept nogil:
     cdef Forward *f = <Forward *>calloc(1, sizeof(Forward))
     if f == NULL:
         return NULL
-    udp.answer = on_datagram
-    udp.stray = on_stray
-    udp.refused = on_refused
-    udp.unsent = on_unsent
-    tcp.answer = on_message
-    tcp.failed = on_tcp_failed
-    tcp.connected = on_connected
+    attempt_handlers(&udp, &tcp)
     if inflight_open(w, f) < 0 or udp_open(w, f, &udp) < 0:
         free(f)
         return NULL
@@ -880,7 +272,7 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
         if z.pools[i] == NONE:
             return 1
         z.tcp[i].idle_head = z.tcp[i].idle_tail = NONE
-        z.tcp[i].dial_ns = DIAL_START_NS
+        z.tcp[i].dial_ns = DIAL_START_MS * MS
     pool_sizes(f)
     return 0
 
@@ -926,7 +318,7 @@ cdef int socket_address(sockaddr_in6 *out, uint32_t *length, str address, int po
     return 0
 
 
-cdef class Stanza_:
+cdef class StanzaConfig:
     """A stanza's configuration in C."""
 
     def __dealloc__(self):
@@ -941,7 +333,7 @@ cdef class Stanza_:
         return 0
 
 
-cdef int fill_upstreams(Stanza_ z, list upstreams) except -1:
+cdef int fill_upstreams(StanzaConfig z, list upstreams) except -1:
     cdef Upstream *u
     cdef bytes text
     if not 0 < len(upstreams) <= UPSTREAMS:
@@ -981,7 +373,7 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds; source "" or an
     address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of them its sockets may use.
     """
-    cdef Stanza_ z = Stanza_()
+    cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     cdef bytes text = settings["limit_text"].encode()[:63]

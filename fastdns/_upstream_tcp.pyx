@@ -10,11 +10,13 @@ finished by epoll. What arrives on an idle connection is an EOF or nonsense, and
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._inflight cimport CONNECTIONS, COUNT_CONNECTIONS_FULL, NONE, Conn, Forward, Question, Stanza, TcpPool, Upstream, question_frame
+from fastdns._inflight cimport (
+    CONNECTIONS, COUNT_CONNECTIONS_FULL, NONE, Conn, Forward, Question, Stanza, TcpPool, Upstream, question_frame,
+)
 from fastdns._stage cimport MOD_FORWARD, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
-    AF_INET6, EAGAIN, ECONNRESET, EINPROGRESS, EINTR, EMFILE, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
+    EAGAIN, EINPROGRESS, EINTR, EMFILE, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
     IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR, TCP_NODELAY,
     c_bind, c_close, c_connect, c_getsockopt, c_recv, c_send, c_setsockopt, c_socket, errno, free, memmove, realloc,
     sockaddr, socklen_t,

@@ -14,15 +14,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._inflight cimport (
     ASKS, COUNT_SEGMENT_FALLBACK, COUNT_SEND_ERROR, COUNT_SOCKET_ERROR, NONE, POOL_SOCKETS, QUEUE, RX, RX_OCTETS,
-    SOCKETS, Ask, Forward, Pool, Question, Socket, Upstream, ask_find, ask_insert, question_frame,
+    Ask, Forward, Pool, Question, Socket, Upstream, ask_find, ask_insert, question_frame,
 )
 from fastdns._stage cimport MOD_FORWARD, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
-    AF_INET, AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMFILE,
+    AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMFILE,
     ENOPROTOOPT, EPOLLIN, MAP_ANONYMOUS, MAP_PRIVATE, MSG_DONTWAIT, MSG_NOSIGNAL, PROT_READ, PROT_WRITE, SOCK_CLOEXEC,
     SOCK_DGRAM, SOCK_NONBLOCK, SOL_UDP, UDP_SEGMENT, c_bind, c_close, c_connect, c_recv, c_send, c_socket, cmsghdr,
-    errno, htons, iovec, memcmp, memcpy, memset, mmap, msghdr, realloc, recvmmsg, sendmmsg, sockaddr, sockaddr_in,
+    errno, htons, iovec, memcmp, memset, mmap, msghdr, realloc, recvmmsg, sendmmsg, sockaddr, sockaddr_in,
     sockaddr_in6,
 )
 from fastdns._wire cimport get16, put16
@@ -206,8 +206,8 @@ cdef uint32_t draw(Worker *w, Forward *f, uint32_t pool, uint32_t avoid, int *er
     # A socket at random, opened or renewed where needed.
     cdef Pool *p = &f.pools[pool]
     cdef uint32_t place, i, k
-    cdef uint32_t turn
-    for turn in range(DRAW_TRIES):
+    cdef uint32_t _turn
+    for _turn in range(DRAW_TRIES):
         place = <uint32_t>(w.api.random(w) % p.size)
         i = p.sockets[place]
         if i != NONE and i == avoid and p.size > 1:
@@ -263,7 +263,7 @@ cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t 
     cdef uint32_t old = p.drawn
     cdef uint64_t bits
     cdef int error = EMFILE
-    cdef int turn
+    cdef int _turn
     if q.queued:
         udp_flush(w, f)         # its octets are about to change
     if elsewhere and p.drawn != NONE:
@@ -274,7 +274,7 @@ cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t 
             return error
     bits = w.api.random(w)
     a.id = <uint16_t>bits
-    for turn in range(ID_TRIES):
+    for _turn in range(ID_TRIES):
         if ask_find(f, p.drawn, a.id) == NONE:
             break
         a.id = <uint16_t>w.api.random(w)
@@ -380,8 +380,8 @@ cdef uint32_t lay_out(Worker *w, Forward *f, Pool *p) noexcept nogil:
 
 cdef void send_one(Worker *w, Forward *f, int fd, const iovec *v, uint32_t question) noexcept nogil:
     # A datagram of its own. A socket's pending error is told once and has nothing to do with what is sent.
-    cdef int turn
-    for turn in range(3):
+    cdef int _turn
+    for _turn in range(3):
         if c_send(fd, v.iov_base, v.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
             return
         if errno != EINTR and errno != ECONNREFUSED:
@@ -426,11 +426,11 @@ cdef void udp_event(Worker *w, Forward *f, uint32_t socket) noexcept nogil:
     cdef Socket *s = &f.sockets[socket]
     cdef uint32_t entry
     cdef const uint8_t *msg
-    cdef int n, i, turn
+    cdef int n, i, _turn
     if s.fd < 0:
         return
     f.reading = socket          # which keeps it open meanwhile
-    for turn in range(ROUNDS):
+    for _turn in range(ROUNDS):
         n = recvmmsg(s.fd, f.rx, RX, MSG_DONTWAIT, NULL)
         if n < 0:
             if errno == EINTR:
