@@ -40,5 +40,6 @@ class Bench:
         ulen: int = 0,
         background: bool = False,
         detached: bool = False,
+        options: bytes = b"",
         repeat: int = 1,
     ) -> tuple[str, bool, int, bytes]: ...
