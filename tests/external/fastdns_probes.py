@@ -207,10 +207,11 @@ async def facts(plugin, query, next):
     query.context["seen"] = query.metadata["probe/seen"] = "yes"
     other = query.replace(name="b.")
     return query.reply().txt(
-        query.name, query.qname, str(query.type), str(query.qclass), query.client, query.proto, query.server, query.zone,
+        query.name, query.qname, str(query.type), str(query.qclass), query.client, query.proto, query.server,
+        query.zone,
         str(query.size == len(query.wire)), str(query.do), str(query.bufsize), str(query.edns), str(query.rd),
         str(query.cd), str(query.opcode), str(query.family), query.local, other.context["seen"],
-        str(other.wire[:2] == query.wire[:2]), f"{query.id:04x}" == query.wire[:2].hex() and "id" or "no id",
+        str(other.wire[:2] == query.wire[:2]), "id" if f"{query.id:04x}" == query.wire[:2].hex() else "no id",
     )
 
 

@@ -173,8 +173,9 @@ def test_a_query_that_outlives_its_answer(worker, zone):
     worker.ask(f"keep.{zone}", TXT)
     for n in range(50):
         worker.ask(f"ok.n{n}.{zone}", A)
-    over = "the query is over"
-    assert txt(worker.ask(f"kept.{zone}", TXT)) == [f"keep.{zone}.", "derived.test.", "127.0.0.1", "True", "True", over, over]
+    over = ["the query is over"] * 2
+    known = [f"keep.{zone}.", "derived.test.", "127.0.0.1", "True", "True"]
+    assert txt(worker.ask(f"kept.{zone}", TXT)) == known + over
 
 
 @pytest.mark.parametrize("zone", KINDS)
