@@ -232,9 +232,7 @@ class Supervisor:
             self._print_start(watch, generation.plan)
         else:
             self._swapped(old, watch, generation.plan)
-        if watch is not None:
-            self.tell(KEEPER, {"watch": {"conf": self.settings.conf, "port": self.settings.port,
-                                         "hash": generation.plan["hash"], **watch}})
+        self._watch_corefile(generation, generation.member(KEEPER))
         self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
         self.swap.go_on()
 
@@ -287,10 +285,15 @@ class Supervisor:
 
     def helper_up(self, generation: Generation, child: Child) -> None:
         """A keeper that was forked anew is told again to watch the Corefile."""
+        if child.role == KEEPER:
+            self._watch_corefile(generation, child)
+
+    def _watch_corefile(self, generation: Generation, keeper: Child | None) -> None:
         watch = generation.plan.get("reload")
-        if child.role == KEEPER and watch is not None:
-            child.send({"watch": {"conf": self.settings.conf, "port": self.settings.port,
-                                  "hash": generation.plan["hash"], **watch}})
+        # What came by standard input cannot be read again.
+        if watch is not None and keeper is not None and self.settings.conf != "stdin":
+            keeper.send({"watch": {"conf": self.settings.conf, "port": self.settings.port,
+                                   "hash": generation.plan["hash"], **watch}})
 
     def told(self, generation: Generation, child: Child, words: control.Message) -> None:
         """A keeper or web process reports."""
