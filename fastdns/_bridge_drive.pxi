@@ -24,8 +24,6 @@ cdef class _PythonStage:
         self.threaded = not inspect.iscoroutinefunction(plugin.serve_dns)
         self.eager = bool(plugin.eager) and not self.threaded
         self.deadline = float(plugin.deadline)
-        if not 0 < self.deadline <= 3600:
-            raise ValueError(f"plugin/{self.name}: a deadline has more than 0 and at most 3,600 seconds")
 
 
 def _wants_traceback(plugin):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a parsed Corefile to plugin instances in order, and from these to the program that the workers run.
 
-Strategy: two phases, because memory and sockets lie between them. `load` imports the plugins that the Corefile names, has
-each parse its lines and say what it asks of the server; `Generation.plan` is the sum, plain data for the supervisor.
-When the supervisor has opened everything, `Generation.build` sets the instances up and fills the compiled program. Both
-go through the directives in order of the chain and, within one, through the blocks in order of the Corefile, as
-CoreDNS does, so that of two mistakes the same is reported. All keys of a block share its instances.
+Strategy: two phases, because memory and sockets lie between them. `load` imports the plugins that the Corefile names,
+has each parse its lines and say what it asks of the server; `Generation.plan` is the sum, plain data for the
+supervisor. When the supervisor has opened everything, `Generation.build` sets the instances up and fills the compiled
+program. Both go through the directives in order of the chain and, within one, through the blocks in order of the
+Corefile, as CoreDNS does, so that of two mistakes the same is reported. All keys of a block share its instances.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import order, registry
 from .corefile import Corefile, ListenKey, ServerBlock, check_listeners
 from .corefile.addresses import DNS, join_host_port
-from .errors import FastdnsError, KeysError
+from .errors import FastdnsError, KeysError, SetupError
 from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WILDCARDS = ("", "0.0.0.0", "::")
 LOG_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LAST_WINS = ("reload",)
+DEADLINE_MOST = 3600  # seconds
 
 
 class Keeper(Protocol):
@@ -129,9 +130,10 @@ class Generation:
     def plan(self) -> dict[str, Any]:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
-        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`: settings
-        (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under these
-        names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`: everything, by kind.
+        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`:
+        settings (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under
+        these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
+        everything, by kind.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -174,7 +176,10 @@ class Generation:
             for block in self.blocks:
                 for stanza, config in enumerate(block.configs.get(name, ())):
                     context = self._context(block, name, stanza, stats, segment, block_ids, generation)
-                    block.members.append((name, self.classes[name](config, context)))
+                    plugin = self.classes[name](config, context)
+                    if not 0 < plugin.deadline <= DEADLINE_MOST:
+                        raise SetupError(name, f"a deadline has more than 0 and at most {DEADLINE_MOST} seconds")
+                    block.members.append((name, plugin))
         program = Program(len(self.listeners), len(self.blocks))
         for index, at in enumerate(self.listeners):
             any_class = any(self.classes[name].any_class
@@ -248,18 +253,19 @@ class Generation:
             except Exception as error:
                 failures.append((own, error))
         if failures:
-            own, error = failures[0]
-            raise FastdnsError(f"plugin/{own}: {error}") from error
+            own, first = failures[0]
+            raise FastdnsError(f"plugin/{own}: {first}") from first
 
     async def _start(self, hook: Callable[[Plugin], Any], undo: Callable[[], Awaitable[None]]) -> None:
         self.started = []
         for name, plugin in self.members():
             try:
                 await _finished(hook(plugin))
-            except BaseException as error:
+            except FastdnsError:
                 await undo()
-                if isinstance(error, FastdnsError) or not isinstance(error, Exception):
-                    raise
+                raise
+            except Exception as error:
+                await undo()
                 raise FastdnsError(f"plugin/{name}: {type(error).__name__}: {error}") from error
             self.started.append((name, plugin))
 

@@ -5,8 +5,8 @@
     message.add_answer(RR("www.example.org", QTYPE.DNAME, rdata=RDMAP["DNAME"](DNSLabel("b.")), ttl=60))
     return Reply(message)
 
-Strategy: dnslib keeps the object model that plugin authors know; everything that it reads or writes wrongly is
-done here instead. Names are read by the compiled code, which bounds pointers and takes any octet in a label; RDATA of the
+Strategy: dnslib keeps the object model that plugin authors know; everything that it reads or writes wrongly is done
+here instead. Names are read by the compiled code, which bounds pointers and takes any octet in a label; RDATA of the
 types that dnslib leaves opaque has classes (rdata.py); options of EDNS are read to the last, empty one; an empty
 RDATA is no error (RFC 2136 2.4). A malformed message raises ValueError, nothing else.
 """
@@ -31,7 +31,7 @@ NSID, ECS, COOKIE, KEEPALIVE, PADDING, EDE = 3, 8, 10, 11, 12, 15
 _MALFORMED = (DNSError, BimapError, WireError, DNSLabelError, ValueError, IndexError, KeyError, OverflowError)
 
 
-class _Buffer(DNSBuffer):  # type: ignore[misc]
+class _Buffer(DNSBuffer):
     """A message that is read: names come from the compiled code."""
 
     def __init__(self, octets: bytes) -> None:
@@ -48,7 +48,7 @@ class _Buffer(DNSBuffer):  # type: ignore[misc]
         return Name(labels)
 
 
-class Name(DNSLabel):  # type: ignore[misc]
+class Name(DNSLabel):
     """A name whose text is CoreDNS's, whatever octets its labels hold."""
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class Name(DNSLabel):  # type: ignore[misc]
         return name_to_text(wire)
 
 
-class ExtendedError(EDNSOption):  # type: ignore[misc]
+class ExtendedError(EDNSOption):
     """An extended DNS error (RFC 8914)."""
 
     def __init__(self, info_code: int, text: str = "") -> None:
@@ -73,7 +73,7 @@ class ExtendedError(EDNSOption):  # type: ignore[misc]
         return bytes(self.data[2:]).decode("utf-8", "replace")
 
 
-class Cookie(EDNSOption):  # type: ignore[misc]
+class Cookie(EDNSOption):
     """A DNS cookie (RFC 7873): 8 octets of the client, and none or 8 to 32 of the server."""
 
     def __init__(self, client: bytes, server: bytes = b"") -> None:
@@ -92,7 +92,7 @@ class Cookie(EDNSOption):  # type: ignore[misc]
         return bytes(self.data[8:])
 
 
-class ClientSubnet(EDNSOption):  # type: ignore[misc]
+class ClientSubnet(EDNSOption):
     """The client's network (RFC 7871): `network`, whose prefix is the source prefix, and the scope of the answer."""
 
     def __init__(self, network: str, scope: int = 0) -> None:
@@ -116,7 +116,7 @@ class ClientSubnet(EDNSOption):  # type: ignore[misc]
         return int(self.data[3])
 
 
-class Padding(EDNSOption):  # type: ignore[misc]
+class Padding(EDNSOption):
     """Zeros that hide a message's length (RFC 7830)."""
 
     def __init__(self, octets: int) -> None:
@@ -137,7 +137,7 @@ def option(code: int, data: bytes) -> EDNSOption:
     return made
 
 
-class Message(DNSRecord):  # type: ignore[misc]
+class Message(DNSRecord):
     """A whole message. `parse` and `pack` are octets to object and back."""
 
     @classmethod
@@ -180,7 +180,7 @@ class Message(DNSRecord):  # type: ignore[misc]
     def rcode(self) -> int:
         """The response code with the high bits that the OPT carries (RFC 6891 6.1.3)."""
         edns = self.edns
-        return self.header.rcode | (edns.edns_rcode << 4 if edns is not None else 0)
+        return int(self.header.rcode) | (edns.edns_rcode << 4 if edns is not None else 0)
 
     @property
     def rcode_name(self) -> str:

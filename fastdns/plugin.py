@@ -25,18 +25,18 @@ and NOTIMP while any other rcode leaves the client without an answer, as in Core
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
-Life. `parse` turns the directive's lines into configurations (pure: `check` runs it and no more); `plan` says what they
-ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server` runs once
-for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop` hooks run in the
-opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or fetched is so in the
-keeper, once. No method that the server calls may rely on being in the
-process that another one ran in, `__init__` aside: its results are copied by the fork.
+Life. `parse` turns the directive's lines into configurations (pure: `check` runs it and no more); `plan` says what
+they ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server`
+runs once for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop`
+hooks run in the opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or
+fetched is so in the keeper, once. No method that the server calls may rely on being in the process that another one
+ran in, `__init__` aside: its results are copied by the fork.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -47,7 +47,43 @@ from .corefile.dispenser import Dispenser
 from .corefile.options import Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
 from .metrics import Counter, Gauge, Histogram
-from .numbers import *
+from .numbers import (
+    AAAA,
+    ADDITIONAL,
+    ANSWER,
+    ANY,
+    AUTHORITY,
+    AXFR,
+    CAA,
+    CH,
+    CLASS_ANY,
+    CNAME,
+    DNAME,
+    DNSKEY,
+    DS,
+    FORMERR,
+    HINFO,
+    HTTPS,
+    IN,
+    IXFR,
+    MX,
+    NAPTR,
+    NOERROR,
+    NOTIMP,
+    NS,
+    NSEC,
+    NSEC3,
+    NXDOMAIN,
+    PTR,
+    REFUSED,
+    RRSIG,
+    SERVFAIL,
+    SOA,
+    SRV,
+    SVCB,
+    TXT,
+    A,
+)
 
 if TYPE_CHECKING:
     from ._cache import Segment
@@ -102,9 +138,10 @@ class BlockContext:
     `zones`: the block's zones in lower case with final dot, in the order of compiled code's zone indices; `keys` the
     same with scheme and port. `servers`: the label of every listener of the server, `dns://:53`, by its index;
     `listeners`: the indices of those that the block is reached by. `chain`: names of the block's chain in order, and
-    `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own directive
-    this instance is, from 0. `block_id`: the block's number in the shared cache. `generation`: rises with each reload.
-    `facts`: what the server answered to `BlockPlan.ask`, by kind.
+    `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own
+    directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
+    when no block asked for one). `generation`: rises with each reload. `members`: the instances of the block so far,
+    see `providers`.
     """
 
     index: int
@@ -144,15 +181,15 @@ Next = Callable[[Query], Awaitable[Any]]
 class Plugin:
     """A directive's behaviour. A subclass is one directive; an instance is one configuration in one block.
 
-    name: the directive. directive: its grammar. chain: whether it takes part in answering. before, after: next to which
-    plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN. deadline: seconds a
-    query may spend in it. eager: see below.
+    name: the directive. directive: its grammar. chain: whether it takes part in answering. before, after: next to
+    which plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN.
+    deadline: seconds a query may spend in it. eager: see below.
 
     An async `serve_dns` runs in an asyncio task, because ordinary libraries need one. A class that sets `eager` is
-    started without a task, which saves most of the cost of a query that is answered at once; once it awaits anything but
-    `next` and `query.lookup`, a task takes over. Set it where the code before the first such await needs
-    neither `asyncio.timeout` nor the current task, nor context variables of its own. A plain `def serve_dns` runs in a thread of a
-    bounded pool, and its `next(query)` blocks.
+    started without a task, which saves most of the cost of a query that is answered at once; once it awaits anything
+    but `next` and `query.lookup`, a task takes over. Set it where the code before the first such await needs neither
+    `asyncio.timeout` nor the current task, nor context variables of its own. A plain `def serve_dns` runs in a thread
+    of a bounded pool, and its `next(query)` blocks.
     """
 
     name: ClassVar[str] = ""
@@ -229,7 +266,43 @@ class ReadyCheck:
 
 
 __all__ = [
+    "AAAA",
+    "ADDITIONAL",
+    "ANSWER",
+    "ANY",
+    "AUTHORITY",
+    "AXFR",
+    "CAA",
+    "CH",
+    "CLASS_ANY",
+    "CNAME",
     "DEADLINE",
+    "DNAME",
+    "DNSKEY",
+    "DROP",
+    "DS",
+    "FORMERR",
+    "HINFO",
+    "HTTPS",
+    "IN",
+    "IXFR",
+    "MX",
+    "NAPTR",
+    "NOERROR",
+    "NOTIMP",
+    "NS",
+    "NSEC",
+    "NSEC3",
+    "NXDOMAIN",
+    "PTR",
+    "REFUSED",
+    "RRSIG",
+    "SERVFAIL",
+    "SOA",
+    "SRV",
+    "SVCB",
+    "TXT",
+    "A",
     "Arg",
     "BlockContext",
     "BlockPlan",
@@ -245,8 +318,10 @@ __all__ = [
     "Option",
     "Plugin",
     "PluginError",
+    "Query",
+    "Rcode",
     "ReadyCheck",
-    "Sequence",
+    "Reply",
     "Settings",
     "SetupError",
     "StartError",

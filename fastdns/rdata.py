@@ -4,8 +4,8 @@
 Strategy: a type is a row of fields, each of which knows its wire form and its zone-file form (RFC 1035 5.1 and the
 type's own RFC), so one class serves all types. Names inside RDATA are decompressed when they are read and never
 compressed when they are written (RFC 3597 4): a record may be moved to another message as it is. Rows also exist for
-obsolete types with names in them, whose pointers would otherwise break when the record moves. `install` puts the classes into
-dnslib's own table, which is its documented point of extension.
+obsolete types with names in them, whose pointers would otherwise break when the record moves. `install` puts the
+classes into dnslib's own table, which is its documented point of extension.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRING_MAX = 255
 
 
 class Field(NamedTuple):
-    """How one field is read (buffer, end of the RDATA), written (buffer, value), shown, and taken from words of text."""
+    """How one field is read (buffer, end of the RDATA), written (buffer, value), shown, and taken from words."""
 
     name: str
     read: Callable[[Any, int], Any]
@@ -195,13 +195,13 @@ def take_apl(words: list[str], origin: Any) -> list[tuple[bool, int, bytes, int]
     for word in words:
         family, _, network = word.lstrip("!").partition(":")
         address, _, prefix = network.rpartition("/")
-        octets = APL_FAMILIES[int(family)][0](address).packed.rstrip(b"\0")
+        octets = ipaddress.ip_address(address).packed.rstrip(b"\0")
         found.append((word.startswith("!"), int(family), octets, int(prefix)))
     words.clear()
     return found
 
 
-class Fields(RD):  # type: ignore[misc]
+class Fields(RD):
     """RDATA made of `fields`; each is an attribute."""
 
     fields: tuple[Field, ...] = ()
@@ -241,7 +241,7 @@ class Fields(RD):  # type: ignore[misc]
         return " ".join(filter(None, (field.show(getattr(self, field.name)) for field in self.fields)))
 
 
-class Text(TXT):  # type: ignore[misc]
+class Text(TXT):
     """TXT whose strings are split where they exceed 255 octets."""
 
     def __init__(self, data: Any) -> None:
@@ -258,7 +258,7 @@ class Text(TXT):  # type: ignore[misc]
     __repr__ = toZone
 
 
-class SVCB(HTTPS):  # type: ignore[misc]
+class SVCB(HTTPS):
     """A service binding (RFC 9460), which HTTPS is the special case of."""
 
 

@@ -6,7 +6,8 @@ with an entry point in the group `fastdns.plugins` (`demo = "my_package:Demo"`):
 Corefile.
 
 Strategy: names cost a directory listing; entry points, which mean reading the metadata of every installed
-distribution, are looked up only for a name that is not found in our own tree. Ours win over a stranger's of the same name.
+distribution, are looked up only for a name that is not found in our own tree. Ours win over a stranger's of the same
+name.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def question(
 def exchange(
     wire: bytes, port: int, proto: str = "udp", address: str = ADDRESS, seconds: float = ANSWER_SECONDS
 ) -> bytes:
-    """Sends a query and gives the reply's octets. Raises TimeoutError when none comes, EOFError on a closed connection."""
+    """Sends a query and gives the reply's octets. Raises TimeoutError when none comes, EOFError when it is closed."""
     kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as sock:
@@ -168,7 +168,9 @@ class _Asking:
 
     port = 0
 
-    def ask(self, name: str, qtype: int, proto: str = "udp", *, seconds: float = ANSWER_SECONDS, **options: Any) -> Answer:
+    def ask(
+        self, name: str, qtype: int, proto: str = "udp", *, seconds: float = ANSWER_SECONDS, **options: Any
+    ) -> Answer:
         """Asks and decodes. Raises TimeoutError when no answer comes; `options` are those of `question`."""
         wire = question(name, qtype, **options)
         reply = exchange(wire, self.port, proto, seconds=seconds)
@@ -260,7 +262,9 @@ class Server(_Asking):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -365,5 +369,7 @@ class Worker(_Asking):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()

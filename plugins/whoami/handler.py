@@ -6,7 +6,7 @@ Strategy: it answers at once from what the view of the query knows, so it is eag
 
 from typing import Any
 
-from fastdns.plugin import ADDITIONAL, Dispenser, Directive, Next, Plugin, Query, Reply
+from fastdns.plugin import ADDITIONAL, Directive, Dispenser, Next, Plugin, Query, Reply
 
 WIRE_NAME_MAX = 255
 
