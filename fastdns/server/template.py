@@ -58,7 +58,10 @@ def refuse(channel: control.Channel, text: str) -> NoReturn:
 def prepare(channel: control.Channel) -> Shared:
     """Load, plan, wait for the descriptors, build."""
     from .. import chain
+    from . import logs
 
+    # What plugins have to say while they are set up; there is no ring yet.
+    logs.setup(None)
     load, _ = channel.wait()
     corefile = load_source(
         Source(load["filename"], bytes.fromhex(load["body"])), chain.known(), chain.not_built(), load["port"])

@@ -63,7 +63,7 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class Owner:
+cdef class _Owner:
     """Keeps a stage's configuration alive."""
 
     cdef Config *config
@@ -85,7 +85,7 @@ cdef bytes wire_form(str name):
 def stage(str qname, list slots) -> CompiledStage:
     """The stage that counts `qname` in the shared words `slots`, in the order of WORDS. ValueError for a bad name."""
     cdef bytes name = wire_form(qname)
-    cdef Owner owner = Owner()
+    cdef _Owner owner = _Owner()
     cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     cdef int i
     if len(slots) != WORD_COUNT:
