@@ -125,14 +125,25 @@ FORWARD = Directive(
         Arg("to", Text(), rest=True, show="TO"),
     ),
     options=(
-        Option("except", Zone(), key="ignored", rest=True, repeat="join", show="NAMES", help="Not forwarded, nor names below."),
+        Option(
+            "except",
+            Zone(),
+            key="ignored",
+            rest=True,
+            repeat="join",
+            show="NAMES",
+            help="Not forwarded, nor names below.",
+        ),
         Option("force_tcp", surplus="word", help="Asks over TCP, whatever the client used."),
-        Option("prefer_udp", surplus="word", help="Asks over UDP first, whatever the client used; TC over TCP at once."),
+        Option(
+            "prefer_udp", surplus="word", help="Asks over UDP first, whatever the client used; TC over TCP at once."
+        ),
         Option(
             "expire",
             Duration(0, below="expire can't be negative: {duration}"),
             10.0,
             surplus="leave",
+            show="DURATION",
             help="An idle connection is closed after so long.",
         ),
         Option(
@@ -140,6 +151,7 @@ FORWARD = Directive(
             Duration(0, below="max_age can't be negative: {duration}"),
             0.0,
             surplus="leave",
+            show="DURATION",
             help="A connection is not used for longer; 0: for ever. At least `expire`.",
         ),
         Option(
@@ -147,6 +159,7 @@ FORWARD = Directive(
             Int(0, below="max_idle_conns can't be negative: {value}"),
             0,
             surplus="leave",
+            show="NUMBER",
             help="Idle connections kept for each upstream in each worker; 0: any number.",
         ),
         Option(
@@ -154,13 +167,22 @@ FORWARD = Directive(
             Duration(positive=True, below="read_timeout must be positive: {duration}"),
             2.0,
             surplus="leave",
+            show="DURATION",
             help="How long an attempt waits.",
         ),
-        Option("max_fails", Int(unsigned=32), 2, surplus="leave", help="An upstream with more failed checks is down; 0: never."),
+        Option(
+            "max_fails",
+            Int(unsigned=32),
+            2,
+            surplus="leave",
+            show="NUMBER",
+            help="An upstream with more failed checks is down; 0: never.",
+        ),
         Option(
             "max_connect_attempts",
             Int(unsigned=32),
             surplus="leave",
+            show="NUMBER",
             help="Failed attempts of a query; 0: no cap. Without it, twice the number of upstreams.",
         ),
         Option(
@@ -175,6 +197,7 @@ FORWARD = Directive(
             Choice(POLICIES, bad=Located("unknown policy '{text}'")),
             "random",
             surplus="leave",
+            show="POLICY",
             help="In which order upstreams are asked.",
         ),
         Option(
@@ -184,15 +207,31 @@ FORWARD = Directive(
             usage="max_concurrent NUMBER",
             help="More queries in flight are REFUSED; 0: no limit.",
         ),
-        Option("next", Rcode(), rest=True, repeat="join", help="Answers that the next stanza is asked after."),
+        Option(
+            "next", Rcode(), rest=True, repeat="join", show="RCODE", help="Answers that the next stanza is asked after."
+        ),
         Option("next_on_nodata", surplus="word", help="Asks the next stanza after NOERROR without answers."),
         Option("failfast_all_unhealthy_upstreams", help="SERVFAIL when all are down, instead of trying one."),
-        Option("failover", Rcode(failure=True), rest=True, repeat="join", help="Answers that the next upstream is asked after."),
-        Option("resolver", Resolver(), rest=True, help="Who resolves host names in TO; the system, unless set."),
+        Option(
+            "failover",
+            Rcode(failure=True),
+            rest=True,
+            repeat="join",
+            show="RCODE",
+            help="Answers that the next upstream is asked after.",
+        ),
+        Option(
+            "resolver",
+            Resolver(),
+            rest=True,
+            show="IP[:PORT]",
+            help="Who resolves host names in TO; the system, unless set.",
+        ),
         Option(
             "source_address",
             Addr(bad=Located("invalid IP address: {text}")),
             surplus="leave",
+            show="IP",
             help="The address that is asked from.",
         ),
         option("tls", "", usage="tls CERT KEY CA"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of forward: queries are forwarded by compiled code, upstreams are checked by the keeper.
 
-Strategy: an instance is one stanza. Set-up resolves host names, interns every counter and shared word, makes room for the
-sockets' descriptors, and hands plain numbers to the compiled stage.
+Strategy: an instance is one stanza. Set-up resolves host names, interns every counter and shared word, makes room
+for the sockets' descriptors, and hands plain numbers to the compiled stage.
 """
 
 import resource

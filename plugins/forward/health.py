@@ -2,8 +2,9 @@
 """Health checks of upstreams, once for the whole server, in the keeper.
 
 Strategy: a worker whose attempt failed sets the upstream's `check` word and writes to an eventfd made before the
-fork. The keeper then asks the upstream every so often until an answer comes. Failures in a row stand in the `fails` word, which
-every worker compares with max_fails. Any DNS message with the right id is health: what matters is that somebody answers.
+fork. The keeper then asks the upstream every so often until an answer comes. Failures in a row stand in the `fails`
+word, which every worker compares with max_fails. Any DNS message with the right id is health: what matters is that
+somebody answers.
 """
 
 import asyncio
@@ -81,7 +82,11 @@ class HealthChecks:
             if target not in self.running and self.stats.get(target.check):
                 task = asyncio.get_running_loop().create_task(self.until_healthy(target))
                 self.running[target] = task
-                task.add_done_callback(lambda _, target=target: self.running.pop(target, None))
+                task.add_done_callback(self.ended)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A check has ended: it may be asked for again."""
+        self.running = {target: other for target, other in self.running.items() if other is not task}
 
     async def until_healthy(self, target: Target) -> None:
         """Checks one upstream until it answers."""

@@ -21,9 +21,7 @@ MISSES = Counter(
     "coredns_proxy_conn_cache_misses_total", "Questions that opened something first.", ("proxy_name", "to", "proto")
 )
 BROKEN = Counter("coredns_forward_healthcheck_broken_total", "Queries for which all upstreams were unhealthy.")
-REJECTS = Counter(
-    "coredns_forward_max_concurrent_rejects_total", "Queries rejected because too many were in flight."
-)
+REJECTS = Counter("coredns_forward_max_concurrent_rejects_total", "Queries rejected because too many were in flight.")
 CONCURRENT = Gauge("fastdns_forward_concurrent", "Queries in flight under max_concurrent.", ("block", "stanza"))
 EVENT = Counter("fastdns_forward_events_total", "What happened on the way to upstreams and back.", ("event",))
 
@@ -32,9 +30,9 @@ def upstream_slots(stats: Stats, block: int, stanza: int, to: str) -> dict[str, 
     """The slots of one upstream: series by its label, words by its place in the configuration."""
     labels = (("block", str(block)), ("stanza", str(stanza)), ("to", to))
     return {
-        "fails": stats.intern("fastdns_forward_fails", labels, "word"),
-        "check": stats.intern("fastdns_forward_check", labels, "word"),
-        "warm": stats.intern("fastdns_forward_warm", labels, "word"),
+        "fails": stats.intern("forward_fails", labels, "word"),
+        "check": stats.intern("forward_check", labels, "word"),
+        "warm": stats.intern("forward_warm", labels, "word"),
         "duration": DURATION.grid(stats, (PROXY, to), (("rcode", RCODE_LABELS),)),
         "hits": [HITS.slot(PROXY, to, proto, stats=stats) for proto in PROTOS],
         "misses": [MISSES.slot(PROXY, to, proto, stats=stats) for proto in PROTOS],
@@ -48,6 +46,6 @@ def stanza_slots(stats: Stats, block: int, stanza: int, limited: bool) -> dict[s
         "broken": BROKEN.slot(stats=stats),
         "rejects": REJECTS.slot(stats=stats),
         "concurrent": CONCURRENT.slot(str(block), str(stanza), stats=stats) if limited else 0,
-        "robin": stats.intern("fastdns_forward_robin", labels, "word"),
+        "robin": stats.intern("forward_robin", labels, "word"),
         "events": EVENT.grid(stats, (), (("event", EVENTS),)),
     }

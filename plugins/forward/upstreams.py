@@ -52,7 +52,7 @@ def split_zone(text: str) -> tuple[str, str]:
 
 
 def port_number(text: str, written: str) -> int:
-    """The number of a port. CoreDNS takes any text and fails with every query; a server that cannot ask does not start."""
+    """The number of a port. CoreDNS takes any text, and then fails with every query; we refuse it."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise ValueError(f"invalid port in upstream address: {quote(written)}")
     return int(text)
@@ -145,6 +145,8 @@ def resolve(entries: Sequence[Upstream | Host], resolvers: Sequence[str]) -> tup
 def ask_system(name: str) -> list[str]:
     """A host's addresses by the system's resolver. Raises ValueError."""
     try:
+        if not name.strip("0123456789."):
+            raise UnicodeError  # the C library would take it for an address of the 1980s
         found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError):
         raise ValueError(f"lookup {name}: no such host") from None
@@ -183,8 +185,9 @@ def exchange(server: str, name: str, rtype: int) -> list[str]:
                 reply = sock.recv(65535)
                 if len(reply) >= 12 and reply[:2] == query[:2] and reply[2] & 0x80:
                     return addresses_of(reply, rtype)
-        except TimeoutError:
-            raise OSError(f"read udp {server}: i/o timeout") from None
+        except OSError as error:
+            cause = "i/o timeout" if isinstance(error, TimeoutError) else f"read: {str(error.strerror).lower()}"
+            raise OSError(f"read udp {addresses.join_host_port(*sock.getsockname()[:2])}->{server}: {cause}") from None
 
 
 def addresses_of(reply: bytes, rtype: int) -> list[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A scripted upstream for tests: a port for UDP and TCP whose behaviour is a function of the question.
 
-Strategy: one thread and one selector. `script(question)` returns what to send, in order: octets, or seconds to wait; ANSWER is a
-plain answer, SILENT nothing, CLOSE ends a connection. Everything that arrives is kept in `asked`, with its source port.
+Strategy: one thread and one selector. `script(question)` returns what to send, in order: octets, or seconds to wait;
+CLOSE ends a connection. Everything that arrives is kept in `asked`, with its source port.
 """
 
 from __future__ import annotations
@@ -56,13 +56,22 @@ def name_of(wire: bytes) -> str:
 
 
 def reply(
-    asked: Asked, *, rcode: int = 0, flags: int = 0x8180, answers: int = 1, id: int | None = None, question: bytes | None = None,
-    tail: bytes = b"", additional: int = 0,
+    asked: Asked,
+    *,
+    rcode: int = 0,
+    flags: int = 0x8180,
+    answers: int = 1,
+    id: int | None = None,
+    question: bytes | None = None,
+    tail: bytes = b"",
+    additional: int = 0,
 ) -> bytes:
     """A reply to a question: `answers` A records 192.0.2.1, .2 ..."""
     section = asked.wire[12 : asked.end] if question is None else question
-    head = struct.pack("!HHHHHH", asked.id if id is None else id, flags | rcode, 1 if section else 0, answers, 0, additional)
-    records = b"".join(b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + bytes((192, 0, 2, n + 1)) for n in range(answers))
+    identity = asked.id if id is None else id
+    head = struct.pack("!HHHHHH", identity, flags | rcode, 1 if section else 0, answers, 0, additional)
+    fixed = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 300, 4)
+    records = b"".join(fixed + bytes((192, 0, 2, n + 1)) for n in range(answers))
     return head + section + records + tail
 
 
@@ -190,7 +199,9 @@ class Upstream:
     def __enter__(self) -> Upstream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.send(b".")
         self._thread.join(5)
         for sock in (self.udp, self.tcp, self._stop, self._stopped, *self._open):

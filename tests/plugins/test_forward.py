@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from fastdns.plugin import Dispenser
-from fastdns.plugins.forward import Forward
-from fastdns.plugins.forward.upstreams import Host, Upstream as Address, classify, resolve
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
+from fastdns.plugin import Dispenser
+from fastdns.plugins.forward import Forward
+from fastdns.plugins.forward.upstreams import Host, classify, resolve
+from fastdns.plugins.forward.upstreams import Upstream as Address
 from fastdns.testing import Answer, Server, Worker, exchange, question
 from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
 
@@ -161,7 +162,9 @@ def test_round_robin_begins_with_the_second() -> None:
             for number in range(6):
                 server.ask(f"n{number}.test.", A)
         assert [[a.name for a in up.asked] for up in (one, two, three)] == [
-            ["n2.test.", "n5.test."], ["n0.test.", "n3.test."], ["n1.test.", "n4.test."],
+            ["n2.test.", "n5.test."],
+            ["n0.test.", "n3.test."],
+            ["n1.test.", "n4.test."],
         ]
 
 
@@ -170,7 +173,7 @@ def test_round_robin_goes_on_in_configured_order() -> None:
     with Upstream() as up, Worker(block(stanza(local(down[0], down[1], up), "policy round_robin"))) as server:
         for number in range(3):
             assert server.ask(f"n{number}.test.", A).answer
-        assert server.counter("fastdns_forward_events_total", event="refused") == 4     # 2, 0, 2; rotated it were 1, 0, 2
+        assert server.counter("fastdns_forward_events_total", event="refused") == 4  # 2, 0, 2; rotated: 1, 0, 2
 
 
 def test_sequential_and_random() -> None:
@@ -201,8 +204,10 @@ def test_failover_asks_the_next_and_returns_the_last() -> None:
             assert len(one.of("b.test.")) == len(two.of("b.test.")) == 1
 
 
-@pytest.mark.parametrize(("options", "rcode", "asked"), [("next NXDOMAIN", 3, True), ("next REFUSED", 3, False),
-                                                         ("next_on_nodata", 0, True), ("", 0, False)])
+@pytest.mark.parametrize(
+    ("options", "rcode", "asked"),
+    [("next NXDOMAIN", 3, True), ("next REFUSED", 3, False), ("next_on_nodata", 0, True), ("", 0, False)],
+)
 def test_next(options: str, rcode: int, asked: bool) -> None:
     def script(asked: Asked) -> list[bytes]:
         return [reply(asked, rcode=rcode, answers=0)]
@@ -211,7 +216,7 @@ def test_next(options: str, rcode: int, asked: bool) -> None:
         with Worker(block(stanza(local(one), options), stanza(local(two)))) as server:
             assert bool(server.ask("a.test.", A).answer) is asked
         assert bool(two.asked) is asked
-        with Worker(block(stanza(local(one), options))) as server:    # the last stanza has no next
+        with Worker(block(stanza(local(one), options))) as server:  # the last stanza has no next
             assert server.ask("a.test.", A).rcode == rcode
 
 
@@ -226,10 +231,9 @@ def test_dead_upstream_with_health_checks() -> None:
         assert server.ask("a.test.", A).rcode == 2
         first = time.monotonic() - begun
         line = server.wait_for("[ERROR]")
-        assert re.search(
-            rf"plugin/errors: 2 a\.test\. A: read udp 127\.0\.0\.1:\d+->127\.0\.0\.1:{port}: read: connection refused$", line
-        )
-        assert first < 1.9      # not the read timeout: the check had failed by then
+        text = rf"read udp 127\.0\.0\.1:\d+->127\.0\.0\.1:{port}: read: connection refused$"
+        assert re.search(rf"plugin/errors: 2 a\.test\. A: {text}", line)
+        assert first < 1.9  # not the read timeout: the check had failed by then
         with Upstream(port=port):
             for _ in range(100):
                 if server.ask("b.test.", A).answer:
@@ -244,7 +248,7 @@ def test_silent_upstream_gives_way_to_the_next() -> None:
         with Worker(block(stanza(local(silent, up), "policy sequential", "read_timeout 200ms"))) as server:
             begun = time.monotonic()
             assert server.ask("a.test.", A).answer
-            assert 0.19 < time.monotonic() - begun
+            assert time.monotonic() - begun > 0.19
             assert server.ask("b.test.", A, "tcp").answer
             assert (len(silent.of("a.test.")), len(silent.of("b.test."))) == (1, 1)
 
@@ -264,7 +268,7 @@ def test_five_seconds_in_all() -> None:
         with Worker(config) as server:
             begun = time.monotonic()
             assert server.ask("a.test.", A, seconds=9).rcode == 2
-            assert 5 <= time.monotonic() - begun
+            assert time.monotonic() - begun >= 5
             assert len(silent.asked) == 4
 
 
@@ -307,7 +311,7 @@ def test_connection_closed_on_the_question_is_retried_once_per_kept_one() -> Non
 
     with Upstream(script) as up, Worker(block(stanza(local(up), "max_connect_attempts 1", "force_tcp"))) as server:
         assert server.ask("first.test.", A).answer
-        assert server.ask("late.test.", A).answer       # EOF on the kept connection: asked again, uncounted
+        assert server.ask("late.test.", A).answer  # EOF on the kept connection: asked again, uncounted
         assert len(up.of("late.test.")) == 2
 
 
@@ -381,11 +385,18 @@ def test_equal_questions_are_asked_once() -> None:
 
 def test_other_questions_are_not_mixed() -> None:
     wires = [
-        question("a.test.", A), question("a.test.", TXT), question("a.test.", A, rd=False), question("a.test.", A, cd=True),
-        question("a.test.", A, bufsize=1232), question("a.test.", A, bufsize=1400), question("a.test.", A, do=True),
-        question("a.test.", A, options=[(8, b"\0\1\x18\0\x0a\0\0")]), question("a.test.", A, options=[(8, b"\0\1\x18\0\x0a\0\1")]),
-        question("a.test.", A, qclass=3), question("b.test.", A),
-    ]  # fmt: skip
+        question("a.test.", A),
+        question("a.test.", TXT),
+        question("a.test.", A, rd=False),
+        question("a.test.", A, cd=True),
+        question("a.test.", A, bufsize=1232),
+        question("a.test.", A, bufsize=1400),
+        question("a.test.", A, do=True),
+        question("a.test.", A, options=[(8, b"\0\1\x18\0\x0a\0\0")]),
+        question("a.test.", A, options=[(8, b"\0\1\x18\0\x0a\0\1")]),
+        question("a.test.", A, qclass=3),
+        question("b.test.", A),
+    ]
     with Upstream(lambda asked: [0.2, reply(asked)]) as up, Worker(block(stanza(local(up)))) as server:
         for wire, got in zip(wires, ask_at_once(server.port, wires), strict=True):
             assert got[:2] == wire[:2]
@@ -410,12 +421,17 @@ def parse(text: str) -> list:
 REFUSED = [
     ("forward .", "Corefile:1 - Error during parsing: Wrong argument count or unexpected line ending after '.'"),
     ("forward a..b 127.0.0.1", "plugin/forward: unable to normalize 'a..b'"),
-    ("forward . grpc://127.0.0.1", "'grpc' is not supported as a destination protocol in forward: grpc://127.0.0.1:443"),
+    (
+        "forward . grpc://127.0.0.1",
+        "'grpc' is not supported as a destination protocol in forward: grpc://127.0.0.1:443",
+    ),
     ("forward . unix:///x", "'unix' is not supported as a destination protocol in forward: unix:///x"),
     ("forward . dns://", 'invalid address: "dns://"'),
     ("forward . ../x", 'not an IP address, file, or valid domain: "../x"'),
-    ("forward . https://127.0.0.1/p", "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by "
-                                      "default): https://127.0.0.1/p"),
+    (
+        "forward . https://127.0.0.1/p",
+        "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by default): https://127.0.0.1/p",
+    ),
     ("forward . " + " ".join(f"127.0.0.{n}" for n in range(1, 17)), "more than 15 TOs configured: 16"),
     ("forward . /tmp", "no valid upstream addresses found"),
     ("forward . tls://9.9.9.9", "'tls' upstreams are not built yet: tls://9.9.9.9:853"),
@@ -444,11 +460,16 @@ def test_upstreams_of_words(tmp_path) -> None:
     conf = tmp_path / "resolv.conf"
     conf.write_text("nameserver 192.0.2.7\nnameserver fe80::2%lo\nsearch x\n")
     (tmp_path / "empty").write_text("search x\n")
-    found = classify(["192.0.2.1", "dns://[::1]:5353", str(conf), str(tmp_path / "empty"), "fe80::1%lo", "host.test:54"])
+    empty = tmp_path / "empty"
+    found = classify(["192.0.2.1", "dns://[::1]:5353", str(conf), str(empty), "fe80::1%lo", "host.test:54"])
     assert found == (
-        Address("192.0.2.1", 53, "192.0.2.1:53"), Address("::1", 5353, "[::1]:5353"), Address("192.0.2.7", 53, "192.0.2.7:53"),
-        Address("fe80::2", 53, "[fe80::2]:53"), Address("fe80::1%lo", 53, "[fe80::1]:53"), Host("host.test", 54),
-    )  # fmt: skip
+        Address("192.0.2.1", 53, "192.0.2.1:53"),
+        Address("::1", 5353, "[::1]:5353"),
+        Address("192.0.2.7", 53, "192.0.2.7:53"),
+        Address("fe80::2", 53, "[fe80::2]:53"),
+        Address("fe80::1%lo", 53, "[fe80::1]:53"),
+        Host("host.test", 54),
+    )
     assert resolve([*found[:1], *found[:2]], ()) == found[:2]
 
 
@@ -459,7 +480,7 @@ def test_host_names_are_resolved_by_the_resolvers_in_turn() -> None:
     with Upstream(script) as up:
         found = resolve([Host("up.test", 5300)], [f"127.0.0.1:{dead_port()}", f"127.0.0.1:{up.port}"])
     assert found == (Address("192.0.2.1", 5300, "192.0.2.1:5300"), Address("192.0.2.2", 5300, "192.0.2.2:5300"))
-    with pytest.raises(ValueError, match='failed to resolve "up.test": no addresses found for "up.test"'):
+    with pytest.raises(ValueError, match=r'failed to resolve "up\.test": no addresses found for "up\.test"'):
         resolve([Host("up.test", 5300)], [f"127.0.0.1:{dead_port()}"])
     assert resolve([Host("localhost", 53)], ())
 
@@ -469,4 +490,4 @@ def test_network_with_several_zones_forwards_the_first(caplog) -> None:
         server.ask("1.0.0.10.in-addr.arpa.", A)
         server.ask("0.0.0.10.in-addr.arpa.", A)
         assert [one.name for one in up.asked] == ["0.0.0.10.in-addr.arpa."]
-    assert "Unsupported CIDR notation: '10.0.0.0/25' expands to multiple zones. Using only '0.0.0.10.in-addr.arpa.'." in caplog.text
+    assert "'10.0.0.0/25' expands to multiple zones. Using only '0.0.0.10.in-addr.arpa.'." in caplog.text
