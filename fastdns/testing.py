@@ -36,6 +36,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from . import __version__
 from ._wire import name_from_text
 from .message import Message, text
 from .numbers import ANY, IN, NOERROR
@@ -208,7 +209,7 @@ class Server(_Asking):
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.wait_for("fastdns-", seconds)
+            self.wait_for(f"fastdns-{__version__}", seconds)
         except BaseException:
             self.stop()
             raise
