@@ -13,7 +13,7 @@ import signal
 from types import FrameType
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD)
-IGNORED = (signal.SIGHUP, signal.SIGPIPE)
+IGNORED = (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2)  # SIGUSR2: no binary upgrade; it must not end the server
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
