@@ -88,8 +88,8 @@ cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, Ca
     # more), the rest to v.meta, valid until the next cache_get or cache_put with the same view. Expired entries are returned: the
     # caller judges.
 cdef void cache_promote(CacheView *v, CacheTable *t, const CacheEntry *e) noexcept nogil
-    # After a hit by cache_get, the message untouched: copies an entry that lies in probation, or in the last half-lap of
-    # main, to main's head.
+    # After a hit by cache_get, the message untouched: copies an entry that lies in probation, or in the last eighth of
+    # main's lap, to main's head.
 cdef bint cache_put(CacheView *v, CacheTable *t, const CacheKey *k, const CacheEntry *e, uint64_t begun, uint64_t epoch,
                     int *evicted) noexcept nogil
     # Appends and publishes by compare-and-swap. An entry of the same kind stored after `begun` (CLOCK_BOOTTIME ns, when the

@@ -11,7 +11,7 @@ cdef enum:
     LAYOUT = 1                  # raised whenever a word of the segment changes its meaning
     RECORD = 512                # octets of a block's record; heads and epoch have cache lines of their own
     CLAIMS = 4096               # refreshes under way at once, all blocks together
-    OCTETS_PER_ENTRY = 384      # header, name and a message of some 230 octets
+    OCTETS_PER_ENTRY = 512      # half of it for header, name and a message of some 140 octets, half for older copies
     MAIN_MIN = 1 << 20
     PROBATION_MIN = 1 << 17
     CHUNK_MAX = 65536
@@ -99,7 +99,7 @@ cdef class Segment:
     """The shared cache of a server. `fd` may be sent to other processes, which `attach` it; `octets` is its size.
 
     `blocks`: for each block with a cache (block id, success capacity, denial capacity, rows of hit counters); capacities
-    in entries, at least so many are held if they take 384 octets each on average; the rows (one per worker) only where
+    in entries, at least so many are held if they take 320 octets each on average; the rows (one per worker) only where
     `prefetch` is on. A block has at least 1.1 MiB.
     """
 
@@ -201,7 +201,7 @@ cdef class Segment:
             t.epoch = <uint64_t *>(self.map + PAGE + RECORD * <size_t>i + AT_EPOCH)
             both = record["success"] + record["denial"]
             for kind, capacity in enumerate((record["success"], record["denial"])):
-                t.limit[kind] = min(CACHE_WAYS, -(-CACHE_WAYS * capacity // both) + 2)
+                t.limit[kind] = min(CACHE_WAYS, -(-CACHE_WAYS * capacity // both) + 4)
             for ring, name in enumerate(("main", "probation")):
                 t.ring[ring].head = <uint64_t *>(self.map + PAGE + RECORD * <size_t>i + AT_HEAD + 128 * <size_t>ring)
                 t.ring[ring].units = record[f"{name}_units"]
