@@ -47,6 +47,7 @@ from fastdns._sys cimport (
     fd_fence_seq_cst,
     fd_load_acquire,
     fd_load_acquire32,
+    fd_load_relaxed,
     fd_store_release,
     fd_store_release32,
     fd_swap32,

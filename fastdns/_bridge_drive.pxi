@@ -16,6 +16,8 @@ cdef class _PythonStage:
     cdef bint eager
     cdef bint threaded
     cdef double deadline        # seconds
+    cdef const uint64_t *version    # of what the plugin publishes; NULL: it does not
+    cdef uint64_t seen
 
     def __init__(self, plugin):
         self.plugin = plugin
@@ -107,6 +109,7 @@ cdef class Next:
         rest = Next.__new__(Next)
         rest.request = request
         rest.pos = self.pos + 1
+        request.bridge.refresh(request, stage)
         if stage.threaded:
             return request.bridge.in_thread(stage, view, rest)
         if stage.eager or asyncio.current_task() is not None:
@@ -251,6 +254,9 @@ cdef class Bridge:
         self.r.slot_late = self.slot_deadline
         self.r.slot_shed = stats.intern(
             "fastdns_python_shed_total", (), "counter", (), "Queries refused because too many were in Python.")
+        for block in self.stages:
+            for stage in block:
+                self.follow(stage, stats)
         self.running = True
         loop.add_reader(self.r.python_fd, self.drain)
         self.drain()
@@ -308,6 +314,24 @@ cdef class Bridge:
 
     # ------------------------------------------------------------------------------------------ plugins
 
+    cdef int follow(self, _PythonStage stage, Stats stats) except -1:
+        # Has an eye on what the stage's plugin publishes.
+        if stage is not None and stage.plugin.board is not None:
+            stage.version = stats.shared(stage.plugin.board.slot)
+        return 0
+
+    cdef int refresh(self, _Request request, _PythonStage stage) except -1:
+        # Gives a plugin what was published since its last query.
+        if stage.version == NULL or fd_load_relaxed(stage.version) == stage.seen:
+            return 0
+        try:
+            stage.seen, data = stage.plugin.board.read()
+            stage.plugin.on_update(data, stage.seen)
+        except Exception as error:
+            stat_add(self.row, self.slot_panics, 1)
+            self.complain(request, error)
+        return 0
+
     cdef int begin(self, CQuery *q) except -1:
         cdef _Request request = _Request.__new__(_Request)
         cdef Query query = Query.__new__(Query)
@@ -321,6 +345,7 @@ cdef class Bridge:
         rest.pos = q.pos + 1
         stage = request.stages[q.pos]
         stat_add(self.row, self.slot_queries, 1)
+        self.refresh(request, stage)
         try:
             if stage.threaded:
                 self.watch_end(request, self.in_thread(stage, query, rest), stage)

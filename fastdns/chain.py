@@ -23,6 +23,7 @@ from .corefile import Corefile, ListenKey, ServerBlock, check_listeners
 from .corefile.addresses import DNS, join_host_port
 from .errors import FastdnsError, KeysError, SetupError
 from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
+from .published import Board
 
 if TYPE_CHECKING:
     from ._cache import Segment
@@ -179,6 +180,8 @@ class Generation:
                     plugin = self.classes[name](config, context)
                     if not 0 < plugin.deadline <= DEADLINE_MOST:
                         raise SetupError(name, f"a deadline has more than 0 and at most {DEADLINE_MOST} seconds")
+                    if type(plugin).on_update is not Plugin.on_update:
+                        plugin.board = Board(stats, generation, f"{block.plan.index}.{name}.{stanza}")
                     block.members.append((name, plugin))
         program = Program(len(self.listeners), len(self.blocks))
         for index, at in enumerate(self.listeners):
@@ -226,7 +229,12 @@ class Generation:
 
     async def start_server(self, keeper: Keeper) -> None:
         """Runs the hooks of the keeper; what had started is stopped when one fails."""
-        await self._start(lambda plugin: plugin.start_server(Channel(keeper.log, keeper.fatal)), self.stop_server)
+
+        def start(plugin: Plugin) -> Any:
+            publish = plugin.board.publish if plugin.board is not None else None
+            return plugin.start_server(Channel(keeper.log, keeper.fatal, publish))
+
+        await self._start(start, self.stop_server)
 
     async def stop_server(self) -> None:
         """Runs the keeper's hooks for the end, the last started first."""

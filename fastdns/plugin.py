@@ -29,7 +29,7 @@ Life. `parse` turns the directive's lines into configurations (pure: `check` run
 they ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server`
 runs once for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop`
 hooks run in the opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or
-fetched is so in the keeper, once. No method that the server calls may rely on being in the process that another one
+fetched is so in the keeper, once, and published to all workers (`Channel`). No method that the server calls may rely on being in the process that another one
 ran in, `__init__` aside: its results are copied by the fork.
 """
 
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from ._cache import Segment
     from ._stage import CompiledStage
     from ._stats import Stats
+    from .published import Board
 
 DEADLINE = 5.0
 """Seconds that a query may spend in Python unless its plugin says otherwise."""
@@ -168,11 +169,24 @@ class BlockContext:
 class Channel:
     """The way from a plugin in the keeper to the rest of the server."""
 
-    def __init__(self, log: Callable[[str, str], None], fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        log: Callable[[str, str], None],
+        fatal: Callable[[str], None],
+        publish: Callable[[bytes], int] | None = None,
+    ) -> None:
         self.log = log
         """Prints a line: level (INFO, WARNING, ERROR) and text."""
         self.fatal = fatal
         """Logs a text at level FATAL and ends the whole server with status 1."""
+        self._publish = publish
+
+    def publish(self, data: bytes) -> int:
+        """Gives every worker `data`, read-only, the newest version alone: the plugin's `on_update` runs there before
+        the next query that the plugin serves. Returns the version, from 1. OSError when memory is short."""
+        if self._publish is None:
+            raise TypeError("the plugin has no on_update")
+        return self._publish(data)
 
 
 Next = Callable[[Query], Awaitable[Any]]
@@ -200,6 +214,7 @@ class Plugin:
     any_class: ClassVar[bool] = False
     eager: ClassVar[bool] = False
     deadline: float = DEADLINE
+    board: Board | None = None
 
     @classmethod
     def parse(cls, dispenser: Dispenser) -> list[Any]:
@@ -241,6 +256,9 @@ class Plugin:
     def stop_worker(self) -> Awaitable[None] | None:
         """Ends what `start_worker` began, after the last query."""
         return None
+
+    def on_update(self, data: bytes, version: int) -> None:
+        """New data from `Channel.publish`, in a worker. What it raises is a panic, but the query goes on."""
 
     def on_event(self, event: Event) -> Awaitable[None] | None:
         """Something happened to the server; runs in the keeper. May be async."""

@@ -296,3 +296,34 @@ class Relay(Plugin):
         self.seen += 1
         found = await next(query)
         return Reply(found.wire).txt(f"relay {self.seen}", section=2) if isinstance(found, Reply) else found
+
+
+class Bulletin(Plugin):
+    """Answers what its keeper's half published last."""
+
+    name = "bulletin"
+    directive = Directive("bulletin", block=False, help="Answers what was published.")
+    before = "whoami"
+    eager = True
+    text = "nothing"
+    updates = 0
+
+    async def start_server(self, channel):
+        self.task = asyncio.create_task(self.keep(channel))
+
+    async def stop_server(self):
+        self.task.cancel()
+
+    async def keep(self, channel):
+        for n in range(1, 1000):
+            channel.publish(b"edition %d" % n * (1 if n % 2 else 5000))
+            await asyncio.sleep(0.02)
+
+    def on_update(self, data, version):
+        self.text = f"{data[:10].decode()} of {version} {len(data)} octets"
+        self.updates += 1
+        if version == 1:
+            raise ValueError("the first edition is always wrong")
+
+    async def serve_dns(self, query, next):
+        return query.reply().txt(self.text)

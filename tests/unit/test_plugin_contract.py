@@ -17,6 +17,7 @@ from fastdns.corefile.source import Source
 from fastdns.errors import ConfigError, FastdnsError, KeysError, SetupError
 from fastdns.order import Place, arrange
 from fastdns.plugin import BlockPlan, Channel, Directive, Event, Plugin, ReadyCheck
+from fastdns.published import Board
 from tests.probes import EXTERNAL, installed, write_metadata
 
 
@@ -326,6 +327,73 @@ def test_asks_carry_their_block():
     plan = BlockPlan(3, (), ())
     plan.ask("http", service="ready")
     assert plan.asks == [("http", {"block": 3, "service": "ready"})]
+
+
+def test_a_plugin_without_on_update_cannot_publish():
+    with pytest.raises(TypeError):
+        Channel(print, print).publish(b"x")
+
+
+def test_published_data_is_the_newest_and_whole():
+    stats = Stats.create(4)
+    board = Board(stats, 1, "0.x.0")
+    assert board.read() == (0, b"")
+    for version, data in enumerate((b"one", b"", b"x" * 300_000, b"three"), 1):
+        assert board.publish(data) == version
+        assert board.read() == (version, data)
+    board.files.reverse()
+    with pytest.raises(RuntimeError):
+        board.read()
+
+
+def test_a_reader_beside_a_writer_sees_whole_versions():
+    board = Board(Stats.create(4), 1, "0.x.0")
+    code = (
+        "import sys, os\n"
+        "from fastdns._stats import Stats\n"
+        "from fastdns.published import Board\n"
+        "board = Board.__new__(Board)\n"
+        "board.stats, board.slot, board.files = Stats.attach(int(sys.argv[1])), int(sys.argv[2]), [int(n) for n in sys.argv[3:]]\n"
+        "for n in range(1, 3000):\n"
+        "    board.publish(b'%d.' % n * (n % 5000))\n"
+    )
+    fds = [board.stats.fd, *board.files]
+    words = [str(board.stats.fd), str(board.slot), *map(str, board.files)]
+    with subprocess.Popen([sys.executable, "-c", code, *words], pass_fds=fds) as writer:
+        seen = 0
+        while writer.poll() is None or seen < 2999:
+            version, data = board.read()
+            assert version >= seen and data == b"%d." % version * (version % 5000 if version else 0)
+            seen = version
+    assert writer.returncode == 0
+
+
+def test_what_the_keeper_publishes_reaches_the_next_query(external):
+    from fastdns.testing import Worker
+
+    with Worker(". {\nbulletin\n}\n") as worker:
+        (_, bulletin), = worker.generation.members()
+
+        def said() -> str:
+            return worker.ask("a.", 16).message.rr[0].rdata.data[0].decode()
+
+        assert said() == "nothing"
+        bulletin.board.publish(b"edition 1")
+        assert said() == "edition 1 of 1 9 octets" and worker.counter("coredns_panics_total") == 1
+        bulletin.board.publish(b"x" * 100_000)
+        bulletin.board.publish(b"edition 3")
+        assert said() == said() == "edition 3 of 3 9 octets" and bulletin.updates == 2
+
+
+def test_the_keeper_publishes_to_all_workers(external):
+    from fastdns.testing import Server
+
+    with Server(". {\nmultisocket 2\nbulletin\n}\n", environ=external) as server:
+        editions = [0]
+        while editions[-1] < 20:
+            text = server.ask("a.", 16).message.rr[0].rdata.data[0].decode()
+            editions.append(int(text.split()[3]) if text != "nothing" else 0)
+        assert editions == sorted(editions)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, 3601])
