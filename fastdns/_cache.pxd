@@ -56,7 +56,8 @@ cdef struct CacheRing:
     uint32_t left               # ... and the units left
 
 cdef struct CacheTable:
-    # One block's index and rings, as one worker sees them. Copied by cache_table(), because it holds the worker's chunks.
+    # One block's index and rings, as one worker sees them. Copied by cache_table(), because it holds the worker's
+    # chunks.
     uint64_t *words
     uint64_t *epoch             # flush epoch, shared
     uint64_t *hits              # per worker and slot: count and tag, last hit; NULL without prefetch
@@ -83,18 +84,19 @@ cdef struct CacheView:
 cdef uint64_t cache_hash(const CacheView *v, const CacheKey *k) noexcept nogil
 cdef bint cache_table(const CacheView *v, uint32_t block_id, CacheTable *out) noexcept nogil
     # The table of a block; False: the segment has none.
-cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, CacheEntry *out, uint8_t *wire) noexcept nogil
+cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, CacheEntry *out,
+                    uint8_t *wire) noexcept nogil
     # Finds the newest entry of that kind under the key. Its message is copied to wire (room for 65,535 octets and 8
-    # more), the rest to v.meta, valid until the next cache_get or cache_put with the same view. Expired entries are returned: the
-    # caller judges.
+    # more), the rest to v.meta, valid until the next cache_get or cache_put with the same view. Expired entries are
+    # returned: the caller judges.
 cdef void cache_promote(CacheView *v, CacheTable *t, const CacheEntry *e) noexcept nogil
     # After a hit by cache_get, the message untouched: copies an entry that lies in probation, or in the last eighth of
     # main's lap, to main's head.
 cdef bint cache_put(CacheView *v, CacheTable *t, const CacheKey *k, const CacheEntry *e, uint64_t begun, uint64_t epoch,
                     int *evicted) noexcept nogil
-    # Appends and publishes by compare-and-swap. An entry of the same kind stored after `begun` (CLOCK_BOOTTIME ns, when the
-    # answer was asked for) is newer and stays. epoch: cache_epoch() of that moment. *evicted: 1 + kind of an
-    # entry that gave way, else 0. False: not stored.
+    # Appends and publishes by compare-and-swap. An entry of the same kind stored after `begun` (CLOCK_BOOTTIME ns, when
+    # the answer was asked for) is newer and stays. epoch: cache_epoch() of that moment. *evicted: 1 + kind of an entry
+    # that gave way, else 0. False: not stored.
 cdef void cache_drop(CacheView *v, CacheTable *t, const CacheKey *k, int kind) noexcept nogil
     # Removes the entries of that kind under the key.
 cdef uint64_t cache_epoch(const CacheTable *t) noexcept nogil
@@ -102,9 +104,11 @@ cdef bint cache_claim(CacheView *v, uint64_t hash, uint64_t now_ns, uint64_t unt
     # Claims the refresh of a key until until_ns (CLOCK_BOOTTIME); False: somebody has it, or the table is full.
 cdef void cache_claim_until(CacheView *v, uint64_t hash, uint64_t until_ns) noexcept nogil
     # Moves the claim's end: 0 releases it, RECHECK holds it.
-cdef uint64_t cache_note_hit(CacheTable *t, const CacheEntry *e, uint32_t row, uint64_t now_ns, uint64_t window_ns) noexcept nogil
+cdef uint64_t cache_note_hit(CacheTable *t, const CacheEntry *e, uint32_t row, uint64_t now_ns,
+                             uint64_t window_ns) noexcept nogil
     # Counts a hit in this worker's array. Returns its count since the last pause longer than window_ns.
-cdef uint64_t cache_sum_hits(const CacheTable *t, const CacheEntry *e, uint64_t now_ns, uint64_t window_ns) noexcept nogil
+cdef uint64_t cache_sum_hits(const CacheTable *t, const CacheEntry *e, uint64_t now_ns,
+                             uint64_t window_ns) noexcept nogil
     # The hits of all workers.
 
 cdef class Segment:
@@ -117,5 +121,6 @@ cdef class Segment:
     cdef list _sizes            # (block id, success, denial, hit rows) by table
     cdef int _map_rings(self) except -1
     cdef int view(self, CacheView *v) except -1
-        # Fills v (the counters aside) and touches the memory, so that no hit takes a page fault. v must not outlive the segment.
+        # Fills v (the counters aside) and touches the memory, so that no hit takes a page fault. v must not outlive the
+        # segment.
     cdef CacheTable *_table(self, block_id) except NULL

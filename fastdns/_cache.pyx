@@ -2,21 +2,22 @@
 # cython: language_level=3
 """The shared cache: one memfd, mapped by every process of the server, read and written without locks.
 
-Strategy. Each block has an index, whose sets are one cache line of eight words, and two rings of entries, main and probation
-(a tenth). A position is (lap << 32) | unit, so that it only grows and its unit needs no division; the head is the next
-one to be reserved, and an entry is alive while the head is at most a lap ahead. An index word is
-`unit | lap (15 bits) | ring | kind | tag (15 bits)`; the entry itself holds its whole position and so never repeats.
+Strategy. Each block has an index, whose sets are one cache line of eight words, and two rings of entries, main and
+probation (a tenth). A position is (lap << 32) | unit, so that it only grows and its unit needs no division; the head is
+the next one to be reserved, and an entry is alive while the head is at most a lap ahead. An index word is `unit | lap
+(15 bits) | ring | kind | tag (15 bits)`; the entry itself holds its whole position and so never repeats.
 
-A writer reserves a chunk by moving the head, fills an entry with atomic stores and publishes it by compare-and-swap
-of the index word it saw; who loses drops its insert. A reader copies the entry while it sums a keyed checksum over it, then looks
-whether the head has overtaken it. Whatever fails is a miss: a writer that slept through a lap, one that died half-way, a torn
-read and a damaged page all end there. Lengths are clamped before anything is copied; the rings are mapped twice in a row.
+A writer reserves a chunk by moving the head, fills an entry with atomic stores and publishes it by compare-and-swap of
+the index word it saw; who loses drops its insert. A reader copies the entry while it sums a keyed checksum over it,
+then looks whether the head has overtaken it. Whatever fails is a miss: a writer that slept through a lap, one that died
+half-way, a torn read and a damaged page all end there. Lengths are clamped before anything is copied; the rings are
+mapped twice in a row.
 
 New entries go to probation, and the first hit copies them to main. A name that is stored again while the index still
 remembers it goes to main at once, and so does everything while main is in its first lap: only names that were never
 seen pass through the small ring. Hits in the last eighth of main's lap copy the entry to the head (earlier copies would
-lap the others sooner: with a working set of the whole capacity, half a lap loses 2 to 10 % of hits, an eighth less than 2).
-So a flood of new names cannot push out what is asked for, and a working set within the capacity stays.
+lap the others sooner: with a working set of the whole capacity, half a lap loses 2 to 10 % of hits, an eighth less than
+2). So a flood of new names cannot push out what is asked for, and a working set within the capacity stays.
 """
 
 import errno as errno_names
@@ -269,7 +270,8 @@ cdef bint is_under(const CacheTable *t, uint64_t word, const Pattern *p, uint64_
 
 cdef int fetch(CacheView *v, const CacheTable *t, const CacheKey *k, uint64_t word, CacheEntry *out,
                uint8_t *wire) noexcept nogil:
-    """Copies the entry behind a word out and checks it. 1: it is the key's; 0: it is not; -1: it is not to be believed."""
+    """Copies the entry behind a word out and checks it. 1: it is the key's; 0: it is not; -1: it is not to be
+    believed."""
     cdef const CacheRing *r = &t.ring[(word >> RING_SHIFT) & 1]
     cdef uint64_t head = fd_load_acquire(r.head)
     cdef uint64_t position = resolve(word, head, r.units)
@@ -291,7 +293,8 @@ cdef int fetch(CacheView *v, const CacheTable *t, const CacheKey *k, uint64_t wo
     ttls = <uint32_t>(h[6] >> 16) & 0xffff
     if ttls > CACHE_TTLS_MAX or out.wire_len < WIRE_HEADER:
         return -1
-    # Bounded by now: at most 8 + 32 + 1,490 words of meta and 65,536 octets of message, less than a quarter of any ring.
+    # Bounded by now: at most 8 + 32 + 1,490 words of meta and 65,536 octets of message, less than a quarter of any
+    # ring.
     name_words = (k.name_len + 7u) >> 3
     ttl_words = (ttls + 3) >> 2
     mix_open(&m, v.seed, position)
@@ -318,7 +321,8 @@ cdef int fetch(CacheView *v, const CacheTable *t, const CacheKey *k, uint64_t wo
     return 1
 
 
-cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, CacheEntry *out, uint8_t *wire) noexcept nogil:
+cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, CacheEntry *out,
+                    uint8_t *wire) noexcept nogil:
     cdef uint64_t *words = set_of(t, k.hash)
     cdef uint64_t tag = (k.hash & 0x7fff) | (<uint64_t>kind << KIND_SHIFT)
     cdef uint64_t word
@@ -351,7 +355,8 @@ cdef bint cache_get(CacheView *v, CacheTable *t, const CacheKey *k, int kind, Ca
 
 # ---------------------------------------------------------------------------------------------- writing
 
-cdef uint64_t append(CacheView *v, CacheTable *t, int ring, const uint8_t *wire, uint64_t hash, int kind) noexcept nogil:
+cdef uint64_t append(CacheView *v, CacheTable *t, int ring, const uint8_t *wire, uint64_t hash,
+                     int kind) noexcept nogil:
     """Writes the entry in v.meta and wire to a ring. The index word to publish, 0 when there is none."""
     cdef uint64_t *h = v.meta
     cdef uint32_t wire_len = <uint32_t>h[6] & 0xffff
@@ -399,8 +404,9 @@ cdef void cache_promote(CacheView *v, CacheTable *t, const CacheEntry *e) noexce
 
 
 cdef uint64_t staleness(const CacheTable *t, uint64_t word) noexcept nogil:
-    """How readily a word gives way: what its ring has written since its entry, in 1,024ths of a lap; more than 1,024 when
-    the entry is gone. The words of entries that are gone tell names that come back from new ones, so the oldest goes."""
+    """How readily a word gives way: what its ring has written since its entry, in 1,024ths of a lap; more than 1,024
+    when the entry is gone. The words of entries that are gone tell names that come back from new ones, so the oldest
+    goes."""
     cdef const CacheRing *r = &t.ring[(word >> RING_SHIFT) & 1]
     cdef uint64_t head = fd_load_relaxed(r.head)
     cdef uint64_t position = resolve(word, head, r.units)
@@ -556,7 +562,8 @@ cdef void cache_claim_until(CacheView *v, uint64_t hash, uint64_t until_ns) noex
             return
 
 
-cdef uint64_t cache_note_hit(CacheTable *t, const CacheEntry *e, uint32_t row, uint64_t now_ns, uint64_t window_ns) noexcept nogil:
+cdef uint64_t cache_note_hit(CacheTable *t, const CacheEntry *e, uint32_t row, uint64_t now_ns,
+                             uint64_t window_ns) noexcept nogil:
     cdef uint64_t *cell
     cdef uint64_t count = 1
     if t.hits == NULL:
@@ -570,7 +577,8 @@ cdef uint64_t cache_note_hit(CacheTable *t, const CacheEntry *e, uint32_t row, u
     return count
 
 
-cdef uint64_t cache_sum_hits(const CacheTable *t, const CacheEntry *e, uint64_t now_ns, uint64_t window_ns) noexcept nogil:
+cdef uint64_t cache_sum_hits(const CacheTable *t, const CacheEntry *e, uint64_t now_ns,
+                             uint64_t window_ns) noexcept nogil:
     cdef const uint64_t *cell
     cdef uint64_t total = 0
     cdef uint32_t row

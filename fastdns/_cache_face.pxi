@@ -98,9 +98,9 @@ def _free_memory():
 cdef class Segment:
     """The shared cache of a server. `fd` may be sent to other processes, which `attach` it; `octets` is its size.
 
-    `blocks`: for each block with a cache (block id, success capacity, denial capacity, rows of hit counters); capacities
-    in entries, at least so many are held if they take 320 octets each on average; the rows (one per worker) only where
-    `prefetch` is on. A block has at least 1.1 MiB.
+    `blocks`: for each block with a cache (block id, success capacity, denial capacity, rows of hit counters);
+    capacities in entries, at least so many are held if they take 320 octets each on average; the rows (one per worker)
+    only where `prefetch` is on. A block has at least 1.1 MiB.
     """
 
     def __cinit__(self):
@@ -133,7 +133,8 @@ cdef class Segment:
         records, rings, size = _layout(checked)
         there = _free_memory()
         if there is not None and size > there:
-            raise OSError(errno_names.ENOMEM, f"the cache needs {size >> 20} MiB of memory and {there >> 20} MiB are free")
+            raise OSError(errno_names.ENOMEM,
+                          f"the cache needs {size >> 20} MiB of memory and {there >> 20} MiB are free")
         fd = os.memfd_create("fastdns-cache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
@@ -168,7 +169,8 @@ cdef class Segment:
         size = os.fstat(fd).st_size
         header = _unpack(HEADER, os.pread(fd, 8 * len(HEADER), 0))
         count = header["count"]
-        if header["magic"] != MAGIC or header["layout"] != LAYOUT or header["size"] != size or not 1 <= count <= BLOCKS_MAX:
+        known = (header["magic"], header["layout"], header["size"]) == (MAGIC, LAYOUT, size)
+        if not known or not 1 <= count <= BLOCKS_MAX:
             raise ValueError("not a cache segment of this version")
         octets = os.pread(fd, RECORD * count, PAGE)
         packed = [octets[i * RECORD:i * RECORD + 8 * len(RECORD_WORDS)] for i in range(count)]
@@ -225,7 +227,8 @@ cdef class Segment:
                     raise MemoryError(f"mapping {2 * n} octets of cache ring")
                 r.map = room
                 for half in range(2):
-                    if mmap(room + half * n, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, self.fd, at) == <void *>-1:
+                    if mmap(room + half * n, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, self.fd,
+                            at) == <void *>-1:
                         raise MemoryError(f"mapping {n} octets of cache ring")
                 at += n
         return 0
@@ -310,10 +313,11 @@ cdef class Segment:
 
 
 cdef class Look:
-    """One block of a segment as one process sees it, for tools and tests: what the compiled stage does, on Python values.
+    """One block of a segment as one process sees it, for tools and tests: what the compiled stage does, on Python
+    values.
 
-    A look has its own chunks and private copy, as a worker has. Names are lower-cased wire form; times are nanoseconds of
-    CLOCK_BOOTTIME. `row` is the row of hit counters it writes.
+    A look has its own chunks and private copy, as a worker has. Names are lower-cased wire form; times are nanoseconds
+    of CLOCK_BOOTTIME. `row` is the row of hit counters it writes.
     """
 
     cdef readonly Segment segment
@@ -374,7 +378,8 @@ cdef class Look:
             out.append(((head >> 32, head & 0xffffffff), self.table.ring[ring].units))
         return tuple(out)
 
-    def get(self, bytes name not None, int qtype=1, int kind=0, *, int qclass=1, bint do=False, bint cd=False, bint aside=False,
+    def get(self, bytes name not None, int qtype=1, int kind=0, *, int qclass=1, bint do=False, bint cd=False,
+            bint aside=False,
             bint promote=True):
         """The entry: (stored_at, ttl, rcode, mark, TTL offsets, message), or None. `promote`: as a served hit does."""
         cdef CacheKey k
@@ -441,7 +446,8 @@ cdef class Look:
         own = cache_note_hit(&self.table, &e, self.row, now_ns, window_ns)
         return own, cache_sum_hits(&self.table, &e, now_ns, window_ns)
 
-    def hash(self, bytes name not None, int qtype=1, int qclass=1, bint do=False, bint cd=False, bint aside=False) -> int:
+    def hash(self, bytes name not None, int qtype=1, int qclass=1, bint do=False, bint cd=False,
+             bint aside=False) -> int:
         """The keyed hash of a key in this segment."""
         cdef CacheKey k
         self._key(&k, name, qtype, qclass, do, cd, aside)
@@ -452,7 +458,7 @@ cdef class Look:
         cdef CacheKey *keys = <CacheKey *>calloc(len(names) or 1, sizeof(CacheKey))
         cdef CacheEntry e
         cdef uint64_t hits = 0
-        cdef uint64_t turn
+        cdef uint64_t _turn
         cdef Py_ssize_t i, n = len(names)
         if keys == NULL:
             raise MemoryError
@@ -460,7 +466,7 @@ cdef class Look:
             for i in range(n):
                 self._key(&keys[i], names[i], qtype, 1, False, False, False)
             with nogil:
-                for turn in range(rounds):
+                for _turn in range(rounds):
                     for i in range(n):
                         keys[i].hash = cache_hash(&self.view, &keys[i])
                         hits += cache_get(&self.view, &self.table, &keys[i], CACHE_SUCCESS, &e, self.wire)

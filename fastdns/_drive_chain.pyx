@@ -2,9 +2,9 @@
 # cython: language_level=3
 """Runs a chain of compiled stages on queries, without sockets or time: the C half of the test kit.
 
-Strategy: the real router, runner and pool on a worker whose clocks the test sets. The last stage of the chain is a script: it
-suspends each query that reaches it and shows it to Python, which answers it when it likes. What the chain sends to clients is
-gathered as it left the outermost stage, before the finisher.
+Strategy: the real router, runner and pool on a worker whose clocks the test sets. The last stage of the chain is a
+script: it suspends each query that reaches it and shows it to Python, which answers it when it likes. What the chain
+sends to clients is gathered as it left the outermost stage, before the finisher.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -88,8 +88,8 @@ cdef void rewind(Worker *w) noexcept nogil:
 cdef class ChainBench:
     """One worker with one block that holds `stages`, for all names below `zone` (lower-cased wire form).
 
-    `boot_ns` and `now_ns` are its clocks. `waiting` are the queries at the script, in order of arrival, as tuples (number,
-    query octets, flags, background, proto).
+    `boot_ns` and `now_ns` are its clocks. `waiting` are the queries at the script, in order of arrival, as tuples
+    (number, query octets, flags, background, proto).
     """
 
     cdef Worker w
@@ -102,7 +102,8 @@ cdef class ChainBench:
     cdef public uint64_t boot_ns
     cdef public uint64_t now_ns
 
-    def __cinit__(self, list stages, stats: Stats, segment: Segment | None = None, block_id: int = 1, zone: bytes = b"\0",
+    def __cinit__(self, list stages, stats: Stats, segment: Segment | None = None, block_id: int = 1,
+                  zone: bytes = b"\0",
                   row: int = 1, index: int = 0):
         cdef CompiledStage script = CompiledStage.__new__(CompiledStage)
         cdef Stats table = stats
@@ -172,7 +173,8 @@ cdef class ChainBench:
         return self.sent()
 
     def sent(self):
-        """Replies since the last look: (token, rcode, message or None, uncompressed length, whether an OPT came along)."""
+        """Replies since the last look: (token, rcode, message or None, uncompressed length, whether an OPT came
+        along)."""
         cdef uint32_t i
         out = []
         for i in range(self.book.sends):
@@ -193,7 +195,8 @@ cdef class ChainBench:
         """Detached queries."""
         return self.w.in_flight
 
-    def answer(self, uint32_t number=0, bytes reply=None, int rcode=0, bint dropped=False, bint has_opt=False, bint set_do=False):
+    def answer(self, uint32_t number=0, bytes reply=None, int rcode=0, bint dropped=False, bint has_opt=False,
+               bint set_do=False):
         """Ends a query at the script: with a message, else with an rcode or silence. Returns what was sent."""
         cdef Query *q
         cdef uint32_t i
@@ -232,7 +235,7 @@ cdef class ChainBench:
 
     def time(self, list wires not None, uint64_t rounds):
         """Asks all queries, `rounds` times, without the GIL; returns how many were answered at once. For benchmarks."""
-        cdef uint64_t turn
+        cdef uint64_t _turn
         cdef Query *copies = <Query *>calloc(len(wires) or 1, sizeof(Query))
         cdef Py_ssize_t i, n = len(wires)
         cdef uint64_t answered
@@ -245,7 +248,7 @@ cdef class ChainBench:
                 self._admit(wires[i], 0, 0)
                 copies[i] = self.slot
             with nogil:
-                for turn in range(rounds):
+                for _turn in range(rounds):
                     for i in range(n):
                         self.w.arena_at = 0
                         chain_start(&self.w, &copies[i])

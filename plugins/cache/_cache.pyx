@@ -2,20 +2,21 @@
 # cython: language_level=3
 """The compiled half of cache: CoreDNS's semantics on the shared cache.
 
-Strategy. `request` answers a hit at once: the stored message is copied into the reply, then id, flags, question and TTLs are
-put in. A miss goes down with AD set and comes back through `response`, which gives every record the same TTL and
-stores the message if it may be stored. Refreshes are queries of their own that enter at this very stage, marked in their
-frame, so that they skip the look-up and end in the same `response` (_cache_refresh.pxi). What a reply is worth stands
-in _cache_judge.pxi. Nothing is kept between queries but what the shared segment holds, and the clients that wait for
-a verification.
+Strategy. `request` answers a hit at once: the stored message is copied into the reply, then id, flags, question and
+TTLs are put in. A miss goes down with AD set and comes back through `response`, which gives every record the same TTL
+and stores the message if it may be stored. Refreshes are queries of their own that enter at this very stage, marked in
+their frame, so that they skip the look-up and end in the same `response` (_cache_refresh.pxi). What a reply is worth
+stands in _cache_judge.pxi. Nothing is kept between queries but what the shared segment holds, and the clients that wait
+for a verification.
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport (
-    CACHE_DENIAL, CACHE_SUCCESS, CacheEntry, CacheKey, CacheTable, CacheView, cache_claim, cache_claim_until, cache_drop,
-    cache_epoch, cache_get, cache_hash, cache_note_hit, cache_promote, cache_put, cache_sum_hits, cache_table,
+    CACHE_DENIAL, CACHE_SUCCESS, CacheEntry, CacheKey, CacheTable, CacheView, cache_claim, cache_claim_until,
+    cache_drop, cache_epoch, cache_get, cache_hash, cache_note_hit, cache_promote, cache_put, cache_sum_hits,
+    cache_table,
 )
 from fastdns._stage cimport (
     MOD_CACHE, NEXT, ORIGIN_REFRESH, REPLY, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker, stage_frame,
@@ -369,7 +370,8 @@ cdef bint store(Worker *w, Stage *s, Query *q, const Frame *f, const Verdict *ve
 
 
 cdef bint good_enough(const Config *c, const Query *q, const Message *m, const Verdict *verdict) noexcept nogil:
-    """Whether a reply may replace a stale entry (RFC 8767 4); under prefer_positive, whether it is a positive answer."""
+    """Whether a reply may replace a stale entry (RFC 8767 4); under prefer_positive, whether it is a positive
+    answer."""
     if m.flags & FLAG_TC or not verdict.matches:
         return False
     if c.prefer:
@@ -482,14 +484,15 @@ cdef int fill_names(Names *out, names) except -1:
     return 0
 
 
-def stage(block_id: int, zones, disabled, ttls, servfail: int, prefetch, stale, keepttl: bool, slots, events) -> CompiledStage:
+def stage(block_id: int, zones, disabled, ttls, servfail: int, prefetch, stale, keepttl: bool, slots,
+          events) -> CompiledStage:
     """The stage of one `cache` directive.
 
     zones: names in wire form, lower-cased, or None: all. disabled: (success, denial), sequences of such names. ttls:
-    ((maximum, minimum) of success, of denial) and servfail in seconds. prefetch: (amount, window in nanoseconds, percentage).
-    stale: (seconds, verify, verify nanoseconds, prefer_positive, TTL seconds, recheck nanoseconds). slots: for each listener
-    (requests, hits of success, of denial, misses, prefetch, drops, served stale, evictions of success, of denial).
-    events: slots of torn, promoted and lost entries.
+    ((maximum, minimum) of success, of denial) and servfail in seconds. prefetch: (amount, window in nanoseconds,
+    percentage). stale: (seconds, verify, verify nanoseconds, prefer_positive, TTL seconds, recheck nanoseconds). slots:
+    for each listener (requests, hits of success, of denial, misses, prefetch, drops, served stale, evictions of
+    success, of denial). events: slots of torn, promoted and lost entries.
     """
     cdef _Memory memory = _Memory()
     cdef Config *c = &memory.config

@@ -2,9 +2,10 @@
 #
 # What a reply is worth to the cache: its type, whether it answers its question, how long it lives.
 #
-# Strategy: works on the index that wire_scan made of the reply, without OPT. The usual reply (no CNAME, owners that point to
-# the question) is judged without expanding a name. A chain of CNAMEs is followed by keyed hashes of the owners, at most
-# HOPS_MAX links, so that a hostile reply costs no more than its octets; a longer chain counts as no answer.
+# Strategy: works on the index that wire_scan made of the reply, without OPT. The usual reply (no CNAME, owners that
+# point to the question) is judged without expanding a name. A chain of CNAMEs is followed by keyed hashes of the
+# owners, at most HOPS_MAX links, so that a hostile reply costs no more than its octets; a longer chain counts as no
+# answer.
 
 cdef enum Judgement:
     # CoreDNS's response types.
@@ -72,7 +73,8 @@ cdef int alias_of(const uint8_t *msg, size_t n, const Message *m, const uint64_t
     return found
 
 
-cdef bint has_type(const uint8_t *msg, size_t n, const Message *m, uint16_t rtype, uint16_t qclass, const uint8_t *lower,
+cdef bint has_type(const uint8_t *msg, size_t n, const Message *m, uint16_t rtype, uint16_t qclass,
+                   const uint8_t *lower,
                    uint32_t length, bint question) noexcept nogil:
     """Whether the answer section holds a record of the type (TYPE_ANY: any) at the owner."""
     cdef uint32_t i

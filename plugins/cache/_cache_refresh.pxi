@@ -4,8 +4,9 @@
 #
 # Strategy: a refresh is a query from the client's octets that enters at this stage with its mode in the frame. Who may
 # start one is settled in the segment's table of claims, for all workers; a claim ends with its refresh, or by itself. A
-# client that waits is linked in its worker's list, in the order of its deadline (one length of time per stage), and points to
-# its refresh and back; whichever comes first, the answer or the deadline, cuts that link and answers the client.
+# client that waits is linked in its worker's list, in the order of its deadline (one length of time per stage), and
+# points to its refresh and back; whichever comes first, the answer or the deadline, cuts that link and answers the
+# client.
 
 cdef Query *spawn(Worker *w, Stage *s, Query *q, const Frame *f, const CacheKey *k, int mode) noexcept nogil:
     """A refresh of the entry that q asked for, ready to run. NULL: too many queries are in flight."""
@@ -55,7 +56,8 @@ cdef void refresh(Worker *w, Stage *s, Query *q, const CacheKey *k, int mode) no
     w.api.run(w, r)
 
 
-cdef void consider_prefetch(Worker *w, Stage *s, Query *q, const CacheKey *k, const CacheEntry *e, uint32_t ttl) noexcept nogil:
+cdef void consider_prefetch(Worker *w, Stage *s, Query *q, const CacheKey *k, const CacheEntry *e,
+                            uint32_t ttl) noexcept nogil:
     """Counts a hit, and refreshes an entry that is asked for often and will soon expire."""
     cdef const Config *c = <const Config *>s.config
     cdef State *st = <State *>s.state
@@ -214,7 +216,8 @@ cdef void end_refresh(Worker *w, Stage *s, Query *q, Frame *f, bint good, bint s
 
 
 cdef void keep_or_stale(Worker *w, Stage *s, Query *q, const Frame *f) noexcept nogil:
-    # The reply of the stages behind is put away, because the stale entry is copied over it; it comes back if that is gone.
+    # The reply of the stages behind is put away, because the stale entry is copied over it; it comes back if that is
+    # gone.
     cdef uint32_t n = q.reply_len if q.written and q.reply_len <= 65535 else 0
     if n:
         memcpy(w.scratch, q.reply, n)

@@ -176,7 +176,8 @@ def capacity(written: int) -> int:
 
 
 def ttls(settings: Settings) -> tuple[tuple[int, int], tuple[int, int]]:
-    """((maximum, minimum) of success, (maximum, minimum) of denial) in seconds. The line's own TTL stands where none follows."""
+    """((maximum, minimum) of success, (maximum, minimum) of denial) in seconds. The line's own TTL stands where none
+    follows."""
     pairs = []
     for kind in ("success", "denial"):
         most = settings[f"{kind}_ttl"]

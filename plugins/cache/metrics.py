@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics of cache: CoreDNS's but for the entries, which are counted at a scrape, and three of the shared segment."""
+"""The metrics of cache: CoreDNS's but for the entries, which are counted at a scrape, and three of the shared
+segment."""
 
 from fastdns.plugin import Counter
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shared cache itself: keys, order of stores, capacity, sharing between processes, and damage of every kind.
 
-Strategy: everything goes through `Look`, which does on Python values what a worker's stage does. An answer is a function of its
-key and a version, so that a read can be judged by its own octets: whatever happens to the memory, a look-up returns
-an answer that was stored under that very key, or nothing.
+Strategy: everything goes through `Look`, which does on Python values what a worker's stage does. An answer is a
+function of its key and a version, so that a read can be judged by its own octets: whatever happens to the memory, a
+look-up returns an answer that was stored under that very key, or nothing.
 """
 
 import errno
@@ -161,7 +161,8 @@ OPERATIONS = st.lists(
 @settings(max_examples=120, deadline=None)
 @given(OPERATIONS)
 def test_it_behaves_like_a_dictionary(operations):
-    """As long as nothing has to give way, it is a dictionary in which an answer begun earlier than the one there loses."""
+    """As long as nothing has to give way, it is a dictionary in which an answer begun earlier than the one there
+    loses."""
     segment = MODEL_SEGMENT
     segment.flush(1)
     look = Look(segment, 1)
@@ -332,7 +333,7 @@ def test_sizes():
     "blocks", [[], [(1, 0, 5)], [(1, 5, 0)], [(1, 1 << 27, 5)], [(1, 5, 5), (1, 5, 5)], [(-1, 5, 5)], [(1, 5, 5, 5000)]]
 )
 def test_sizes_out_of_range_are_refused(blocks):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Segment.create(blocks)
 
 
@@ -389,7 +390,7 @@ def test_attach_refuses_what_it_does_not_know(segment):
     for damage in damages:
         fd = copy_of(segment)
         damage(fd)
-        with pytest.raises(ValueError, match="cache segment|out of range|is 1 to"):
+        with pytest.raises(ValueError, match=r"cache segment|out of range|is 1 to"):
             Segment.attach(fd)
         os.close(fd)
     fd = copy_of(segment)
@@ -417,7 +418,8 @@ def test_living_entries_move_into_a_new_segment():
 
 
 def test_damaged_memory_is_a_miss():
-    """Octets flipped anywhere, headers, index, heads and entries alike: never a crash, never an answer that was not put."""
+    """Octets flipped anywhere, headers, index, heads and entries alike: never a crash, never an answer that was not
+    put."""
     segment = Segment.create([SMALL])
     dice = random.Random(7)
     memory = mmap.mmap(segment.fd, segment.octets)
@@ -483,7 +485,8 @@ def spawn(work: Callable[[], None]) -> int:
 
 
 def test_no_reader_ever_sees_a_torn_answer(segment):
-    """Two writers lap a small ring, one of them stopped and continued again and again; the reader judges every octet."""
+    """Two writers lap a small ring, one of them stopped and continued again and again; the reader judges every
+    octet."""
     until = time.monotonic() + 4
     children = [spawn(lambda seed=seed: writer(segment, seed, until)) for seed in (1, 2)]  # type: ignore[misc]
     look = Look(segment, 1)
