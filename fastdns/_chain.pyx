@@ -349,9 +349,7 @@ cdef void add_error(Query *q, const char *text) noexcept nogil:
 
 
 cdef void conclude(Worker *w, Query *q, int verdict) noexcept nogil:
-    # The way down has ended at q.pos with a verdict: back up through the responses, then to the sink.
-    cdef Stage *s
-    cdef int i = <int>q.pos - 1
+    # The way down has ended at q.pos with a verdict.
     if verdict == REPLY:
         q.written = True
         q.writer = <uint8_t>(q.pos + 1 if q.pos < 255 else 255)
@@ -360,13 +358,48 @@ cdef void conclude(Worker *w, Query *q, int verdict) noexcept nogil:
         q.written = False
     else:
         q.written = False
+    unwind(w, q)
+
+
+cdef void unwind(Worker *w, Query *q) noexcept nogil:
+    # Up through the responses of the stages before q.pos, then to the sink.
+    cdef Stage *s
+    cdef int i = <int>q.pos - 1
     while i >= <int>q.base:
         s = &q.block.stages[i]
         if s.ops != NULL and s.ops.response != NULL:
             q.pos = <uint16_t>i
             s.ops.response(w, s, q)
+            if w.held != NULL:
+                w.held = NULL
+                return
         i -= 1
     finish(w, q)
+
+
+cdef Query *hold(Worker *w, Query *q) noexcept nogil:
+    # The reply lies in the arena, which the next query reuses: the held query gets a copy of its own.
+    cdef Query *d = detach(w, q)
+    cdef uint8_t *kept
+    cdef size_t n
+    if d == NULL:
+        return NULL
+    if d.written:
+        n = <size_t>d.reply_len + d.options_len
+        kept = <uint8_t *>malloc(n + 1)
+        if kept == NULL:
+            if d != q:
+                release(w, d)
+            return NULL
+        memcpy(kept, d.reply, d.reply_len)
+        if d.options_len:
+            memcpy(kept + d.reply_len, d.options, d.options_len)
+        free(d.kept)                # of an earlier hold: the reply may still have been there
+        d.kept = kept
+        d.reply = kept
+        d.options = kept + d.reply_len
+    w.held = d
+    return d
 
 
 cdef void finish(Worker *w, Query *q) noexcept nogil:
@@ -399,6 +432,7 @@ cdef Query *pool_take(Worker *w) noexcept nogil:
     q.detached = True
     q.link = NULL
     q.owned = NULL
+    q.kept = NULL
     q.frames = <uint8_t *>q + sizeof(Query)
     return q
 
@@ -430,6 +464,7 @@ cdef Query *detach(Worker *w, Query *q) noexcept nogil:
     d.detached = True
     d.link = NULL
     d.owned = NULL
+    d.kept = NULL
     d.frames = frames
     if q.block.frame_octets:
         memcpy(frames, q.frames, q.block.frame_octets)
@@ -443,6 +478,9 @@ cdef void release(Worker *w, Query *q) noexcept nogil:
     if q.owned != NULL:
         free(q.owned)
         q.owned = NULL
+    if q.kept != NULL:
+        free(q.kept)
+        q.kept = NULL
     q.detached = False
     q.handle = 0
     q.link = w.pool_free
@@ -605,6 +643,8 @@ cdef void nobody(Worker *w, Query *q) noexcept nogil:
 cdef Api API
 API.detach = detach
 API.resume = resume
+API.hold = hold
+API.unwind = unwind
 API.reply_room = reply_room
 API.child = child
 API.run = run

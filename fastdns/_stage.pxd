@@ -93,6 +93,7 @@ cdef struct Query:
     Query *link                 # for whoever holds the query (wait lists, free list)
     uint64_t stage_word         # for the stage that suspended it
     uint8_t *owned              # request octets that were allocated for it, freed with it
+    uint8_t *kept               # reply and options of a query that is held on its way up, freed with it
     char error[160]
 
 ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
@@ -105,7 +106,7 @@ cdef struct StageOps:
     const char *name
     uint32_t frame_size         # octets of q's frame for this stage; zeroed before the query starts
     request_fn request
-    response_fn response        # NULL: not interested. Sees q.written / q.rcode / q.reply; may replace the reply
+    response_fn response        # NULL: not interested. Sees q.written / q.rcode / q.reply; may replace the reply, or hold
     start_fn start              # in each worker before its loop: per-worker state; non-zero refuses. NULL: none
     stop_fn stop                # NULL: none
 
@@ -153,6 +154,11 @@ cdef struct Api:
     void (*resume)(Worker *w, Query *q, int verdict) noexcept nogil
         # Continues a suspended query at q.pos: NEXT goes to q.pos + 1, the others unwind from q.pos - 1 up.
         # To run the suspended stage's own response first, see unwind_from. Consumes q.
+    Query *(*hold)(Worker *w, Query *q) noexcept nogil
+        # For a response that needs a look-up of its own: detaches the query with its reply and stops its way up once the
+        # response returns. NULL when the pool is full: then the response must do with what it has.
+    void (*unwind)(Worker *w, Query *q) noexcept nogil
+        # Continues a held query's way up, from the stage above the one that held it. Consumes q.
     void (*reply_room)(Worker *w, Query *q) noexcept nogil
     Query *(*child)(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos, int origin) noexcept nogil
         # A new detached query from octets, entered at position pos of block (the parent's identity is copied; parent may be NULL).
@@ -208,6 +214,7 @@ cdef struct Worker:
     uint32_t pool_used          # slots ever handed out: memory beyond is untouched
     uint32_t frame_octets       # the largest block's
     uint32_t slot_octets        # a pool slot: Query, frames, request octets
+    Query *held                 # the query that a response has just held
     Query *ready_head           # children that wait for the current query to end
     Query *ready_tail
     uint8_t *arena              # replies until the flush
