@@ -4,18 +4,19 @@
 #
 # Strategy. Each direction has one writer and one reader, so a ring is an array and two positions, each written by
 # one side. Whoever adds to a ring wakes the other side once per batch, and only if that one sleeps: the sleeper
-# announces it, passes a sequentially consistent fence and looks at the ring again; the waker passes a fence and looks at
-# the announcement. Nothing here blocks the hot thread.
+# announces it, passes a sequentially consistent fence and looks at the ring again; the waker passes a fence and looks
+# at the announcement. Nothing here blocks the hot thread.
 #
-# Ownership. A query on its way to Python is detached: its memory lies in the worker's pool, which is never unmapped. From
-# bridge_push until the FINISH record for it, the hot thread writes nothing in it and the Python thread may read
-# it; with FINISH it goes back, and no Python object may point to it any more (what is still referred to is
-# copied before). Octets that do not fit into a record travel in a malloc'd block that the receiver frees.
+# Ownership. A query on its way to Python is detached: its memory lies in the worker's pool, which is never unmapped.
+# From bridge_push until the FINISH record for it, the hot thread writes nothing in it and the Python thread may read
+# it; with FINISH it goes back, and no Python object may point to it any more (what is still referred to is copied
+# before). Octets that do not fit into a record travel in a malloc'd block that the receiver frees.
 #
-# Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner answers
-# SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way. So the ring up, which has room for both, is never
-# full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps beyond
-# its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original stays Python's.
+# Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner
+# answers SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way. So the ring up, which has room for both,
+# is never full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps
+# beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original
+# stays Python's.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program
@@ -109,6 +110,7 @@ cdef struct Rings:
 cdef object bridge_open(Worker *w, Program program)
     # Makes a worker's bridge and hangs it into the loop: its Bridge. Raises MemoryError, OSError.
 cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil
-    # Hands a detached query over to Python, to run from q.pos. False: not taken (too many are there), it stays the caller's.
+    # Hands a detached query over to Python, to run from q.pos. False: not taken (too many are there), it stays the
+    # caller's.
 cdef void bridge_flush(Worker *w) noexcept nogil
     # Wakes the Python thread if something was pushed and it sleeps. The loop calls it after each batch.

@@ -18,20 +18,20 @@ DROP: Final[_Drop]
 """A result: the client gets no answer at all."""
 
 class Rcode:
-    """A result: nothing was written. The server writes an error reply for SERVFAIL, REFUSED, FORMERR and NOTIMP; with any
-    other rcode the client gets no answer, as in CoreDNS."""
+    """A result: nothing was written. The server writes an error reply for SERVFAIL, REFUSED, FORMERR and NOTIMP; with
+    any other rcode the client gets no answer, as in CoreDNS."""
 
     def __init__(self, rcode: int) -> None: ...
     @property
     def rcode(self) -> int: ...
 
 class Reply:
-    """A reply in wire form, without OPT (the server adds the client's). Made by `query.reply()`, by `next`, or from octets or a
-    message object. The server puts the query's id in.
+    """A reply in wire form, without OPT (the server adds the client's). Made by `query.reply()`, by `next`, or from
+    octets or a message object. The server puts the query's id in.
 
-    The methods that add records return the reply itself, so calls chain. `ttl` seconds; `name` the owner, None: the question's;
-    `section` 0 answer, 1 authority, 2 additional, never one before that of the last record. They raise ValueError for what
-    has no wire form and for a reply of more than 65,535 octets.
+    The methods that add records return the reply itself, so calls chain. `ttl` seconds; `name` the owner, None: the
+    question's; `section` 0 answer, 1 authority, 2 additional, never one before that of the last record. They raise
+    ValueError for what has no wire form and for a reply of more than 65,535 octets.
     """
 
     def __init__(self, octets: bytes | bytearray | Any) -> None: ...
@@ -45,7 +45,14 @@ class Reply:
         """An IPv6 address."""
 
     def srv(
-        self, priority: int, weight: int, port: int, target: str, ttl: int = 0, name: str | None = None, section: int = 0
+        self,
+        priority: int,
+        weight: int,
+        port: int,
+        target: str,
+        ttl: int = 0,
+        name: str | None = None,
+        section: int = 0,
     ) -> Reply:
         """A service (RFC 2782)."""
 
@@ -82,7 +89,8 @@ class Reply:
 
     @property
     def message(self) -> Any:
-        """A fastdns.message.Message, parsed anew at each call. To send a changed one, return it, or `Reply(message)`."""
+        """A fastdns.message.Message, parsed anew at each call. To send a changed one, return it, or
+        `Reply(message)`."""
 
 class Query:
     """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
@@ -175,11 +183,13 @@ class Query:
         """A reply to this query without records; id, opcode, RD, CD and question are copied."""
 
     def replace(self, *, name: str | None = None, type: int | None = None, qclass: int | None = None) -> Query:
-        """Another query of the same client, to be given to `next`. Raises ValueError for what the server would not admit."""
+        """Another query of the same client, to be given to `next`. Raises ValueError for what the server would not
+        admit."""
 
     def lookup(self, name: str, type: int) -> Awaitable[Any]:
         """Asks the server itself, as the same client, through the routing of all its blocks: awaits to a Reply (an
-        error reply included), an Rcode or DROP. Look-ups nest at most 8 deep. Raises PluginError when a plugin failed."""
+        error reply included), an Rcode or DROP. Look-ups nest at most 8 deep. Raises PluginError when a plugin
+        failed."""
 
 class Next:
     """The rest of the chain: `await next(query)` gives its result. Raises PluginError where a plugin behind failed."""

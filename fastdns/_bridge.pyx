@@ -4,9 +4,9 @@
 
 Strategy. The upper half of this module is the hot thread's: free functions without the GIL that fill one ring and drain
 the other, a bounded number of records a turn. The lower half (the included files) is the Python thread's: the lazy view
-of a query, replies built in wire form, and the driver that starts, resumes and ends the coroutines of plugins. A query that
-a plugin answers at once costs three small objects and no call of asyncio. The rings, ownership and bounds are described
-in _bridge.pxd.
+of a query, replies built in wire form, and the driver that starts, resumes and ends the coroutines of plugins. A query
+that a plugin answers at once costs three small objects and no call of asyncio. The rings, ownership and bounds are
+described in _bridge.pxd.
 """
 
 import asyncio
@@ -30,9 +30,7 @@ from fastdns._stage cimport (
     PROTO_UDP,
     RCODE,
     REPLY,
-    Block,
     Query as CQuery,
-    Stage,
     Worker,
 )
 from fastdns._log cimport LEVEL_ERROR
@@ -87,7 +85,6 @@ from fastdns._wire cimport (
     Writer,
     get16,
     put16,
-    put32,
     wire_admit,
     wire_limit,
     wire_name_from_text,
@@ -352,7 +349,6 @@ cdef object bridge_open(Worker *w, Program program):
     cdef Rings *r = bridge.r
     cdef uint32_t b, p
     cdef _PythonStage stage
-    cdef char text[1024]
     bridge.w = w
     bridge.program = program
     bridge.stages = []
@@ -367,7 +363,7 @@ cdef object bridge_open(Worker *w, Program program):
             row.append(stage)
         bridge.stages.append(row)
         bridge.zones.append([
-            (<bytes>text[:wire_name_text(w.blocks[b].zones[z].name, w.blocks[b].zones[z].len, text, sizeof(text))]).decode()
+            text_of(w.blocks[b].zones[z].name, w.blocks[b].zones[z].len)
             for z in range(w.blocks[b].zone_count)
         ])
     w.mod[MOD_BRIDGE] = r

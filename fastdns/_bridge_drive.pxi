@@ -2,10 +2,10 @@
 #
 # The driver: starts plugins, resumes them, and sends what they return back to the loop. Runs on the Python thread.
 #
-# Strategy. `Bridge.work` takes records from the ring and runs each query's plugin. The coroutine of an `eager` plugin is
-# stepped at once: mostly it has ended then and no task was needed; one that waits for `next` or a look-up
-# is stepped again when the result comes; one that awaits anything else continues inside a task. The coroutine of any other
-# plugin is a task from the start, a plain function runs in a thread. However it ends - result, error, panic,
+# Strategy. `Bridge.work` takes records from the ring and runs each query's plugin. The coroutine of an `eager` plugin
+# is stepped at once: mostly it has ended then and no task was needed; one that waits for `next` or a look-up
+# is stepped again when the result comes; one that awaits anything else continues inside a task. The coroutine of any
+# other plugin is a task from the start, a plain function runs in a thread. However it ends - result, error, panic,
 # deadline, nonsense - exactly one FINISH goes back for each query.
 
 cdef class _PythonStage:
@@ -539,8 +539,8 @@ cdef class Bridge:
         elif result is _DROPPED:
             self.send_end(request, DROP, 0, b"", alone)
         else:
-            stage = <_PythonStage>request.stages[request.q.pos]
-            text = f"plugin/{(<_PythonStage>stage).name}: serve_dns returned {type(result).__name__}, which is no result"
+            name = (<_PythonStage>request.stages[request.q.pos]).name
+            text = f"plugin/{name}: serve_dns returned {type(result).__name__}, which is no result"
             self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], alone)
         return 0
 
@@ -612,8 +612,8 @@ cdef class Bridge:
     # ------------------------------------------------------------------------------------------ ring down
 
     cdef Down *down_room(self) except? NULL:
-        # The next record downwards, zeroed but for its octets. Waits for the hot thread when the ring is full; NULL when
-        # that one takes nothing any more.
+        # The next record downwards, zeroed but for its octets. Waits for the hot thread when the ring is full; NULL
+        # when that one takes nothing any more.
         cdef Rings *r = self.r
         cdef Down *d
         cdef timespec pause

@@ -29,8 +29,8 @@ Life. `parse` turns the directive's lines into configurations (pure: `check` run
 they ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server`
 runs once for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop`
 hooks run in the opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or
-fetched is so in the keeper, once, and published to all workers (`Channel`). No method that the server calls may rely on being in the process that another one
-ran in, `__init__` aside: its results are copied by the fork.
+fetched is so in the keeper, once, and published to all workers (`Channel`). No method that the server calls may rely
+on being in the process that another one ran in, `__init__` aside: its results are copied by the fork.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Board:
         return version
 
     def read(self) -> tuple[int, bytes]:
-        """The current version and its octets; version 0 before there is any. Raises RuntimeError when it never rests."""
+        """The current version and its octets; version 0 before there is any. RuntimeError when it never rests."""
         for _ in range(READS):
             version = self.stats.get(self.slot)
             if version == 0:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One chain of compiled and Python stages: log (C), tag (Python), cache (C), relay (Python), forward (C), over UDP and TCP."""
+"""One chain of compiled and Python stages, over UDP and TCP: log (C), tag (Python), cache (C), relay (Python),
+forward (C)."""
 
 import pytest
 

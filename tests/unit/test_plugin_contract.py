@@ -353,7 +353,8 @@ def test_a_reader_beside_a_writer_sees_whole_versions():
         "from fastdns._stats import Stats\n"
         "from fastdns.published import Board\n"
         "board = Board.__new__(Board)\n"
-        "board.stats, board.slot, board.files = Stats.attach(int(sys.argv[1])), int(sys.argv[2]), [int(n) for n in sys.argv[3:]]\n"
+        "numbers = [int(word) for word in sys.argv[1:]]\n"
+        "board.stats, board.slot, board.files = Stats.attach(numbers[0]), numbers[1], numbers[2:]\n"
         "for n in range(1, 3000):\n"
         "    board.publish(b'%d.' % n * (n % 5000))\n"
     )
