@@ -2,14 +2,14 @@
 # cython: language_level=3
 """The attempts of a question: who is asked, how often, and what becomes of the answer.
 
-`advance` walks the policy's order: an upstream that is up gets an attempt, over UDP (an ask on a socket of its pool) or TCP
-(a connection). What ends an attempt - a timeout, an error, a refusal - leads to `go_on`, which counts it as CoreDNS does
-and advances, or ends the question. An answer is checked against the question: anything that is not its answer is
+`advance` walks the policy's order: an upstream that is up gets an attempt, over UDP (an ask on a socket of its pool) or
+TCP (a connection). What ends an attempt - a timeout, an error, a refusal - leads to `go_on`, which counts it as CoreDNS
+does and advances, or ends the question. An answer is checked against the question: anything that is not its answer is
 counted and waited past. Then each waiter gets it with its own id and case, and its chain goes on from there.
 
 Strategy: a question is a state (`wait`) and one timer; every event of a socket, a connection or the timer is one of the
-functions below. An ICMP error may be forged: it makes us ask elsewhere, but the id asked under is still listened for, and
-a question whose every attempt was refused waits on until the keeper's own check says that the upstream is down.
+functions below. An ICMP error may be forged: it makes us ask elsewhere, but the id asked under is still listened for,
+and a question whose every attempt was refused waits on until the keeper's own check says that the upstream is down.
 """
 
 from libc.stddef cimport size_t
@@ -25,8 +25,8 @@ from fastdns._stage cimport NEXT, PROTO_TCP, RCODE, REPLY, Query, Worker
 from fastdns._stats cimport stat_add, stat_observe
 from fastdns._sys cimport (
     AF_INET6, EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EMFILE, ENETUNREACH, ENOBUFS, EPERM, EPIPE,
-    c_getsockname, c_write, fd_cas, fd_load_relaxed, fd_store_relaxed, inet_ntop, memcpy, memset, ntohs, sockaddr,
-    sockaddr_in, sockaddr_in6, socklen_t, strlen,
+    ETIMEDOUT, c_getsockname, c_write, fd_cas, fd_load_relaxed, fd_store_relaxed, inet_ntop, memcpy, memset, ntohs,
+    sockaddr, sockaddr_in, sockaddr_in6, socklen_t, strlen,
 )
 from fastdns._upstream_tcp cimport TcpHandlers, tcp_ask, tcp_forget
 from fastdns._upstream_udp cimport Handlers, udp_ask, udp_flush, udp_settle
@@ -73,6 +73,8 @@ cdef const char *reason(int error) noexcept nogil:
         return b"cannot assign requested address"
     if error == EMFILE:
         return b"too many open files"
+    if error == ETIMEDOUT:
+        return b"connection timed out"
     if error == ENOBUFS:
         return b"no buffer space available"
     if error == EPERM:
@@ -97,11 +99,13 @@ cdef void put_local(Question *q, int fd) noexcept nogil:
     cdef char text[64]
     cdef char digits[6]
     cdef uint32_t port, i = 5
+    cdef const void *address
     cdef bint v6
     if fd < 0 or c_getsockname(fd, <sockaddr *>&sa, &n) < 0:
         return
     v6 = sa.sin6_family == AF_INET6
-    if inet_ntop(sa.sin6_family, <void *>&sa.sin6_addr if v6 else <void *>&(<sockaddr_in *>&sa).sin_addr, text, 64) == NULL:
+    address = <const void *>&sa.sin6_addr if v6 else <const void *>&(<sockaddr_in *>&sa).sin_addr
+    if inet_ntop(sa.sin6_family, address, text, 64) == NULL:
         return
     port = ntohs(sa.sin6_port)
     digits[5] = 0
@@ -216,8 +220,10 @@ cdef bint write_reply(Worker *w, Query *q, const uint8_t *msg, const Message *m)
     return True
 
 
-cdef void deliver(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n, bint following_stage) noexcept nogil:
-    # w.scan is msg's index. It is the finisher's scratch too, so a message that is written anew is indexed for each waiter.
+cdef void deliver(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n,
+                  bint following_stage) noexcept nogil:
+    # w.scan is msg's index. It is the finisher's scratch too, so a message that is written anew is indexed for each
+    # waiter.
     cdef Message m = w.scan[0]
     cdef bint whole = not m.has_tsig and (not m.has_opt or m.opt_last)
     cdef bint stale = False
@@ -301,7 +307,9 @@ cdef int start_udp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     cdef Question *q = &f.questions[i]
     cdef Stanza *z = <Stanza *>q.stage.state
     cdef uint8_t k = (q.current + 1) % ASKS
+    cdef uint32_t avoid = q.asks[q.current].socket      # of a refused ask
     cdef int error
+    tcp_forget(w, f, i)
     drop_ask(w, f, i, k)
     count_warm(w, z.config, &z.config.upstreams[q.upstream])
     q.wait = WAIT_UDP
@@ -309,9 +317,10 @@ cdef int start_udp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     q.asks[k].upstream = q.upstream
     q.tries += 1
     timer_set(w, f, i, w.now_ns + z.config.read_timeout_ns)
-    error = udp_ask(w, f, i, k, z.pools[q.upstream], q.tries > 1)
+    error = udp_ask(w, f, i, k, z.pools[q.upstream], avoid)
     if error:
-        explain(q, upstream_of(q), b"dial ", b"udp ", -1, b"socket: " if error == EMFILE else b"connect: ", reason(error))
+        explain(q, upstream_of(q), b"dial ", b"udp ", -1, b"socket: " if error == EMFILE else b"connect: ",
+                reason(error))
     return error
 
 
@@ -324,11 +333,15 @@ cdef int start_tcp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     cdef int error
     if q.queued:
         udp_flush(w, f)
-    # CoreDNS's dial timeout: twice the average, in its bounds; never longer than the question lives.
+    tcp_forget(w, f, i)
+    # CoreDNS's dial timeout: twice the average, in its bounds; but never longer than an answer is waited for, or the
+    # first dial to a silent upstream would leave no time for the next one.
     if average >= DIAL_START_MS * MS:
         most = DIAL_MAX_MS * MS
     elif average >= DIAL_MIN_MS * MS:
         most = 2 * average
+    if most > z.config.read_timeout_ns and most > DIAL_MIN_MS * MS:
+        most = z.config.read_timeout_ns if z.config.read_timeout_ns > DIAL_MIN_MS * MS else DIAL_MIN_MS * MS
     if q.moved and most > MOVED_MS * MS:
         most = MOVED_MS * MS
     left = left - w.now_ns if left > w.now_ns else 0
@@ -450,7 +463,8 @@ cdef void fire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
 
 
 cdef void after_tcp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # A TCP attempt has failed. One that a near miss caused gives way to UDP again; nothing is held against the upstream.
+    # A TCP attempt has failed. One that a near miss caused gives way to UDP again; nothing is held against the
+    # upstream.
     cdef Question *q = &f.questions[i]
     if q.moved:
         q.moved = False
@@ -504,7 +518,8 @@ cdef bint take_answer(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uin
     rcode = m.rcode
     stat_observe(w.row, c.upstreams[upstream].slot_duration + (rcode if rcode < 24 else 24) * (TIMES + 3), time_bounds,
                  TIMES, w.now_ns - since_ns if w.now_ns > since_ns else 0)
-    q.conn = NONE               # TCP: the connection is kept by its pool from here on
+    if not udp:
+        q.conn = NONE           # its pool keeps the connection from here on
     q.error_len = 0
     if udp and m.flags & FLAG_TC and c.prefer_udp and not c.force_tcp:
         q.upstream = upstream

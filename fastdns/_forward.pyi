@@ -9,4 +9,5 @@ from fastdns._stats import Stats
 EVENTS: tuple[str, ...]
 RCODES: int
 
+
 def stage(settings: dict[str, Any], stats: Stats) -> CompiledStage: ...

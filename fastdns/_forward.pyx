@@ -4,8 +4,8 @@
 
 Strategy: `request` composes the message to send and looks whether one that is equal in all but id and letter case is in
 flight for the same stanza and protocol; then the query waits for that one's answer. So the same question, asked by a
-thousand clients at once, is one question to guess an answer for. Here also are a worker's start, its turn and its end, and the
-Python face, which turns a stanza's settings into C before the fork.
+thousand clients at once, is one question to guess an answer for. Here also are a worker's start, its turn and its end,
+and the Python face, which turns a stanza's settings into C before the fork.
 """
 
 from libc.stddef cimport size_t
@@ -91,8 +91,8 @@ cdef bint enter(Worker *w, const Config *c) noexcept nogil:
 
 
 cdef uint32_t compose(const Packet *p, uint8_t *out) noexcept nogil:
-    # The message to send, its id aside: as the client wrote it, with what the stages before changed; without a TSIG, which
-    # is the client's with us. Octets.
+    # The message to send, its id aside: as the client wrote it, with what the stages before changed; without a TSIG,
+    # which is the client's with us. Octets.
     cdef uint32_t n = p.tsig_off if p.has_tsig else p.end
     memcpy(out, p.wire, n)
     put16(out + 2, p.flags)
@@ -369,10 +369,10 @@ cdef int fill_rcodes(uint64_t *out, rcodes) except -1:
 def stage(dict settings, Stats stats not None) -> CompiledStage:
     """The forward stage of one stanza.
 
-    settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots fails,
-    check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds; source "" or an
-    address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of them its sockets may use.
-    """
+    settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots
+    fails, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds; source
+    "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of them its
+    sockets may use. """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef CompiledStage out = CompiledStage.__new__(CompiledStage)

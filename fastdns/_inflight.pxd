@@ -242,6 +242,7 @@ cdef struct Forward:
     uint32_t max_sockets
     Pool *pools
     uint32_t pool_n
+    uint32_t drawn_pools        # with a socket drawn for this batch
     uint32_t pool_room
     Conn conns[CONNECTIONS]
     uint32_t free_conn

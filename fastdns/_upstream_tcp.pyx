@@ -2,10 +2,10 @@
 # cython: language_level=3
 """TCP to upstreams: connections that are kept, one question at a time on each, as CoreDNS does.
 
-Strategy: a fixed table of connections; each stanza keeps for each upstream a list of idle ones, taken oldest first. A connection
-that was idle may have been closed by the other side a moment ago, so its failure before an answer is no failure of
-the upstream: the question is sent on the next connection at once. Nothing blocks: a dial and a partly written question are
-finished by epoll. What arrives on an idle connection is an EOF or nonsense, and ends it.
+Strategy: a fixed table of connections; each stanza keeps for each upstream a list of idle ones, taken oldest first. A
+connection that was idle may have been closed by the other side a moment ago, so its failure before an answer is no
+failure of the upstream: the question is sent on the next connection at once. Nothing blocks: a dial and a partly
+written question are finished by epoll. What arrives on an idle connection is an EOF or nonsense, and ends it.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -16,10 +16,10 @@ from fastdns._inflight cimport (
 from fastdns._stage cimport MOD_FORWARD, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
-    EAGAIN, EINPROGRESS, EINTR, EMFILE, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR, TCP_NODELAY,
-    c_bind, c_close, c_connect, c_getsockopt, c_recv, c_send, c_setsockopt, c_socket, errno, free, memmove, realloc,
-    sockaddr, socklen_t,
+    EAGAIN, EINPROGRESS, EINTR, EMFILE, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, IPPROTO_TCP, MSG_DONTWAIT,
+    MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR, TCP_NODELAY, c_bind, c_close,
+    c_connect, c_getsockopt, c_recv, c_send, c_setsockopt, c_socket, errno, free, memmove, realloc, sockaddr,
+    socklen_t,
 )
 from fastdns._wire cimport get16, put16
 

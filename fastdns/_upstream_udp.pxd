@@ -18,8 +18,9 @@ cdef struct Handlers:
 cdef int udp_open(Worker *w, Forward *f, const Handlers *handlers) noexcept nogil
 cdef uint32_t pool_of(Forward *f, const Upstream *u, const sockaddr_in6 *source, uint32_t source_len) noexcept nogil
 cdef void pool_sizes(Forward *f) noexcept nogil
-cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t pool, bint elsewhere) noexcept nogil
-    # Queues a question's message under a fresh id on the batch's socket, in the ask k. 0, or an errno.
+cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t pool, uint32_t avoid) noexcept nogil
+    # Queues a question's message under a fresh id on the batch's socket, unless that is the one to avoid, in the ask k.
+    # 0, or an errno.
 cdef void udp_flush(Worker *w, Forward *f) noexcept nogil
 cdef void udp_event(Worker *w, Forward *f, uint32_t socket) noexcept nogil
 cdef void udp_sweep(Worker *w, Forward *f) noexcept nogil

@@ -2,12 +2,12 @@
 # cython: language_level=3
 """UDP to upstreams: pools of connected sockets, batches out, batches in.
 
-Strategy. A forger must guess port and id. A socket drawn for each query is the safest and costs twice as much as all the
-rest of a forwarded query; one socket for all queries can be found. So each upstream address has a pool of up to 1,024
-sockets, each bound to a port drawn from the worker's kernel-seeded generator, and every batch draws one of them; none
-is asked through for longer than ten seconds. A batch's questions of one size leave as one segmented datagram (UDP_SEGMENT).
-Sockets are connected: the kernel drops what comes from elsewhere, and tells us of ICMP errors. They are opened when drawn and
-watched by epoll from then on, so a query costs no epoll_ctl.
+Strategy. A forger must guess port and id. A socket drawn for each query is the safest and costs twice as much as all
+the rest of a forwarded query; one socket for all queries can be found. So each upstream address has a pool of up to
+1,024 sockets, each bound to a port drawn from the worker's kernel-seeded generator, and every batch draws one of them;
+none is asked through for longer than ten seconds. A batch's questions of one size leave as one segmented datagram
+(UDP_SEGMENT). Sockets are connected: the kernel drops what comes from elsewhere, and tells us of ICMP errors. They are
+opened when drawn and watched by epoll from then on, so a query costs no epoll_ctl.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -21,7 +21,8 @@ from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMFILE,
     ENOPROTOOPT, EPOLLIN, MAP_ANONYMOUS, MAP_PRIVATE, MSG_DONTWAIT, MSG_NOSIGNAL, PROT_READ, PROT_WRITE, SOCK_CLOEXEC,
-    SOCK_DGRAM, SOCK_NONBLOCK, SOL_UDP, UDP_SEGMENT, c_bind, c_close, c_connect, c_recv, c_send, c_socket, cmsghdr,
+    SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, SOL_UDP, SO_RCVBUF, UDP_SEGMENT, c_bind, c_close, c_connect, c_recv, c_send,
+    c_setsockopt, c_socket, cmsghdr,
     errno, htons, iovec, memcmp, memset, mmap, msghdr, realloc, recvmmsg, sendmmsg, sockaddr, sockaddr_in,
     sockaddr_in6,
 )
@@ -32,6 +33,7 @@ cdef enum:
     PORT_LOW = 10240            # ports drawn: 55,296 of them, above those that services bind
     PORT_COUNT = 55296
     BIND_TRIES = 16
+    RECEIVE_OCTETS = 1 << 20    # of a socket's buffer, as far as the kernel allows: the answers to a batch
     DRAW_TRIES = 8
     ID_TRIES = 32
     SEGMENTS = 32               # questions of one segmented send
@@ -123,9 +125,11 @@ cdef int socket_make(Worker *w, Pool *p) noexcept nogil:
     # A bound, connected, empty socket, or -errno.
     cdef uint8_t byte
     cdef int error
+    cdef int room = RECEIVE_OCTETS
     cdef int fd = c_socket(p.addr.sin6_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
         return -errno
+    c_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room))
     error = bind_port(w, fd, p)
     if error == 0 and c_connect(fd, <sockaddr *>&p.addr, p.addr_len) < 0:
         error = errno
@@ -252,26 +256,27 @@ cdef void udp_close(Worker *w, Forward *f) noexcept nogil:
     for i in range(f.pool_n):
         f.pools[i].live = 0
         f.pools[i].drawn = NONE
+    f.drawn_pools = 0
 
 
 # ---------------------------------------------------------------------------------------------- sending
 
-cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t pool, bint elsewhere) noexcept nogil:
+cdef int udp_ask(Worker *w, Forward *f, uint32_t question, uint32_t k, uint32_t pool, uint32_t avoid) noexcept nogil:
     cdef Pool *p = &f.pools[pool]
     cdef Question *q = &f.questions[question]
     cdef Ask *a = &q.asks[k]
-    cdef uint32_t old = p.drawn
     cdef uint64_t bits
     cdef int error = EMFILE
     cdef int _turn
     if q.queued:
         udp_flush(w, f)         # its octets are about to change
-    if elsewhere and p.drawn != NONE:
+    if p.drawn != NONE and p.drawn == avoid:
         pool_flush(w, f, p)
     if p.drawn == NONE:
-        p.drawn = draw(w, f, pool, old if elsewhere else NONE, &error)
+        p.drawn = draw(w, f, pool, avoid, &error)
         if p.drawn == NONE:
             return error
+        f.drawn_pools += 1
     bits = w.api.random(w)
     a.id = <uint16_t>bits
     for _turn in range(ID_TRIES):
@@ -303,11 +308,14 @@ cdef void pool_flush(Worker *w, Forward *f, Pool *p) noexcept nogil:
     if p.queue != NONE:
         send_queue(w, f, p)
     p.drawn = NONE
+    f.drawn_pools -= 1
 
 
 cdef void udp_flush(Worker *w, Forward *f) noexcept nogil:
     """Sends what the batch has gathered; the next batch draws its sockets anew."""
     cdef uint32_t i
+    if f.drawn_pools == 0:
+        return
     for i in range(f.pool_n):
         if f.pools[i].drawn != NONE:
             pool_flush(w, f, &f.pools[i])
