@@ -53,10 +53,17 @@ cdef enum:
     ENTRY_ASIDE = 43
     ENTRY_MARK = 44
 
-cdef uint64_t LAP = <uint64_t>1 << 32
-cdef uint64_t LOW32 = 0xffffffffULL
-# The bits of header word 6 that belong to the key: octets of the name, DO, CD, aside.
-cdef uint64_t KEY_BITS = (<uint64_t>0xff << 32) | (<uint64_t>7 << 41)
+cdef extern from *:
+    # Constants of 64 bits, which an enum does not hold and a module's variable would not let the compiler fold.
+    """
+    #define CACHE_LAP ((uint64_t)1 << 32)
+    #define CACHE_LOW32 ((uint64_t)0xffffffff)
+    #define CACHE_KEY_BITS (((uint64_t)0xff << 32) | ((uint64_t)7 << 41))
+    """
+    const uint64_t LAP "CACHE_LAP"
+    const uint64_t LOW32 "CACHE_LOW32"
+    # The bits of header word 6 that belong to the key: octets of the name, DO, CD, aside.
+    const uint64_t KEY_BITS "CACHE_KEY_BITS"
 
 cdef struct Mix:
     # Four lanes, so that one multiplication need not wait for the one before.

@@ -2,7 +2,7 @@
 """Writes seed inputs for a libFuzzer target: `seeds.py TARGET DIRECTORY`.
 
 Strategy: queries are the RFC probes; replies are the probes with QR set and a few messages that use every RDATA
-shape the scanner knows, behind the four octets by which the target chooses its limits.
+shape the scanner knows, behind the four octets by which the target chooses its limits; the cache gets operations.
 """
 
 from __future__ import annotations
@@ -48,10 +48,23 @@ def replies():
     yield header(flags=0x8180, counts=(1, 60, 0, 0)) + question(NAME) + record() * 60
 
 
+def operations():
+    """Lists of operations on the cache, 16 octets each: stores, look-ups, damage."""
+    store = [bytes([0, n, n & 1, 1, 2, 0, 0, 0]) + (60 + 40 * n).to_bytes(8, "little") for n in range(8)]
+    find = [bytes([2, n, n & 1]) + bytes(13) for n in range(8)]
+    forge = [bytes([7, 1, 0, n, n << 4, 0, 0, 0]) + (0x10000 * n + 0xFF00).to_bytes(8, "little") for n in range(8)]
+    damage = [bytes([op, n, 1, 2, 3, 4, 5, 6]) + bytes(range(n, n + 8)) for n in range(3) for op in (4, 5, 6, 8)]
+    yield b"".join(store + find)
+    yield b"".join(forge)
+    yield from (b"".join([*store[:3], one, *find[:3]]) for one in damage)
+
+
 def main(target, directory):
     """Writes one file a seed."""
     if target == "fuzz_reply":
         seeds = [choice + reply for reply in replies() for choice in (b"\xff\xff\x03\x00", b"\x00\x60\x0d\x20")]
+    elif target == "fuzz_cache":
+        seeds = list(operations())
     else:
         seeds = [probe.wire for probe in PROBES]
     for number, seed in enumerate(seeds):
