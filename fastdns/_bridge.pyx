@@ -72,6 +72,7 @@ from fastdns._wire cimport (
     RCODE_SERVFAIL,
     SECTION_ADDITIONAL,
     SECTION_ANSWER,
+    SECTION_AUTHORITY,
     TYPE_A,
     TYPE_AAAA,
     TYPE_SRV,

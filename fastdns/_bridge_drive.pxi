@@ -298,10 +298,14 @@ cdef class Bridge:
         while n < most and fd_load_acquire(&r.up_head) != r.up_tail:
             u = r.up[r.up_tail & (BRIDGE_UP - 1)]
             fd_store_release(&r.up_tail, r.up_tail + 1)
-            if u.kind == UP_QUERY:
-                self.begin(u.q)
-            else:
-                self.child_ended(&u)
+            try:
+                if u.kind == UP_QUERY:
+                    self.begin(u.q)
+                else:
+                    self.child_ended(&u)
+            except Exception as error:
+                # Memory is short. The hot thread answers the query when its deadline has passed.
+                self.log(LEVEL_ERROR, f"a query was lost on its way through Python: {error!r}")
             n += 1
             if n & 63 == 0:
                 self.ring()
@@ -656,7 +660,11 @@ cdef class Bridge:
         for request in list(self.pending):
             if (<_Request>request).deadline <= now:
                 stat_add(self.row, self.slot_deadline, 1)
-                self.expire(request)
+                try:
+                    self.expire(request)
+                except MemoryError:
+                    # The hot thread answers for it.
+                    continue
         self.sweeping = bool(self.pending) and self.running
         if self.sweeping:
             self.loop.call_later(BRIDGE_SWEEP_MS / 1000.0, self.sweep)
@@ -691,8 +699,7 @@ cdef Reply child_reply(Up *u, bytes error):
     reply.has_opt = o.has_opt
     reply.set_do = o.set_do
     reply.opt_size = o.opt_size
-    reply.section = SECTION_ADDITIONAL
-    reply.qclass = CLASS_IN
+    reply.look()
     if o.options_len:
         reply.options = u.block[o.reply_len:o.reply_len + o.options_len]
     if error:

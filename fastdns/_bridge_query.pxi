@@ -203,9 +203,10 @@ cdef class Query:
 
     def reply(self, int rcode=0, *, bint aa=False, bint ra=False, bint ad=False):
         cdef Reply reply = Reply.__new__(Reply)
-        cdef const Packet *p = self.packet()
+        cdef const Packet *p
         if not 0 <= rcode <= 4095:
             raise ValueError(f"{rcode} is no response code")
+        p = self.packet()
         writer_reply(&reply.out, p, reply.out.p, reply.out.cap,
                      (FLAG_AA if aa else 0) | (FLAG_RA if ra else 0) | (FLAG_AD if ad else 0), rcode)
         reply.rcode = <uint16_t>rcode
@@ -215,29 +216,31 @@ cdef class Query:
         return reply
 
     def replace(self, *, name=None, type=None, qclass=None):
-        cdef const Packet *p = self.packet()
+        cdef Query query = Query.__new__(Query)
+        cdef const Packet *p
         cdef uint8_t owner[256]
-        cdef int n
-        cdef uint32_t kind = p.qtype if type is None else type
-        cdef uint32_t klass = p.qclass if qclass is None else qclass
+        cdef int n = 0 if name is None else name_wire(name, owner)
+        cdef int kind = 0 if type is None else type
+        cdef int klass = 0 if qclass is None else qclass
+        if not (0 <= kind <= 65535 and 0 <= klass <= 65535):
+            raise ValueError("types and classes have 16 bits")
+        # From here on nothing runs that could let another thread end the query.
+        p = self.packet()
         if name is None:
             n = p.qname_len
             memcpy(owner, p.wire + WIRE_HEADER, n)
-        else:
-            n = name_wire(name, owner)
-        if kind > 65535 or klass > 65535:
-            raise ValueError("types and classes have 16 bits")
-        return derived(self.request, p, owner, n, kind, klass)
+        query.request = self.request
+        derive(query, p, owner, n, p.qtype if type is None else kind, p.qclass if qclass is None else klass)
+        return query
 
     def lookup(self, name, int type):
-        cdef const Packet *p = self.packet()
         cdef uint8_t owner[256]
         cdef int n = name_wire(name, owner)
         cdef uint8_t out[512]
         cdef uint32_t size
         if not 0 <= type <= 65535:
             raise ValueError("types have 16 bits")
-        size = question_wire(p, owner, n, <uint16_t>type, CLASS_IN, out, False)
+        size = question_wire(self.packet(), owner, n, <uint16_t>type, CLASS_IN, out, False)
         put16(out + 2, FLAG_RD)
         return wait_for(self.request, DOWN_LOOKUP, 0, <bytes>out[:size])
 
@@ -273,9 +276,7 @@ cdef uint32_t question_wire(const Packet *p, const uint8_t *name, int n, uint16_
     return at
 
 
-cdef Query derived(_Request request, const Packet *p, const uint8_t *name, int n, uint32_t qtype, uint32_t qclass):
-    cdef Query query = Query.__new__(Query)
-    query.request = request
+cdef int derive(Query query, const Packet *p, const uint8_t *name, int n, int qtype, int qclass) except -1:
     query.own = <Packet *>malloc(sizeof(Packet) + 284 + p.opt_rdlen)
     if query.own == NULL:
         raise MemoryError
@@ -283,4 +284,4 @@ cdef Query derived(_Request request, const Packet *p, const uint8_t *name, int n
     cdef uint32_t size = question_wire(p, name, n, <uint16_t>qtype, <uint16_t>qclass, wire, True)
     if wire_admit(wire, size, query.own) != ADMIT_OK:
         raise ValueError("the server would not accept such a query")
-    return query
+    return 0

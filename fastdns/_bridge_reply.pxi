@@ -137,14 +137,28 @@ cdef class Reply:
         self.out.n = <uint32_t>n
         self.rcode = m.rcode
         self.ulen = m.ulen
-        self.qclass = m.qclass
-        self.section = 2
+        self.look()
         self.has_opt = m.has_opt
         if m.has_opt:
             self.set_do = (m.opt_flags & FLAG_DO) != 0
             self.opt_size = m.opt_size
             self.options = p[m.opt_rdata:m.opt_rdata + m.opt_rdlen]
         return 0
+
+    cdef void look(self) noexcept:
+        # What is needed to add records to octets that were made elsewhere: the question and the last section in use.
+        cdef const uint8_t *p = self.out.p
+        cdef uint32_t at = WIRE_HEADER
+        self.section = SECTION_ADDITIONAL if get16(p + 10) else SECTION_AUTHORITY if get16(p + 8) else SECTION_ANSWER
+        self.qclass = CLASS_IN
+        self.qname_len = 0
+        if get16(p + 4) != 1:
+            return
+        while at < self.out.n and 0 < p[at] < 64:
+            at += <uint32_t>p[at] + 1
+        if at + 5 <= self.out.n and p[at] == 0:
+            self.qname_len = <uint16_t>(at + 1 - WIRE_HEADER)
+            self.qclass = get16(p + at + 3)
 
     cdef int make_room(self, size_t need) except -1:
         # Room for `need` octets in all.
@@ -177,6 +191,8 @@ cdef class Reply:
             raise ValueError("RDATA has at most 65,535 octets")
         if name is not None:
             n = name_wire(name, owner)
+        elif self.qname_len == 0:
+            raise ValueError("without a question a record needs a name")
         self.make_room(self.out.n + 266 + rdlen)
         writer_rr(&self.out, section, owner if n else NULL, n, rtype, self.qclass, ttl, rdata, rdlen)
         if self.out.bad:
@@ -185,9 +201,9 @@ cdef class Reply:
         self.ulen += (n if n else self.qname_len) + 10 + <uint32_t>rdlen
         return 0
 
-    def record(self, int type, rdata, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+    def record(self, uint16_t type, rdata, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
         cdef bytes data = bytes(rdata)
-        self.append(section, name, <uint16_t>type, ttl, data, len(data))
+        self.append(section, name, type, ttl, data, len(data))
         return self
 
     def a(self, address, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
@@ -200,7 +216,8 @@ cdef class Reply:
         self.append(section, name, TYPE_AAAA, ttl, data, 16)
         return self
 
-    def srv(self, int priority, int weight, int port, target, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
+    def srv(self, uint16_t priority, uint16_t weight, uint16_t port, target, uint32_t ttl=0, name=None,
+            int section=SECTION_ANSWER):
         cdef uint8_t data[262]
         cdef int n = name_wire(target, data + 6)
         put16(data, priority)

@@ -162,6 +162,25 @@ async def rewrapped(plugin, query, next):
     return Reply(found)
 
 
+async def appended(plugin, query, next):
+    """Adds to replies that were made elsewhere."""
+    bare = Reply(query.wire[:4] + bytes(8))
+    try:
+        bare.a("192.0.2.1")
+    except ValueError as problem:
+        said = str(problem)
+    bare.a("192.0.2.2", name="named.test")
+    found = await next(query.replace(name="Other.test"))
+    found.txt("more", section=2)
+    try:
+        found.txt("too late", section=0)
+    except ValueError as problem:
+        said += "; " + str(problem)
+    empty = Reply(query.reply().wire).a("192.0.2.3").txt("b", section=1)
+    return query.reply().txt(said, f"{bare.counts} {bare.size}", f"{found.counts} {found.size}",
+                             f"{empty.counts} {empty.size}", str(empty.message.rr[0].rname))
+
+
 async def unpackable(plugin, query, next):
     from fastdns.message import RD, RR
 

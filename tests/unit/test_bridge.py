@@ -161,6 +161,18 @@ def test_a_message_object_is_a_result(worker, zone):
     assert (got.answer, got.flags) == ([f"message.{zone}. 9 IN A 192.0.2.9"], {"qr", "aa", "rd"})
 
 
+def test_records_are_added_to_replies_made_elsewhere(worker):
+    said, bare, found, empty, owner = txt(worker.ask("appended.test", TXT))
+    assert said.split("; ") == [
+        "without a question a record needs a name", "sections are written in the order answer, authority, additional"]
+    assert bare == f"(1, 0, 0) {12 + 12 + 14}"
+    name = 12  # octets of Other.test.
+    whoami = (name + 14) + (name + 5 + 10 + 7)
+    assert found == f"(0, 0, 3) {12 + name + 4 + whoami + name + 10 + 5}"
+    name = 15  # octets of appended.test.
+    assert empty == f"(1, 1, 0) {12 + name + 4 + name + 14 + name + 12}" and owner == "appended.test."
+
+
 @pytest.mark.parametrize("zone", KINDS)
 def test_a_large_reply(worker, zone):
     assert len(worker.ask(f"large.{zone}", TXT, "tcp").answer) == 200
