@@ -14,8 +14,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._attempt cimport DIAL_START_MS, advance, attempt_handlers, fire, leave
 from fastdns._inflight cimport (
     ASKS, BUCKETS, COUNT_COALESCED, COUNT_FULL, COUNT_WAITERS_FULL, NONE, POLICY_ROUND_ROBIN, SOCKETS, UPSTREAMS,
-    WAITERS, WAIT_END, Config, Forward, Question, Stanza, Suffix, TcpPool, Upstream, inflight_open, question_frame,
-    question_release, question_take, same_insert, timer_set, timers_run,
+    WAITERS, WAIT_END, Config, Forward, Question, Stanza, Suffix, TcpPool, Upstream, inflight_close, inflight_open,
+    question_frame, question_release, question_take, same_insert, timer_set, timers_run,
 )
 from fastdns._stage cimport (
     MOD_FORWARD, NEXT, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
@@ -264,6 +264,7 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
     z.tcp = <TcpPool *>calloc(c.n, sizeof(TcpPool))
     z.next = f.stanzas
     f.stanzas = z
+    f.running += 1
     s.state = z
     if z.pools == NULL or z.tcp == NULL:
         return 1
@@ -278,10 +279,27 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
 
 
 cdef void stop(Worker *w, Stage *s) noexcept nogil:
-    # The first of the worker's stanzas to stop closes what all share; its memory ends with the process.
+    # The last of the worker's stanzas to stop takes along what all share.
     cdef Forward *f = <Forward *>w.mod[MOD_FORWARD]
+    cdef Stanza *z
+    s.state = NULL
+    f.running -= 1
+    if f.running:
+        return
     udp_close(w, f)
     tcp_close_all(w, f)
+    inflight_close(f)
+    while f.stanzas != NULL:
+        z = f.stanzas
+        f.stanzas = z.next
+        free(z.pools)
+        free(z.tcp)
+        free(z)
+    w.on_event[MOD_FORWARD] = NULL
+    w.on_tick[MOD_FORWARD] = NULL
+    w.on_flush[MOD_FORWARD] = NULL
+    w.mod[MOD_FORWARD] = NULL
+    free(f)
 
 
 cdef StageOps OPS

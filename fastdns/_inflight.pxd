@@ -249,6 +249,7 @@ cdef struct Forward:
     uint32_t used_conns
     uint32_t open_conns
     Stanza *stanzas
+    uint32_t running            # stanzas that have not stopped
     uint64_t sweep_ns
     uint64_t allowance_ns       # token buckets of near misses
     uint32_t stray_tokens
@@ -275,6 +276,7 @@ cdef inline uint8_t *question_frame(Question *q) noexcept nogil:
     return q.large if q.large != NULL else q.octets
 
 cdef int inflight_open(Worker *w, Forward *f) noexcept nogil
+cdef void inflight_close(Forward *f) noexcept nogil
 cdef uint32_t question_take(Forward *f, uint32_t n) noexcept nogil
 cdef void question_release(Forward *f, uint32_t i) noexcept nogil
 cdef void same_insert(Forward *f, uint32_t i) noexcept nogil

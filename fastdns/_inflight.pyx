@@ -13,7 +13,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport Worker
 from fastdns._sys cimport (
-    MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, free, malloc, mmap,
+    MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, free, malloc, mmap, munmap,
 )
 
 
@@ -31,6 +31,15 @@ cdef int inflight_open(Worker *w, Forward *f) noexcept nogil:
     f.wheel_at = w.now_ns >> TICK
     f.next_ns = <uint64_t>-1
     return 0
+
+
+cdef void inflight_close(Forward *f) noexcept nogil:
+    """Gives the tables back. Queries that still wait in them belong to the loop's pool."""
+    cdef uint32_t i
+    for i in range(f.used_questions):
+        free(f.questions[i].large)
+    munmap(f.questions, QUESTIONS * sizeof(Question))
+    munmap(f.sockets, SOCKETS * sizeof(Socket))
 
 
 # ---------------------------------------------------------------------------------------------- questions

@@ -20,11 +20,10 @@ from fastdns._stage cimport MOD_FORWARD, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, EADDRINUSE, EAGAIN, ECONNREFUSED, EINTR, EINVAL, EIO, EMFILE,
-    ENOPROTOOPT, EPOLLIN, MAP_ANONYMOUS, MAP_PRIVATE, MSG_DONTWAIT, MSG_NOSIGNAL, PROT_READ, PROT_WRITE, SOCK_CLOEXEC,
-    SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, SOL_UDP, SO_RCVBUF, UDP_SEGMENT, c_bind, c_close, c_connect, c_recv, c_send,
-    c_setsockopt, c_socket, cmsghdr,
-    errno, htons, iovec, memcmp, memset, mmap, msghdr, realloc, recvmmsg, sendmmsg, sockaddr, sockaddr_in,
-    sockaddr_in6,
+    ENOPROTOOPT, EPOLLIN, MAP_ANONYMOUS, MAP_PRIVATE, MSG_DONTWAIT, MSG_NOSIGNAL, PROT_READ, PROT_WRITE,
+    SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, SOL_UDP, SO_RCVBUF, UDP_SEGMENT, c_bind, c_close,
+    c_connect, c_recv, c_send, c_setsockopt, c_socket, cmsghdr, errno, free, htons, iovec, memcmp, memset, mmap,
+    msghdr, munmap, realloc, recvmmsg, sendmmsg, sockaddr, sockaddr_in, sockaddr_in6,
 )
 from fastdns._wire cimport get16, put16
 
@@ -147,10 +146,7 @@ cdef uint32_t socket_open(Worker *w, Forward *f, uint32_t pool, uint32_t place, 
     cdef Socket *s
     cdef uint32_t i
     cdef int fd
-    if f.open_sockets >= f.max_sockets:
-        error[0] = EMFILE
-        return NONE
-    fd = socket_make(w, p)
+    fd = socket_make(w, p) if f.open_sockets < f.max_sockets else -EMFILE
     if fd < 0:
         error[0] = -fd
         stat_add(w.row, f.slot_events + COUNT_SOCKET_ERROR, 1)
@@ -248,15 +244,13 @@ cdef void udp_sweep(Worker *w, Forward *f) noexcept nogil:
 
 
 cdef void udp_close(Worker *w, Forward *f) noexcept nogil:
-    """Closes every socket."""
+    """Closes every socket and gives the buffers back."""
     cdef uint32_t i
     for i in range(f.used_sockets):
         if f.sockets[i].fd >= 0:
             socket_close(f, i)
-    for i in range(f.pool_n):
-        f.pools[i].live = 0
-        f.pools[i].drawn = NONE
-    f.drawn_pools = 0
+    munmap(f.rx_octets, RX * RX_OCTETS)
+    free(f.pools)
 
 
 # ---------------------------------------------------------------------------------------------- sending

@@ -81,22 +81,21 @@ def answer(asked: Asked) -> Sequence[bytes | float]:
 
 
 class Upstream:
-    """`with Upstream(script) as up`: serves on 127.0.0.1:`up.port`; tcp=False refuses connections."""
+    """`with Upstream(script) as up`: serves on `address`, port `up.port`; tcp=False refuses connections."""
 
-    def __init__(self, script: Script = answer, *, tcp: bool = True, udp: bool = True, port: int = 0) -> None:
+    def __init__(self, script: Script = answer, *, tcp: bool = True, port: int = 0, address: str = "127.0.0.1") -> None:
         self.script = script
         self.asked: list[Asked] = []
         self.accepted = 0
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = address
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.udp = socket.socket(self.family, socket.SOCK_DGRAM)
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.tcp = socket.socket()
+        self.tcp = socket.socket(self.family)
         self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(port)
         self._selector = selectors.DefaultSelector()
-        if udp:
-            self._selector.register(self.udp, selectors.EVENT_READ, self._datagram)
-        else:
-            self.udp.close()
+        self._selector.register(self.udp, selectors.EVENT_READ, self._datagram)
         if tcp:
             self.tcp.listen(64)
             self._selector.register(self.tcp, selectors.EVENT_READ, self._accept)
@@ -109,13 +108,13 @@ class Upstream:
 
     def _bind(self, port: int) -> None:
         for _ in range(100):
-            self.udp.bind(("127.0.0.1", port))
+            self.udp.bind((self.address, port))
             self.port = self.udp.getsockname()[1]
             try:
-                self.tcp.bind(("127.0.0.1", self.port))
+                self.tcp.bind((self.address, self.port))
             except OSError:
                 self.udp.close()
-                self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self.udp = socket.socket(self.family, socket.SOCK_DGRAM)
                 continue
             return
         raise OSError("no free port")

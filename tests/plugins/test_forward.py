@@ -13,6 +13,7 @@ from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
 from fastdns.plugin import Dispenser
 from fastdns.plugins.forward import Forward
+from fastdns.plugins.forward.metrics import upstream_slots
 from fastdns.plugins.forward.upstreams import Host, classify, resolve
 from fastdns.plugins.forward.upstreams import Upstream as Address
 from fastdns.testing import Answer, Server, Worker, exchange, question
@@ -355,6 +356,68 @@ def test_source_address() -> None:
     with Upstream() as up, Worker(block(stanza(local(up), "source_address 127.0.0.9"))) as server:
         up.script = lambda asked: [reply(asked)]
         assert server.ask("a.test.", A).answer and server.ask("a.test.", A, "tcp").answer
+
+
+def set_fails(server: Worker, up: Upstream | int, fails: int) -> None:
+    """What the keeper would write after so many failed checks."""
+    port = up if isinstance(up, int) else up.port
+    slot = upstream_slots(server.stats, 1, 0, f"127.0.0.1:{port}")["fails"]
+    assert isinstance(slot, int)
+    server.stats.set_shared(slot, fails)
+
+
+def test_upstream_that_is_down_is_passed_over() -> None:
+    with Upstream() as one, Upstream() as two:
+        with Worker(block(stanza(local(one, two), "policy sequential", "max_fails 3"))) as server:
+            for fails, asked in ((3, (1, 0)), (4, (1, 1)), (0, (2, 1))):
+                set_fails(server, one, fails)
+                assert server.ask(f"n{fails}.test.", A).answer
+                assert (len(one.asked), len(two.asked)) == asked
+
+
+def test_all_down_one_is_asked_all_the_same() -> None:
+    with Upstream() as one, Upstream() as two:
+        with Worker(block(stanza(local(one, two)))) as server:
+            set_fails(server, one, 9)
+            set_fails(server, two, 9)
+            assert server.ask("a.test.", A).answer
+            assert server.counter("coredns_forward_healthcheck_broken_total") == 1
+
+
+def test_all_down_and_failfast() -> None:
+    with Upstream() as up, Worker(block(stanza(local(up), "failfast_all_unhealthy_upstreams"))) as server:
+        set_fails(server, up, 9)
+        assert server.ask("a.test.", A).rcode == 2
+        set_fails(server, up, 2)
+        assert server.ask("b.test.", A).answer
+        assert len(up.asked) == 1
+
+
+def test_refused_by_one_that_checks_say_is_down_ends_at_once() -> None:
+    port = dead_port()
+    with Worker(block(stanza(local(port), "max_fails 5"))) as server:
+        set_fails(server, port, 1)
+        begun = time.monotonic()
+        assert server.ask("a.test.", A).rcode == 2
+        assert time.monotonic() - begun < 0.5
+
+
+def test_max_age() -> None:
+    with Upstream() as up, Worker(block(stanza(local(up), "expire 100ms", "max_age 100ms", "force_tcp"))) as server:
+        for number in range(8):
+            assert server.ask(f"n{number}.test.", A).answer
+            time.sleep(0.05)
+        assert 2 <= up.accepted <= 8
+
+
+def test_ipv6_upstream() -> None:
+    try:
+        up = Upstream(address="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with up, Worker(block(stanza(f"[::1]:{up.port}"))) as server:
+        assert server.ask("a.test.", A).answer and server.ask("a.test.", A, "tcp").answer
+        assert server.counter("coredns_proxy_conn_cache_misses_total", to=f"[::1]:{up.port}") == 2
 
 
 # ---- coalescing
