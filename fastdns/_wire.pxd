@@ -191,6 +191,11 @@ cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, si
     # dropped from the first that does not fit in limit octets, counts corrected, TC set then and *truncated.
     # OPT excluded. Octets written.
 
+cdef size_t wire_reply_to(const uint8_t *msg, const Message *m, const Packet *pkt, uint8_t *out, size_t limit,
+                          bint *truncated) noexcept nogil
+    # wire_compress, but the question is written as the query has it: same name, type and class, other letters' case
+    # perhaps. The records keep their letters' case, so names in msg that pointed to the question are written out.
+
 # ---- finishing: the client's OPT, echoed options, size (compat: EDNS in responses; size, truncation)
 
 cdef struct Finish:

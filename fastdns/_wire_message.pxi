@@ -429,7 +429,30 @@ cdef void encode_record(Encoder *e, const Record *r) noexcept nogil:
         put16(e.out + length_at, e.n - length_at - 2)
 
 
+cdef void encode_question(Encoder *e, const Message *m, const Packet *pkt) noexcept nogil:
+    # The message's own question, or a query's, which is the same but for the letters' case.
+    cdef const uint8_t *msg = e.msg
+    cdef uint32_t length = e.length
+    if pkt == NULL:
+        encode_name(e, WIRE_HEADER, True)
+        encode_octets(e, m.question_end - 4, 4)
+        return
+    e.msg = pkt.wire
+    e.length = WIRE_HEADER + <uint32_t>pkt.qname_len
+    encode_name(e, WIRE_HEADER, True)
+    e.msg = msg
+    e.length = length
+    # Pointers into the question of msg meant its letters, so what stands there now must not be found by offset.
+    memset(e.known, 0, 2 * m.question_end)
+    encode_octets(e, m.question_end - 4, 4)
+
+
 cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, size_t limit,
+                          bint *truncated) noexcept nogil:
+    return wire_reply_to(msg, m, NULL, out, limit, truncated)
+
+
+cdef size_t wire_reply_to(const uint8_t *msg, const Message *m, const Packet *pkt, uint8_t *out, size_t limit,
                           bint *truncated) noexcept nogil:
     cdef Encoder e
     cdef uint32_t counts[4]
@@ -451,8 +474,7 @@ cdef size_t wire_compress(const uint8_t *msg, const Message *m, uint8_t *out, si
     memcpy(out, msg, WIRE_HEADER)
     e.n = WIRE_HEADER
     if m.counts[0]:
-        encode_name(&e, WIRE_HEADER, True)
-        encode_octets(&e, m.question_end - 4, 4)
+        encode_question(&e, m, pkt)
     memset(counts, 0, sizeof(counts))
     for i in range(m.n):
         before = e.n

@@ -26,8 +26,8 @@ from fastdns._sys cimport CLOCK_REALTIME, calloc, clock_gettime, free, memcmp, m
 from fastdns._wire cimport (
     CLASS_ANY, FLAG_AA, FLAG_AD, FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPTION_ECS,
     RCODE_NOERROR, RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_ANY, TYPE_AXFR, TYPE_CNAME,
-    TYPE_IXFR, TYPE_NS, TYPE_RRSIG, TYPE_SOA, WIRE_HEADER, Message, Record, get16, get32, put16, put32, wire_lower,
-    wire_name, wire_name_under, wire_question_matches, wire_scan, wire_siphash13,
+    TYPE_IXFR, TYPE_NS, TYPE_RRSIG, TYPE_SOA, WIRE_HEADER, WIRE_MAX, Message, Record, get16, get32, put16, put32,
+    wire_lower, wire_name, wire_name_under, wire_question_matches, wire_reply_to, wire_scan, wire_siphash13,
 )
 
 cdef enum:
@@ -227,7 +227,25 @@ cdef inline void forget_failure(Query *q) noexcept nogil:
     q.dropped = False
 
 
-cdef bint write_hit(const Config *c, Query *q, const Frame *f, const CacheEntry *e, int64_t ttl) noexcept nogil:
+cdef void put_question(Worker *w, Query *q) noexcept nogil:
+    """Puts the client's question into the reply. Its letters' case may be another than the stored one; the records keep
+    theirs, as in CoreDNS, so names that point to the question are written anew then."""
+    cdef uint32_t n = q.pkt.qname_len
+    cdef bint truncated = False
+    cdef size_t size = 0
+    if memcmp(q.reply + WIRE_HEADER, q.pkt.wire + WIRE_HEADER, n) == 0:
+        return
+    if wire_scan(q.reply, q.reply_len, w.scan) == 0 and w.scan.n:
+        size = wire_reply_to(q.reply, w.scan, &q.pkt, w.scratch, WIRE_MAX, &truncated)
+    if size and not truncated:
+        memcpy(q.reply, w.scratch, size)
+        q.reply_len = <uint32_t>size
+    else:
+        memcpy(q.reply + WIRE_HEADER, q.pkt.wire + WIRE_HEADER, n)
+
+
+cdef bint write_hit(Worker *w, const Config *c, Query *q, const Frame *f, const CacheEntry *e,
+                    int64_t ttl) noexcept nogil:
     """Makes the stored message in q.reply the reply to q. False: it is none (which the checksum should have said)."""
     cdef uint32_t question = <uint32_t>q.pkt.qname_len + 4
     cdef uint32_t seconds, i, off
@@ -248,10 +266,10 @@ cdef bint write_hit(const Config *c, Query *q, const Frame *f, const CacheEntry 
         memcpy(q.reply + off, big, 4)
     put16(q.reply, q.pkt.id)
     put16(q.reply + 2, reply_flags(q, f, e.flags, e.rcode))
-    memcpy(q.reply + WIRE_HEADER, q.pkt.wire + WIRE_HEADER, question)
     q.reply_len = e.wire_len
     q.ulen = e.ulen
     q.rcode = e.rcode
+    put_question(w, q)
     forget_failure(q)
     return True
 
@@ -295,7 +313,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     cache_promote(<CacheView *>w.cache, &st.table, &e)
     if c.amount:
         consider_prefetch(w, s, q, &k, &e, <uint32_t>ttl)
-    if write_hit(c, q, f, &e, ttl):
+    if write_hit(w, c, q, f, &e, ttl):
         return REPLY
     go_down(w, st, q, f, MODE_MISS)
     return NEXT

@@ -77,7 +77,7 @@ cdef bint write_stale(Worker *w, Stage *s, Query *q, const Frame *f, CacheEntry 
     cdef const Config *c = <const Config *>s.config
     cdef State *st = <State *>s.state
     cache_promote(<CacheView *>w.cache, &st.table, e)
-    if not write_hit(c, q, f, e, 0):
+    if not write_hit(w, c, q, f, e, 0):
         return False
     stat_add(w.row, c.servers[q.listener if q.listener < c.server_count else 0].stale, 1)
     return True

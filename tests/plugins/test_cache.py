@@ -16,8 +16,10 @@ import dns.name
 import dns.rdatatype
 import dns.rrset
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fastdns._cache import Segment
+from fastdns._cache import Look, Segment
 from fastdns._drive_chain import ChainBench
 from fastdns._stats import Stats
 from fastdns.corefile import Source, load_source
@@ -249,6 +251,47 @@ def test_a_hit_is_the_stored_answer_with_the_clients_header(kit):
     assert str(reply.question[0].name) == "WwW.example.NET."
     assert kit.ask(flags=dns.flags.RD | dns.flags.CD) is None  # CD is part of the key
     assert (kit.count("requests"), kit.count("misses"), kit.count("hits success")) == (3, 2, 1)
+
+
+def test_records_keep_the_case_they_were_stored_with(kit):
+    kit.ask("WwW.example.NET")
+    kit.answer("WwW.example.NET. 300 IN CNAME a.eXample.org.", "a.eXample.org. 300 IN A 192.0.2.1",
+               additional=["example.NET. 300 IN NS nS.example.NET."])  # fmt: skip
+    kit.wait(100)
+    for name in ("www.example.net", "WWW.example.NET", "WwW.example.NET"):
+        reply = kit.ask(name, id=3)
+        assert str(reply.question[0].name) == name + "."
+        assert [str(rrset.name) for rrset in reply.answer + reply.additional] == [
+            "WwW.example.NET.", "a.eXample.org.", "example.NET."]  # fmt: skip
+        assert (str(reply.answer[0][0].target), str(reply.additional[0][0].target)) == ("a.eXample.org.",
+                                                                                        "nS.example.NET.")
+        assert (reply.id, set(ttls_of(reply))) == (3, {200})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(st.binary(max_size=120), st.binary(max_size=60).map(lambda tail: question("www.example.net") + tail)),
+    st.lists(st.integers(0, 65535), max_size=4),
+    st.sampled_from(["www.example.net", "Www.Example.NET"]),
+)
+def test_a_hit_on_any_octets_stays_in_bounds(wire, offsets, name):
+    """What lies in the cache was checked when it was stored; were it anything else, the reply would still be one."""
+    kit = HOSTILE[0] if HOSTILE else Kit()
+    HOSTILE[:] = [kit]
+    kit.segment.flush(1)
+    stored = Look(kit.segment, 1).put(
+        b"\3www\7example\3net\0", wire, stored_at=kit.bench.boot_ns, ttl=60, offsets=offsets
+    )
+    sent = kit.bench.ask(question(name))
+    if not sent:
+        kit.bench.answer(0, None, rcode=2)
+    else:
+        assert stored
+        assert sent[0][2][:2] == b"\0\7"
+        assert len(sent[0][2]) >= 12 + 17 + 4
+
+
+HOSTILE: list[Kit] = []
 
 
 def test_an_answer_lives_its_ttl(kit):
