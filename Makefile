@@ -15,7 +15,7 @@ SWITCH_sanitize := FASTDNS_SANITIZE=1
 SOURCES := fastdns plugins tests bench setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build run test debug trace lint type bench bench-micro \
+.PHONY: help setup setup-test build run test debug trace lint type bench-micro \
         fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
@@ -60,9 +60,6 @@ lint: setup-test ## ruff and cython-lint
 
 type: setup-test ## mypy
 	@$(PY) -m mypy
-
-bench: setup-test compile ## the load scenarios (bench/README.md)
-	@$(PY) -m bench.run $(ARGS)
 
 bench-micro: setup-test compile ## the micro benchmarks
 	@$(PY) -m pytest -q bench/micro --benchmark-only $(ARGS)
