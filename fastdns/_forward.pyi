@@ -9,5 +9,7 @@ from fastdns._stats import Stats
 EVENTS: tuple[str, ...]
 RCODES: int
 
+class StanzaConfig:
+    """A stanza's configuration in C: what a stage's `owner` is."""
 
 def stage(settings: dict[str, Any], stats: Stats) -> CompiledStage: ...
