@@ -7,14 +7,18 @@ that each case says when a query came, what the upstream answered and what the c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import time
 
 import dns.flags
 import dns.message
 import dns.name
 import dns.rdatatype
 import dns.rrset
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,8 +33,10 @@ from fastdns.errors import SetupError
 from fastdns.plugin import BlockContext
 from fastdns.plugins.cache import Cache
 from fastdns.plugins.cache.config import CACHE, capacity, ttls
+from fastdns.testing import Server
 
 SECOND = 10**9
+SRV = 33
 SOA = "example.net. 300 IN SOA ns. hostmaster. 1 7200 3600 1209600 60"
 SERVERS = ("dns://:53", "dns://:54")
 
@@ -844,3 +850,46 @@ def test_evictions_are_counted():
     assert 1024 <= success <= 6000 - kit.count("evictions success")
     assert kit.count("evictions success") > 0
     kit.close()
+
+
+# ---- on a server
+
+SHARED = ". {\n multisocket 2\n cache {\n success 1024 600 600\n }\n whoami\n}"
+
+
+def seen_port(server: Server, name: str, proto: str = "udp") -> str:
+    """The client's port that `whoami` told, to whoever asked first."""
+    return next(line.split()[6] for line in server.ask(name, SRV, proto).additional if " SRV " in line)
+
+
+def workers(server: Server) -> set[int]:
+    """Process ids of the workers that serve."""
+    found = set()
+    for process in psutil.Process(server.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "fastdns:worker" and process.num_threads() > 1:
+                found.add(process.pid)
+    return found
+
+
+def test_one_workers_miss_is_every_workers_hit():
+    """Whatever socket asks, and whichever worker answers, gets what the first one got."""
+    with Server(SHARED) as server:
+        first = seen_port(server, "x.example.org")
+        for proto in ["udp"] * 30 + ["tcp"] * 4:
+            assert seen_port(server, "x.example.org", proto) == first
+        assert seen_port(server, "y.example.org") != first
+
+
+def test_the_cache_outlives_its_workers():
+    with Server(SHARED) as server:
+        first = seen_port(server, "x.example.org")
+        dead = workers(server)
+        assert len(dead) == 2
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while len(workers(server) - dead) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for _ in range(10):
+            assert seen_port(server, "x.example.org") == first
