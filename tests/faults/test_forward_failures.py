@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
-from fastdns.testing import Answer, Server, Worker, exchange, question
+from fastdns.testing import Answer, Server, Worker, exchange, free_port, question
 from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
 
 A = 1
@@ -118,6 +120,20 @@ def test_many_tcp_questions_at_once() -> None:
             assert found == {0: 300}
             assert up.accepted <= 300
             assert server.engine.in_flight == 0
+
+
+def test_forwarding_to_itself_ends() -> None:
+    """A question that comes back is equal to the one in flight, so it joins that one: nothing multiplies."""
+    port, web = free_port(), free_port()
+    corefile = (
+        f".:{port} {{\n prometheus 127.0.0.1:{web}\n forward . 127.0.0.1:{port} {{\n read_timeout 300ms\n }}\n}}\n"
+    )
+    with Server(corefile):
+        assert exchange(question("a.test.", A), port)[3] & 15 == 2
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
+            text = page.read().decode()
+        (queries,) = re.findall(r'^fastdns_ingress_total\{event="query"\} (\d+)', text, re.M)
+        assert int(queries) <= 10
 
 
 @pytest.mark.real_servers

@@ -7,6 +7,8 @@ runs and a broken one (a counter, a seed that forked processes share) fails alwa
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from fastdns.testing import Server, Worker, exchange, question
 from tests.faults.upstream import Upstream, reply
 
 A = 1
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 COREFILE = ". {{\n  multisocket 2\n  forward . 127.0.0.1:{}\n}}\n"
 
 
@@ -57,6 +60,38 @@ def test_a_batch_shares_a_socket_and_batches_do_not() -> None:
     with Upstream(lambda asked: [0.05, reply(asked)]) as up, Worker(COREFILE.format(up.port)) as server:
         ask_many(server.port, "n", 60)
         assert len({one.port for one in up.asked}) > 50
+
+
+def trains(sock: socket.socket, questions: int) -> list[tuple[int, int, int]]:
+    """What arrives at an upstream that takes trains whole: octets, octets of each question, source port."""
+    found = []
+    sock.settimeout(5)
+    while questions:
+        octets, control, _, peer = sock.recvmsg(65535, 64)
+        size = next((int.from_bytes(data[:2], sys.byteorder) for level, _, data in control if level == SOL_UDP), 0)
+        found.append((len(octets), size or len(octets), peer[1]))
+        questions -= -(-len(octets) // found[-1][1])
+    return found
+
+
+def test_a_batch_leaves_in_trains_of_at_most_32() -> None:
+    """Sixty questions that arrive at once: equal ones share a datagram on their way down to the device."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as up:
+        up.bind(("127.0.0.1", 0))
+        try:
+            up.setsockopt(SOL_UDP, UDP_GRO, 1)
+        except OSError:
+            pytest.skip("no UDP_GRO here")
+        with Worker(f".:0 {{\n  forward . 127.0.0.1:{up.getsockname()[1]}\n}}\n") as server:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.connect(("127.0.0.1", server.port))
+                wires = [question(f"n{n:02}.test.", A) for n in range(60)]
+                client.setsockopt(SOL_UDP, UDP_SEGMENT, len(wires[0]))
+                client.send(b"".join(wires))
+                client.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+                found = trains(up, len(wires))
+        assert len({port for _, _, port in found}) == 1
+        assert sorted(octets // size for octets, size, _ in found) == [28, 32]
 
 
 def test_no_socket_is_asked_through_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
