@@ -4,28 +4,28 @@
 
 Strategy. `Program` is the compiled Corefile: listeners, blocks, stages and one table of zones for each listener,
 built once before the fork and read-only after it. `chain_start` routes a query and walks it down its block's
-stages and back up; nothing here touches a socket: a finished query goes to the sink of its origin. A query that must wait is
-moved out of its batch slot into the pool, which is bounded, allocated once and touched only as far as it was ever
-used. Children (Python's next(), look-ups of the server's own, refreshes) are queries too: they enter at a position, and unwinding stops
-where they entered. A child that is started inside a stage runs after the current query has ended, because the arena holds one
-unfinished reply at a time.
+stages and back up; nothing here touches a socket: a finished query goes to the sink of its origin. A query that must
+wait is moved out of its batch slot into the pool, which is bounded, allocated once and touched only as far as it was
+ever used. Children (Python's next(), look-ups of the server's own, refreshes) are queries too: they enter at a
+position, and unwinding stops where they entered. A child that is started inside a stage runs after the current query
+has ended, because the arena holds one unfinished reply at a time.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, Api, Block, CompiledStage, Listener, Query, Stage,
-    Worker, Zone,
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, Api, Block, CompiledStage, Listener,
+    Query, Stage, Worker, Zone,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, MAP_ANONYMOUS, MAP_PRIVATE,
     PROT_READ, PROT_WRITE, calloc, clock_gettime, epoll_ctl, epoll_event, free, getrandom, malloc, memcmp, memcpy,
-    memset, mmap, munmap, timespec,
+    memset, mmap, timespec,
 )
 from fastdns._wire cimport (
-    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_AXFR, TYPE_DS, Message, Record, WIRE_MAX, WIRE_RECORDS_MAX,
-    wire_admit,
+    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_AXFR, TYPE_DS, Message, Record, WIRE_MAX,
+    WIRE_RECORDS_MAX, wire_admit,
 )
 
 # ---------------------------------------------------------------------------------------------- program
@@ -76,17 +76,17 @@ cdef class Program:
         """Adds a listen address; returns its index, the same in every worker."""
         if self.listener_count >= <uint32_t>self.listener_room:
             raise ValueError("more listeners than announced")
-        cdef Listener *l = &self.listeners[self.listener_count]
-        l.index = <uint16_t>self.listener_count
-        l.port = <uint16_t>port
-        l.wildcard = wildcard
-        l.any_class = any_class
-        l.server = <uint32_t>server_index
-        l.udp_fd = -1
-        l.tcp_fd = -1
+        cdef Listener *at = &self.listeners[self.listener_count]
+        at.index = <uint16_t>self.listener_count
+        at.port = <uint16_t>port
+        at.wildcard = wildcard
+        at.any_class = any_class
+        at.server = <uint32_t>server_index
+        at.udp_fd = -1
+        at.tcp_fd = -1
         self.listener_count += 1
         self.routes.append({})
-        return l.index
+        return at.index
 
     def add_block(self, uint32_t block_id, list zones, list stages) -> int:
         """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs)."""
@@ -185,9 +185,9 @@ cdef class Program:
         """The plugin instance that runs at `position` of `block`."""
         return self.python_stages[block][position]
 
-
     def lookup(self, int listener, bytes name, int qtype=1):
-        """(block, index of its zone) that a lower-cased name in wire form is routed to, or None: what `explain` shows."""
+        """(block, index of its zone) that a lower-cased name in wire form is routed to, or None: what `explain`
+        shows."""
         cdef Query q
         cdef const Route *hit
         if not 0 <= listener < <int>self.listener_count or len(name) > 255:
@@ -265,7 +265,7 @@ cdef void server_rcode(Worker *w, Query *q, int rcode) noexcept nogil:
 
 cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     """Routes an admitted query and runs it. Consumes q: its slot is free, or owned by whoever holds the query."""
-    cdef Listener *l = &w.listeners[q.listener]
+    cdef Listener *at = &w.listeners[q.listener]
     cdef const Route *hit
     q.written = False
     q.dropped = False
@@ -282,14 +282,14 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.error_len = 0
     q.pos = 0
     q.base = 0
-    if q.pkt.qclass != CLASS_IN and not l.any_class:
+    if q.pkt.qclass != CLASS_IN and not at.any_class:
         server_rcode(w, q, RCODE_REFUSED)
         return
     if q.pkt.qtype == TYPE_AXFR and q.proto == PROTO_UDP:
         # A transfer needs a stream (RFC 5936 4.2), whatever the block's plugins are.
         server_rcode(w, q, RCODE_REFUSED)
         return
-    hit = route_query(<Router *>l.router, q)
+    hit = route_query(<Router *>at.router, q)
     if hit == NULL:
         server_rcode(w, q, RCODE_REFUSED)
         return

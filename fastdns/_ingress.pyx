@@ -15,8 +15,8 @@ from fastdns._stage cimport PROTO_UDP, Query, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport AF_INET, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6
 from fastdns._wire cimport (
-    ADMIT_BADVERS, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL,
-    WIRE_MAX, Finish, wire_admit, wire_error, wire_finish, wire_limit, wire_rcode,
+    ADMIT_BADVERS, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED,
+    RCODE_SERVFAIL, WIRE_MAX, Finish, wire_admit, wire_error, wire_finish, wire_limit, wire_rcode,
 )
 
 # What each counter of the loop means, in the order of the enum in _ingress.pxd: the label `event` of

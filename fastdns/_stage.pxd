@@ -12,10 +12,11 @@
 # query to the sink of its origin (UDP transmit, TCP connection, Python, nobody).
 #
 # Ownership. A query that runs to its end at once lives in its batch slot and costs no allocation. A
-# stage that must wait first calls w.api.detach(w, q), which moves the query (with frames and request octets) to a slot of the
-# bounded in-flight pool and returns the new address, or NULL when the pool is full (counted): then answer RCODE SERVFAIL.
-# Reply octets live in the worker's transmit arena: w.api.reply_room(w, q) points q.reply at 65,535 free octets; they stay
-# valid until the sink has taken the query. Nothing here may block, allocate per hit, or call Python.
+# stage that must wait first calls w.api.detach(w, q), which moves the query (with frames and request octets) to a
+# slot of the bounded in-flight pool and returns the new address, or NULL when the pool is full (counted): then answer
+# RCODE SERVFAIL. Reply octets live in the worker's transmit arena: w.api.reply_room(w, q) points q.reply at 65,535
+# free octets; they stay valid until the sink has taken the query. Nothing here may block, allocate per hit, or call
+# Python.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from fastdns._sys cimport sockaddr_in6
@@ -106,7 +107,8 @@ cdef struct StageOps:
     const char *name
     uint32_t frame_size         # octets of q's frame for this stage; zeroed before the query starts
     request_fn request
-    response_fn response        # NULL: not interested. Sees q.written / q.rcode / q.reply; may replace the reply, or hold
+    # NULL: not interested. Sees q.written / q.rcode / q.reply; may replace the reply, or hold
+    response_fn response
     start_fn start              # in each worker before its loop: per-worker state; non-zero refuses. NULL: none
     stop_fn stop                # NULL: none
 
@@ -133,8 +135,6 @@ cdef struct Block:
     Stage *stages
     uint16_t stage_count
     uint32_t frame_octets
-    bint any_class              # unused by stages: the listener decides
-    uint32_t *drop_slots        # counter slots of "dropped" replies, by listener
 
 cdef struct Listener:
     # One listen address of the server (dns://ADDR:PORT), the same index in every worker.
@@ -153,15 +153,17 @@ cdef struct Api:
     Query *(*detach)(Worker *w, Query *q) noexcept nogil
     void (*resume)(Worker *w, Query *q, int verdict) noexcept nogil
         # Continues a suspended query at q.pos: NEXT goes to q.pos + 1, the others unwind from q.pos - 1 up.
-        # To run the suspended stage's own response first, see unwind_from. Consumes q.
+        # Consumes q.
     Query *(*hold)(Worker *w, Query *q) noexcept nogil
-        # For a response that needs a look-up of its own: detaches the query with its reply and stops its way up once the
-        # response returns. NULL when the pool is full: then the response must do with what it has.
+        # For a response that needs a look-up of its own: detaches the query with its reply and stops its way up once
+        # the response returns. NULL when the pool is full: then the response must do with what it has.
     void (*unwind)(Worker *w, Query *q) noexcept nogil
         # Continues a held query's way up, from the stage above the one that held it. Consumes q.
     void (*reply_room)(Worker *w, Query *q) noexcept nogil
-    Query *(*child)(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos, int origin) noexcept nogil
-        # A new detached query from octets, entered at position pos of block (the parent's identity is copied; parent may be NULL).
+    Query *(*child)(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos,
+                    int origin) noexcept nogil
+        # A new detached query from octets, entered at position pos of block (the parent's identity is copied; parent
+        # may be NULL).
     void (*run)(Worker *w, Query *q) noexcept nogil
         # Starts a child at q.pos.
     void (*release)(Worker *w, Query *q) noexcept nogil
@@ -193,7 +195,8 @@ cdef struct Worker:
     event_fn on_event[8]        # by Module
     tick_fn on_tick[8]          # each turn; returns the next moment it wants one (CLOCK_MONOTONIC ns), -1 none
     flush_fn on_flush[8]        # after each batch: send what was gathered
-    sleep_fn on_sleep[8]        # before the loop sleeps (True; returns whether there is work after all) and after (False)
+    # before the loop sleeps (True; returns whether there is work after all) and after (False)
+    sleep_fn on_sleep[8]
     sink_fn sink[4]             # by Origin: takes the finished query
     void *mod[8]                # the modules' own state
     void *cache                 # CacheView*

@@ -15,4 +15,3 @@ cdef enum:
 cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -1
 cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil
 cdef void tcp_drain(Worker *w) noexcept nogil
-

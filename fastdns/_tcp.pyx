@@ -3,10 +3,10 @@
 """Plain TCP to clients, on the hot thread: framing, connections, timeouts (RFC 7766).
 
 Strategy: a fixed table of connections, each with a receive buffer and a send buffer that grow with need and
-bound. Messages are taken from the receive buffer a few at a time, so that a pipelining client cannot hold up UDP; answers
-are appended to the send buffer in the order in which they are ready and leave once per turn, prefix and message in one
-write. A connection whose client does not read, or has too many queries waiting, is not read from. CoreDNS's timeouts:
-3 s to the first query, 10 s to each later one, then a silent close.
+bound. Messages are taken from the receive buffer a few at a time, so that a pipelining client cannot hold up UDP;
+answers are appended to the send buffer in the order in which they are ready and leave once per turn, prefix and
+message in one write. A connection whose client does not read, or has too many queries waiting, is not read from.
+CoreDNS's timeouts: 3 s to the first query, 10 s to each later one, then a silent close.
 """
 
 from libc.stddef cimport size_t
@@ -19,9 +19,10 @@ from fastdns._chain cimport chain_drain_ready
 from fastdns._stage cimport MOD_TCP, ORIGIN_TCP, PROTO_TCP, Query, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
-    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, IPPROTO_TCP,
-    MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, c_accept4, c_close, c_getsockname, c_recv,
-    c_send, c_setsockopt, calloc, errno, free, memcpy, memmove, realloc, sockaddr, sockaddr_in6, socklen_t,
+    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, c_accept4, c_close,
+    c_getsockname, c_recv, c_send, c_setsockopt, calloc, errno, free, memcpy, memmove, realloc, sockaddr,
+    sockaddr_in6, socklen_t,
 )
 from fastdns._wire cimport get16, put16
 
@@ -221,8 +222,8 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
     cdef Query q
     cdef Conn *c
     cdef uint32_t i
-    cdef int fd, one = 1, turn
-    for turn in range(ACCEPT_TURN):
+    cdef int fd, one = 1, _turn
+    for _turn in range(ACCEPT_TURN):
         n = sizeof(peer)
         fd = c_accept4(w.listeners[listener].tcp_fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
@@ -312,8 +313,8 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     cdef uint32_t gen = c.gen
     cdef uint32_t n
     cdef size_t error
-    cdef int turn
-    for turn in range(TCP_TURN):
+    cdef int _turn
+    for _turn in range(TCP_TURN):
         if c.gen != gen or c.paused or not message_ready(c):
             break
         n = get16(c.rbuf + c.rat)

@@ -2,11 +2,11 @@
 # cython: language_level=3
 """The loop of a worker: epoll, receive a batch, handle each, send a batch.
 
-Strategy. Everything a datagram needs is allocated once: headers, buffers, query slots. Replies are gathered in the arena
-and compacted into one array; at the flush, equal-sized ones with the same socket, peer and local address become one
-segmented datagram (UDP_SEGMENT), the rest leave by one sendmmsg. A segmented send that fails is repeated datagram by
-datagram; only a single datagram is ever given up, and counted. Nothing below this file touches a UDP socket of a client. The loop
-knows the other modules (TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
+Strategy. Everything a datagram needs is allocated once: headers, buffers, query slots. Replies are gathered in the
+arena and compacted into one array; at the flush, equal-sized ones with the same socket, peer and local address become
+one segmented datagram (UDP_SEGMENT), the rest leave by one sendmmsg. A segmented send that fails is repeated datagram
+by datagram; only a single datagram is ever given up, and counted. Nothing below this file touches a UDP socket of a
+client. The loop knows the other modules (TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
 
 `Engine` is the loop's Python face: made in the template process, started in the worker's, run by one thread without
 the GIL until it is stopped.
@@ -31,10 +31,11 @@ from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
     ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
-    MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname, c_poll, c_read, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait,
-    errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, free, in6_pktinfo, in_pktinfo, iovec,
-    memcmp, memcpy, memset, mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t,
-    sockaddr, sockaddr_in6, socklen_t,
+    MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
+    c_poll, c_read, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno, fd_fence_seq_cst,
+    fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec, memcmp, memcpy, memset,
+    mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t, sockaddr,
+    sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open
 from fastdns._wire cimport WIRE_QUERY_MAX
@@ -62,7 +63,8 @@ cdef void rx_reset(Udp *u) noexcept nogil:
 
 
 cdef uint32_t read_control(Query *q, msghdr *h, bint wildcard) noexcept nogil:
-    # The address that the client asked, from the packet info; returns the size of a coalesced train's datagrams (0: one).
+    # The address that the client asked, from the packet info; returns the size of a coalesced train's datagrams (0:
+    # one).
     cdef cmsghdr *c = CMSG_FIRSTHDR(h)
     cdef in_pktinfo *v4
     cdef in6_pktinfo *v6
@@ -109,11 +111,11 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
     cdef Query *q = &u.slot
     cdef const uint8_t *octets
     cdef uint32_t left, size
-    cdef int n, i, turn
+    cdef int n, i, _turn
     q.origin = ORIGIN_UDP
     q.proto = PROTO_UDP
     q.listener = <uint16_t>listener
-    for turn in range(ROUNDS):
+    for _turn in range(ROUNDS):
         rx_reset(u)
         n = recvmmsg(w.listeners[listener].udp_fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
         if n <= 0:
@@ -549,7 +551,8 @@ cdef class Engine:
         cdef uint32_t i
         if u == NULL:
             raise MemoryError
-        u.octets = <uint8_t *>mmap(NULL, BATCH * SLOT_OCTETS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        u.octets = <uint8_t *>mmap(NULL, BATCH * SLOT_OCTETS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                                   -1, 0)
         u.frames = <uint8_t *>calloc(1, w.frame_octets + 8)
         u.sockets = <Socket *>calloc(w.listener_count or 1, sizeof(Socket))
         if u.octets == <uint8_t *>-1 or u.frames == NULL or u.sockets == NULL:
