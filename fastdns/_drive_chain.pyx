@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._cache cimport CacheView, Segment
 from fastdns._chain cimport Program, chain_drain_ready, chain_start, worker_open
 from fastdns._stage cimport (
-    DROP, MOD_CACHE, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage, Query, Stage,
-    StageOps, Worker,
+    DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage,
+    Query, Stage, StageOps, Worker,
 )
 from fastdns._stats cimport Stats
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
@@ -36,6 +36,8 @@ cdef struct Sent:
 cdef struct Book:
     Query *waiting[ROOM]
     uint32_t waits
+    Query *held[ROOM]
+    uint32_t holds
     Sent sent[ROOM]
     uint32_t sends
 
@@ -54,6 +56,32 @@ cdef int at_script(Worker *w, Stage *s, Query *q) noexcept nogil:
 cdef StageOps SCRIPT
 SCRIPT.name = b"script"
 SCRIPT.request = at_script
+
+
+cdef void at_holder(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef Book *book = <Book *>w.mod[MOD_LISTEN]
+    cdef Query *d = w.api.hold(w, q) if book.holds < ROOM else NULL
+    if d != NULL:
+        book.held[book.holds] = d
+        book.holds += 1
+
+
+cdef int pass_on(Worker *w, Stage *s, Query *q) noexcept nogil:
+    return NEXT
+
+
+cdef StageOps HOLDER
+HOLDER.name = b"holder"
+HOLDER.request = pass_on
+HOLDER.response = at_holder
+
+
+def holder():
+    """A stage that holds every answer on its way up until `ChainBench.let_go`."""
+    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
+    stage.ops = &HOLDER
+    stage.name = "holder"
+    return stage
 
 
 cdef void gather(Worker *w, Query *q) noexcept nogil:
@@ -221,6 +249,25 @@ cdef class ChainBench:
             if wire_scan(q.reply, q.reply_len, self.w.scan) == 0:
                 q.ulen = self.w.scan.ulen
         self.w.api.resume(&self.w, q, REPLY if reply is not None else DROP if dropped else RCODE)
+        chain_drain_ready(&self.w)
+        return self.sent()
+
+    @property
+    def held(self):
+        """Answers that the holder holds."""
+        return self.book.holds
+
+    def let_go(self):
+        """The answer held first goes on its way up. Returns what was sent."""
+        cdef uint32_t i
+        if self.book.holds == 0:
+            raise IndexError("no answer is held")
+        self._clock()
+        q = self.book.held[0]
+        self.book.holds -= 1
+        for i in range(self.book.holds):
+            self.book.held[i] = self.book.held[i + 1]
+        self.w.api.unwind(&self.w, q)
         chain_drain_ready(&self.w)
         return self.sent()
 

@@ -6,6 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns._chain import Program
+from fastdns._drive_chain import ChainBench, holder
+from fastdns._stats import Stats
+from fastdns._wire import build
 
 A, DS = 1, 43
 
@@ -79,3 +82,34 @@ def test_hostile_sizes_are_refused() -> None:
         p.add_block(1, [b"\x05abc\0"], [])
     with pytest.raises(ValueError, match="1 to 4,096 listeners"):
         Program(0, 1)
+
+
+def asked(name: str, number: int) -> bytes:
+    return number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + wire(name) + b"\0\1\0\1"
+
+
+def test_a_held_answer_outlives_those_that_pass_it() -> None:
+    bench = ChainBench([holder()], Stats.create(8, 4096))
+    queries = [asked(f"n{i}.test", i) for i in range(3)]
+    for token, query in enumerate(queries):
+        assert bench.ask(query, token=token) == []
+    replies = [build(q, 0x8000, 0, [(0, None, 1, 1, 60, bytes([192, 0, 2, i]))]) for i, q in enumerate(queries)]
+    for reply in replies:
+        assert bench.answer(0, reply) == []
+    assert bench.held == 3
+    assert bench.in_flight == 3
+    for token, reply in enumerate(replies):
+        assert [(s[0], s[2]) for s in bench.let_go()] == [(token, reply)]
+    assert bench.in_flight == 0
+    with pytest.raises(IndexError, match="no answer is held"):
+        bench.let_go()
+
+
+def test_every_holder_of_a_chain_may_hold() -> None:
+    bench = ChainBench([holder(), holder()], Stats.create(8, 4096))
+    bench.ask(asked("a.test", 1))
+    assert bench.answer(0, None, rcode=5) == []
+    assert bench.let_go() == []
+    assert bench.held == 1
+    assert [(s[1], s[2]) for s in bench.let_go()] == [(5, None)]
+    assert bench.in_flight == 0
