@@ -32,10 +32,10 @@ from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
     ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
     MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
-    c_poll, c_read, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno, fd_fence_seq_cst,
-    fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec, memcmp, memcpy, memset,
-    mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset, sigset_t, sockaddr,
-    sockaddr_in6, socklen_t,
+    c_poll, c_read, c_sendmsg, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
+    fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec,
+    memcmp, memcpy, memset, mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
+    sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open
 from fastdns._wire cimport WIRE_QUERY_MAX
@@ -312,7 +312,7 @@ cdef bint wait_writable(int fd) noexcept nogil:
 cdef void send_one_by_one(Worker *w, Udp *u, uint32_t g, int fd) noexcept nogil:
     # A group whose segmented send failed.
     cdef uint32_t i = u.group_head[g]
-    cdef mmsghdr m
+    cdef msghdr h
     cdef iovec v
     cdef uint8_t control[CONTROL_OCTETS]
     cdef Outgoing *o
@@ -322,14 +322,14 @@ cdef void send_one_by_one(Worker *w, Udp *u, uint32_t g, int fd) noexcept nogil:
         s = &u.sockets[o.listener]
         v.iov_base = <void *>o.octets
         v.iov_len = o.len
-        memset(&m, 0, sizeof(m))
-        m.msg_hdr.msg_name = &o.peer
-        m.msg_hdr.msg_namelen = o.peer_len
-        m.msg_hdr.msg_iov = &v
-        m.msg_hdr.msg_iovlen = 1
+        memset(&h, 0, sizeof(h))
+        h.msg_name = &o.peer
+        h.msg_namelen = o.peer_len
+        h.msg_iov = &v
+        h.msg_iovlen = 1
         if s.local_len == 0:
-            address_control(o, s.v6, &m.msg_hdr, control, 0)
-        if sendmmsg(fd, &m, 1, MSG_DONTWAIT) != 1:
+            address_control(o, s.v6, &h, control, 0)
+        if c_sendmsg(fd, &h, MSG_DONTWAIT) < 0:
             stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
         i = o.next
 

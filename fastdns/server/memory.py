@@ -97,6 +97,9 @@ class Memory:
 
         self.rows = Rows(workers)
         self.stats: Stats = Stats.create(self.rows.total, SLOTS)
+        for row in range(1, self.rows.total):
+            # Before anybody else writes to the table: a worker that could not get its word would look stuck.
+            metrics.beat_slot(self.stats, row)
         self.rings: Rings = Rings.create(self.rows.total)
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.segment: Segment | None = None
