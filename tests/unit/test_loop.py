@@ -5,7 +5,9 @@ A block without chain plugins answers REFUSED, so these tests see sockets and fr
 """
 
 import contextlib
+import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,6 +127,33 @@ def test_replies_leave_from_the_address_asked() -> None:
         for _ in asked:
             reply, source = c.recvfrom(512)
             assert source[0] == asked[int.from_bytes(reply[:2], "big")]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a datagram from port 0 needs a raw socket")
+@pytest.mark.parametrize("bad", [1, 2, 5])
+def test_a_destination_that_cannot_be_sent_to_costs_only_its_own_reply(bad: int) -> None:
+    # Port 0 can send, but nobody can send to it: a single reply fails in the middle of a batch, and several of them
+    # as one segmented send, which is repeated datagram by datagram.
+    with (
+        loop() as running,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as c,
+    ):
+        port = running.udp.getsockname()[1]
+        c.settimeout(5)
+        c.connect(("127.0.0.1", port))
+        got = set()
+        for turn in range(50):
+            c.send(query(2 * turn))
+            for _ in range(bad):
+                payload = query(turn)
+                raw.sendto(struct.pack("!4H", 0, port, 8 + len(payload), 0) + payload, ("127.0.0.1", 0))
+            c.send(query(2 * turn + 1))
+            got |= {c.recv(512)[:2], c.recv(512)[:2]}
+        assert got == {number.to_bytes(2, "big") for number in range(100)}
+        assert running.count("send_error") == 50 * bad
+        assert running.count("query") == 100 + 50 * bad
 
 
 def test_silence_and_errors_are_counted() -> None:
