@@ -493,18 +493,22 @@ def test_no_reader_ever_sees_a_torn_answer(segment):
     dice = random.Random(3)
     reads = hits = 0
     stopped = False
-    while time.monotonic() < until:
-        if reads % 500 == 0:
-            os.kill(children[0], signal.SIGCONT if stopped else signal.SIGSTOP)
-            stopped = not stopped
-        number = dice.randrange(200)
-        found = look.get(name_of(number), kind=number & 1)
-        reads += 1
-        if found is not None:
-            hits += 1
-            assert belongs(found[5], number)
-    os.kill(children[0], signal.SIGCONT)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    try:
+        while time.monotonic() < until:
+            if reads % 500 == 0:
+                os.kill(children[0], signal.SIGCONT if stopped else signal.SIGSTOP)
+                stopped = not stopped
+            number = dice.randrange(200)
+            found = look.get(name_of(number), kind=number & 1)
+            reads += 1
+            if found is not None:
+                hits += 1
+                assert belongs(found[5], number)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+    assert statuses == [0, 0]
     assert hits > 1000
     assert look.heads[0][0][0] > 3
 
