@@ -213,6 +213,7 @@ cdef bint write_reply(Worker *w, Query *q, const uint8_t *msg, const Message *m)
     q.reply_len = <uint32_t>n
     q.rcode = m.rcode
     q.has_opt = m.has_opt
+    q.opt_size = m.opt_size
     q.set_do = m.has_opt and (m.opt_flags & FLAG_DO) != 0
     q.options = msg + m.opt_rdata if m.has_opt else NULL
     q.options_len = m.opt_rdlen if m.has_opt else 0

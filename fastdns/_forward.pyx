@@ -30,7 +30,7 @@ from fastdns._upstream_udp cimport (
     Handlers, pool_of, pool_sizes, udp_close, udp_event, udp_flush, udp_open, udp_sweep,
 )
 from fastdns._wire cimport (
-    RCODE_REFUSED, RCODE_SERVFAIL, WIRE_HEADER, Packet, get16, put16, wire_name_under, wire_siphash13,
+    OPCODE_QUERY, RCODE_REFUSED, RCODE_SERVFAIL, WIRE_HEADER, Packet, get16, put16, wire_name_under, wire_siphash13,
 )
 
 import socket
@@ -176,6 +176,9 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef uint32_t n, i
     if q.pkt.qname_len == 0 or not matches(c, &q.pkt):
         return NEXT
+    if q.pkt.opcode != OPCODE_QUERY:        # a NOTIFY is for this server, or for nobody (RFC 1996 3.11)
+        q.rcode = RCODE_REFUSED
+        return RCODE
     if c.max_concurrent and not enter(w, c):
         return refuse(q, RCODE_REFUSED, c.limit_text)
     n = compose(&q.pkt, f.build)

@@ -69,6 +69,35 @@ def test_options_of_the_query_and_of_the_reply_pass() -> None:
         assert got.endswith(b"\0\0\x29\x05\x78\0\0\x80\0\0\x0e\0\x0a\0\x0a87654321xx")
 
 
+def test_opt_for_a_client_without_edns_keeps_its_size() -> None:
+    def script(asked: Asked) -> list[bytes]:
+        return [reply(asked, tail=b"\0\0\x29\x05\x82\0\0\0\0\0\0", additional=1)]
+
+    with Upstream(script) as up, Worker(block(stanza(local(up)))) as server:
+        for proto in ("udp", "tcp"):
+            got = exchange(question("example.", A), server.port, proto)
+            assert got[10:12] == b"\0\1" and got.endswith(b"\0\0\x29\x05\x82\0\0\0\0\0\0")
+
+
+@pytest.mark.parametrize("proto", ["udp", "tcp"])
+def test_notify_is_refused_and_never_sent(proto: str) -> None:
+    with Upstream() as up, Worker(block(stanza(local(up)))) as server:
+        wire = bytearray(question("example.", 6))
+        wire[2:4] = b"\x24\0"           # opcode NOTIFY, AA (RFC 1996 4.7)
+        got = exchange(bytes(wire), server.port, proto)
+        assert got == bytes(wire[:2]) + b"\xa0\x05" + bytes(wire[4:])
+        assert server.ask("after.example.", A).answer
+        assert [one.wire[12:19] for one in up.asked] == [b"\5after\7"]
+
+
+def test_notify_passes_on_to_the_next_stanza_only_where_the_first_does_not_match() -> None:
+    with Upstream() as up, Worker(block(stanza(local(up), "except local.example"), "  whoami\n")) as server:
+        wire = bytearray(question("local.example.", 6))
+        wire[2:4] = b"\x24\0"
+        assert exchange(bytes(wire), server.port)[2:4] == b"\xa4\0"     # whoami's
+        assert up.asked == []
+
+
 def test_octets_behind_the_message_are_not_sent() -> None:
     with Upstream() as up, Worker(block(stanza(local(up)))) as server:
         wire = question("example.", A)
