@@ -225,6 +225,11 @@ cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size
     # limit (compressing, then cutting whole records, TC). scratch and scratch_buf (65,536 octets) are the
     # worker's. Octets to send; 0 when the reply cannot be sent (extended rcode without OPT).
 
+cdef bint wire_cuts(const Packet *pkt, const Finish *f, const uint8_t *reply, size_t n, Message *scratch,
+                    uint8_t *scratch_buf) noexcept nogil
+    # Whether wire_finish will cut records off this reply and set TC: what a log says of it before. Reads of f only
+    # options_len, has_opt, limit and udp.
+
 # ---- building small replies (compiled builders for plugins)
 
 cdef struct Writer:

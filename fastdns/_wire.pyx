@@ -368,6 +368,22 @@ cdef size_t finish_fit(const Packet *pkt, const Finish *f, uint8_t *reply, size_
     return n + opt_len
 
 
+cdef bint wire_cuts(const Packet *pkt, const Finish *f, const uint8_t *reply, size_t n, Message *scratch,
+                    uint8_t *scratch_buf) noexcept nogil:
+    cdef bint truncated = False
+    cdef uint32_t opt_len = 0
+    if f.has_opt:
+        opt_len = OPT_FIXED + f.options_len
+    elif pkt.has_opt:
+        opt_len = OPT_FIXED + echo_options(pkt, f.udp, NULL)
+    if n + opt_len <= f.limit:
+        return False
+    if wire_scan(reply, n, scratch) < 0 or scratch.question_end + opt_len > f.limit:
+        return True
+    wire_compress(reply, scratch, scratch_buf, f.limit - opt_len, &truncated)
+    return truncated
+
+
 cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size_t n, size_t cap,
                         Message *scratch, uint8_t *scratch_buf) noexcept nogil:
     cdef uint32_t limit = f.limit

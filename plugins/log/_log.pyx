@@ -14,9 +14,10 @@ from fastdns._sys cimport (
     CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, timespec,
 )
 from fastdns._wire cimport (
-    FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP,
-    RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS, TYPE_RRSIG,
-    TYPE_SOA, WIRE_HEADER, WIRE_NAME_MAX, get16, get32, wire_lower, wire_name, wire_name_under, wire_scan,
+    FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR,
+    RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS,
+    TYPE_RRSIG, TYPE_SOA, WIRE_HEADER, WIRE_NAME_MAX, Finish, get16, get32, wire_cuts, wire_limit, wire_lower,
+    wire_name, wire_name_under, wire_scan,
 )
 
 cdef enum:
@@ -25,6 +26,7 @@ cdef enum:
     CLASS_ERROR = 4
     CLASS_ALL = 8
     OPCODE_UPDATE = 5
+    OPT_FIXED = 11              # octets of an OPT without options
 
 CLASSES = {"success": CLASS_SUCCESS, "denial": CLASS_DENIAL, "error": CLASS_ERROR, "all": CLASS_ALL}
 
@@ -94,6 +96,19 @@ cdef bint server_writes(const Query *q) noexcept nogil:
                               or q.rcode == RCODE_NOTIMP)
 
 
+cdef bint cut(Worker *w, const Query *q) noexcept nogil:
+    # Whether the reply is too long for the client. It is fitted after the chain, but CoreDNS's line shows it.
+    cdef Finish f
+    f.udp = q.proto == 0
+    f.limit = wire_limit(&q.pkt, f.udp)
+    f.has_opt = q.has_opt
+    f.options_len = q.options_len
+    # The OPT that is added has at most the options of the query.
+    if q.reply_len + OPT_FIXED + (q.options_len if q.has_opt else q.pkt.length) <= f.limit:
+        return False
+    return wire_cuts(&q.pkt, &f, q.reply, q.reply_len, w.scan, w.scratch)
+
+
 cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
     cdef timespec ts
     cdef uint64_t now
@@ -121,6 +136,8 @@ cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
         r.rcode = q.rcode
         r.rsize = q.ulen
         r.rflags = get16(q.reply + 2)
+        if not r.rflags & FLAG_TC and cut(w, q):
+            r.rflags |= FLAG_TC
     elif server_writes(q):
         r.written = 1
         r.rcode = q.rcode

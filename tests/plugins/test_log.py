@@ -99,6 +99,26 @@ def test_edns_tcp_and_ipv6() -> None:
     assert logger.ask(small, answer(small)).split()[3] == "512"
 
 
+@pytest.mark.parametrize(
+    ("records", "payload", "proto", "flags"),
+    [
+        (40, None, 0, "qr,tc,rd"),
+        (40, 4096, 0, "qr,rd"),
+        (40, None, 1, "qr,rd"),
+        (29, None, 0, "qr,rd"),     # 33 + 29 * 16 = 497 octets
+        (30, None, 0, "qr,tc,rd"),
+        (29, 512, 0, "qr,rd"),      # and 11 of the OPT: 508
+        (30, 524, 0, "qr,rd"),
+        (30, 523, 0, "qr,tc,rd"),
+    ],
+)
+def test_a_reply_too_long_for_the_client_shows_tc(records: int, payload: int | None, proto: int, flags: str) -> None:
+    logger = Logger([(".", "{>rflags} {rsize}", ("all",))])
+    asked = query() if payload is None else query(use_edns=0, payload=payload)
+    reply = answer(asked, records=tuple(f"www.example.org. 30 IN A 192.0.2.{n}" for n in range(records)))
+    assert logger.ask(asked, reply, proto=proto, ulen=2000) == f"{flags} 2000"
+
+
 def test_local_is_unspecified_on_a_wildcard_socket_over_udp() -> None:
     logger = Logger([(".", "{local}", ("all",))], wildcard=True)
     here = bytes([192, 0, 2, 1]) + bytes(12)
