@@ -62,8 +62,8 @@ class Block:
         return tuple(dict.fromkeys(key.zone for key in self.source.zones))
 
     def addresses(self) -> list[str]:
-        """The addresses that the block listens on; one empty text for all of the host's."""
-        return list(dict.fromkeys(self.plan.listen)) or [""]
+        """Where the block listens, each address as often as it is written; one empty text for all of the host's."""
+        return [""] if self.plan.listen is None else self.plan.listen
 
     def listen_keys(self) -> Iterator[ListenKey]:
         """Every key of the block on every address."""
@@ -297,6 +297,9 @@ def _log(level: int, text: str) -> None:
 
 def _listeners(blocks: list[Block]) -> list[Listener]:
     """Listen addresses in order of first mention. The first block of an address says how many sockets it has."""
+    for block in blocks:
+        if not block.addresses():
+            raise KeysError(f"cannot serve {block.source.zones[0]} - no address is left to bind to")
     claims = [(key, bool(block.plan.view)) for block in blocks for key in block.listen_keys()]
     for key, _ in claims:
         if key.key.scheme != DNS:

@@ -114,7 +114,7 @@ class Event(StrEnum):
 class BlockPlan:
     """What a server block asks of the server before anything exists; filled by `Plugin.plan` in order of the chain.
 
-    `listen` are the addresses of the block (empty: all), `sockets` the UDP sockets of each listener (0: unsaid),
+    `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid),
     `view` the name of its view. `asks` collects the rest as (kind, facts): "cache", "http", "reload", "lameduck" ...;
     the server knows the kinds. Facts are plain values, because they travel between processes.
     """
@@ -122,7 +122,7 @@ class BlockPlan:
     index: int
     keys: tuple[ZoneKey, ...]
     directives: tuple[str, ...]
-    listen: list[str] = field(default_factory=list)
+    listen: list[str] | None = None
     sockets: int = 0
     view: str = ""
     asks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Table = tuple[int, int, int, int]  # block id, success and denial capacity, rows of hit counters
 
-SLOTS = 16384
+# A (listener, zone) pair takes about 260 slots; memory is taken only for those that are counted.
+SLOTS = 1 << 19
 SPARE_PAIRS = 2  # beside twice the workers: one replacement in each generation
 OWN_ROWS = 3  # keeper, web, supervisor: the last rows
 

@@ -57,11 +57,17 @@ def bind(address: str) -> list[socket.socket]:
     """Opens a listening socket for HOST:PORT: a name's first address, IPv4 preferred; no host is every address of both
     families. Raises StartError with Go's text."""
     host, port = split(address)
+    if port.isdecimal() and int(port) > 65535:  # the resolver would take it modulo 65,536
+        raise StartError(f"listen tcp: address {port}: invalid port")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise StartError(f"listen tcp: lookup {address}: {reason}") from None
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_SERVICE:
+            raise StartError(f"listen tcp: lookup tcp/{port}: unknown port") from None
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
+            reason = "no such host"
+        raise StartError(f"listen tcp: lookup {host}: {reason}") from None
     wanted = socket.AF_INET if host else socket.AF_INET6
     family, kind, proto, _, where = min(found, key=lambda entry: entry[0] != wanted)
     sock = None
@@ -82,6 +88,13 @@ def bind(address: str) -> list[socket.socket]:
     return [sock]
 
 
+def _check_url(address: str) -> None:
+    """StartError for a port that no URL can have: CoreDNS asks itself for /health by one."""
+    port = split(address)[1]
+    if port and not (port.isascii() and port.isdecimal()):
+        raise StartError(f'parse "http://{address}": invalid port ":{port}" after host')
+
+
 def listen(http: list[Facts]) -> Sockets:
     """Opens a socket for each address that any block asks for.
 
@@ -93,6 +106,8 @@ def listen(http: list[Facts]) -> Sockets:
         if address in sockets:
             continue
         try:
+            if facts["service"] == "health":
+                _check_url(address)
             sockets[address] = bind(address)
         except StartError as error:
             if facts["service"] == "health":

@@ -82,4 +82,4 @@ class Bind(Plugin):
 
     @classmethod
     def plan(cls, config: Settings, plan: BlockPlan) -> None:
-        plan.listen.extend(config["listen"])
+        plan.listen = [*(plan.listen or ()), *config["listen"]]

@@ -39,8 +39,6 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
         ("bind lo {\nexcept 127.0.0.1\n}", ["::1"]),
         ("bind eth0 lo {\nexcept lo\n}", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]),
         ("bind lo {\nexcept 127.0.0.1\n}\nbind 127.0.0.1", ["::1", "127.0.0.1"]),
-        ("bind 127.0.0.1 127.0.0.1", ["127.0.0.1"]),
-        ("bind none", [""]),
     ],
 )
 def test_addresses(directives: str, addresses: list[str]) -> None:
@@ -55,6 +53,9 @@ def test_addresses(directives: str, addresses: list[str]) -> None:
         ("bind xx", 'plugin/bind: not a valid IP address or interface name: "xx"'),
         ("bind lo {\nexcept xx\n}", 'plugin/bind: not a valid IP address or interface name: "xx"'),
         ("bind lo {\nexcep 127.0.0.1\n}", 'plugin/bind: invalid option "excep"'),
+        ("bind 127.0.0.1 127.0.0.1", "cannot serve dns://.:1053 on 127.0.0.1 - it is already defined"),
+        ("bind none", "cannot serve dns://.:1053 - no address is left to bind to"),
+        ("bind lo {\nexcept 127.0.0.1 ::1\n}", "cannot serve dns://.:1053 - no address is left to bind to"),
         ("bind lo {\nexcept\n}",
          "plugin/bind: at least one address or interface must be given to except subdirective"),
         ("multisocket 0", "plugin/multisocket: num sockets can not be zero or negative: 0"),

@@ -226,8 +226,17 @@ def test_addresses_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> No
     with pytest.raises(StartError) as caught:
         web.listen([{"service": "health", "address": "192.0.2.1:8080"}])
     assert str(caught.value) == "listen tcp 192.0.2.1:8080: bind: cannot assign requested address"
-    with pytest.raises(StartError, match="lookup"):
-        web.bind("127.0.0.1:nonsense")
+    for address, text in (
+        ("127.0.0.1:nonsense", "listen tcp: lookup tcp/nonsense: unknown port"),
+        (":99999", "listen tcp: address 99999: invalid port"),
+        ("nosuchhost.invalid:80", "listen tcp: lookup nosuchhost.invalid: no such host"),
+    ):
+        with pytest.raises(StartError) as caught:
+            web.bind(address)
+        assert str(caught.value) == text
+    with pytest.raises(StartError) as caught:
+        web.listen([{"service": "health", "address": "127.0.0.1:http"}])
+    assert str(caught.value) == 'parse "http://127.0.0.1:http": invalid port ":http" after host'
     with caplog.at_level(logging.ERROR):
         assert web.listen([{"service": "metrics", "address": "192.0.2.1:8080"}]) == {}
     (record,) = caplog.records
