@@ -274,10 +274,10 @@ def cache_entries(stats: Stats, segment: Segment, generation: int) -> list[Serie
     for word in stats.snapshot(words=True):
         if word.name == CACHE_WORD and word.values[0] == generation + 1:
             (_, block), *labels = word.labels
-            counts = zip(("success", "denial"), segment.entries(int(block)), strict=True)
-            for kind, count in counts:
+            counts = segment.entries(int(block))
+            for kind, count in zip(("success", "denial"), counts, strict=True):
                 series = Series(CACHE_ENTRIES, (*labels, ("type", kind)), "gauge", (), CACHE_HELP, 0, (count,))
-                out += [series] if count else []
+                out += [series] if any(counts) else []
     return out
 
 

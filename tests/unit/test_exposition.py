@@ -134,3 +134,20 @@ def test_declarations() -> None:
     share.add(3)
     share.add(-1)
     assert parsed(stats)["t_open"] == {("t_open", ()): 2.0}
+
+
+def test_both_kinds_of_cache_entries_show_once_there_is_one() -> None:
+    class Entries:
+        counts = (0, 0)
+
+        def entries(self, block: int) -> tuple[int, int]:
+            return self.counts if block == 7 else (9, 9)
+
+    stats, segment = Stats.create(8), Entries()
+    metrics.cache_site(stats, 0, 7, "dns://:53", ".", "")
+    metrics.cache_site(stats, 1, 8, "dns://:53", "other.", "")
+    assert metrics.cache_entries(stats, segment, 0) == []
+    segment.counts = (3, 0)
+    found = [(dict(series.labels), series.values) for series in metrics.cache_entries(stats, segment, 0)]
+    where = {"server": "dns://:53", "zones": ".", "view": ""}
+    assert found == [({**where, "type": "success"}, (3,)), ({**where, "type": "denial"}, (0,))]
