@@ -234,10 +234,10 @@ class Generation:
 
     def fork_missing(self) -> None:
         """A new template has come up: fork what waited for it."""
+        web = self.member(WEB)  # before the forks: a web of this template would take its own addresses along
         for role in list(self.fork_at):
             if role != TEMPLATE:
                 self.fork(role)
-        web = self.member(WEB)
         if web is not None:
             # The new template opened the web's addresses again; only a process forked from it accepts on those.
             self._leave(web, {"stop": 1.0}, 1.0 + GRACE_SECONDS)

@@ -18,7 +18,7 @@ def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) ->
     from . import web
 
     row = web_row(shared.stats.rows)
-    shared.become(row, keep_http=True)
+    shared.become(row)
     web.run(shared.plan["http"], shared.http, shared.stats, shared.segment, channel, row,
             shared.words["generation"], listeners=[max(shape) for shape in shared.words["listeners"]])
 

@@ -71,14 +71,19 @@ class Shared:
         http = web.listen(plan["http"])
         return cls(plan, words, generation, stats, rings, log_wake, segment, sockets, program, http, dropped)
 
-    def become(self, row: int | None, keep_http: bool = False) -> None:
-        """In a process that was just forked: log to the ring of `row` (None: stdout), let go of the web's sockets."""
-        from . import logs, web
+    def become(self, row: int | None) -> None:
+        """In a forked process that takes up its role: log to the ring of `row` (None: stdout)."""
+        from . import logs
 
         handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)
         logs.setup(handle)
-        if not keep_http:
-            web.release(self.http)
+
+    def release_http(self) -> None:
+        """In a process that was just forked and is not the web's. A socket that anybody holds, a spare among them,
+        stays in its reuseport group when its web process and template are gone: connections would wait for nobody."""
+        from . import web
+
+        web.release(self.http)
 
     def fds(self, listener: int, index: int) -> tuple[int, int]:
         """The sockets of worker `index` at a listener, -1 where it has none."""

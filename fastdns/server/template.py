@@ -115,6 +115,8 @@ def run_child(shared: Shared, words: dict[str, Any], channel: control.Channel) -
     try:
         channel.send({"born": os.getpid()})
         name_process(role)
+        if role != children.WEB:
+            shared.release_http()
         entry(role)(shared, channel, words)
     except control.Closed:
         os._exit(0)

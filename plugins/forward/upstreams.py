@@ -77,6 +77,12 @@ def upstream(text: str) -> Upstream:
     return Upstream(f"{host}%{zone}" if zone else host, number, addresses.join_host_port(host, number))
 
 
+def has_address(text: str) -> bool:
+    """False for HOST:PORT whose host is no address: a file's `nameserver` line may name anything."""
+    scheme, rest = addresses.split_scheme(split_zone(text)[0])
+    return scheme != addresses.DNS or addresses.parse_ip(addresses.split_host_port(rest)[0]) is not None
+
+
 def host_entry(text: str) -> Host:
     """A word that is neither address nor file: a host name with its port."""
     plain, _ = split_zone(text)
@@ -117,7 +123,8 @@ def classify(words: Iterable[str]) -> tuple[Upstream | Host, ...]:
                 raise
             found.append(host_entry(word))
             continue
-        found.extend(upstream(text) for text in texts)
+        # A `nameserver` that is no address is passed over, as the C library does.
+        found.extend(upstream(text) for text in texts if has_address(text))
     if not found:
         raise ValueError("no valid upstream addresses found")
     return tuple(found)

@@ -336,6 +336,29 @@ class TestTcpClients:
             assert not broken and short[0] > 100
 
 
+class TestHelpers:
+    """Processes that die together come back, each once."""
+
+    def test_the_template_and_the_web_process(self, tmp_path: Path) -> None:
+        corefile = (".:{port} {\n bind 127.0.0.1\n health 127.0.0.1:{port2}\n prometheus 127.0.0.1:{port3}\n"
+                    " whoami\n}\n")
+        with Server(tmp_path, corefile, ports=3) as server, load(server.port, 4) as clients:
+            for _ in range(3):
+                dead = server.children("templat") + server.children("web")
+                for pid in dead:
+                    os.kill(pid, signal.SIGKILL)
+                wait_for(lambda dead=dead: [pid for role in ("templat", "web") for pid in server.children(role)
+                                            if pid not in dead][1:], "a new template and a new web process")
+                clients.run(0.5, 1000)
+                wait_for(lambda: len(server.children("web")) == 1, "one web process")
+                # One that stood on addresses which its predecessor had closed would answer none of these.
+                for _ in range(5):
+                    assert get(server.ports[1], "/health") == "OK"
+                    assert "coredns_build_info" in get(server.ports[2], "/metrics")
+            assert clients.settle() == 0 and clients.answered == clients.sent
+            assert "Exception" not in server.out
+
+
 class TestRootCorefile:
     """What `make run` serves stands on fixed ports; here each gets a free one."""
 

@@ -550,7 +550,7 @@ def test_refused(text: str, error: str) -> None:
 
 def test_upstreams_of_words(tmp_path) -> None:
     conf = tmp_path / "resolv.conf"
-    conf.write_text("nameserver 192.0.2.7\nnameserver fe80::2%lo\nsearch x\n")
+    conf.write_text("nameserver x\nnameserver 192.0.2.7\nnameserver 192.0.2.8:53\nnameserver fe80::2%lo\nsearch x\n")
     (tmp_path / "empty").write_text("search x\n")
     empty = tmp_path / "empty"
     found = classify(["192.0.2.1", "dns://[::1]:5353", str(conf), str(empty), "fe80::1%lo", "host.test:54"])
@@ -563,6 +563,9 @@ def test_upstreams_of_words(tmp_path) -> None:
         Host("host.test", 54),
     )
     assert resolve([*found[:1], *found[:2]], ()) == found[:2]
+    empty.write_text("nameserver 300.1.1.1\nnameserver localhost\n")
+    with pytest.raises(ValueError, match="no valid upstream addresses found"):
+        classify([str(empty)])
 
 
 def test_host_names_are_resolved_by_the_resolvers_in_turn() -> None:
