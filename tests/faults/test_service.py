@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdns.numbers import A, NOERROR, SERVFAIL
+from fastdns.numbers import NOERROR, SERVFAIL, A
 from fastdns.testing import exchange, question
 from tests.probes import installed
 
@@ -357,6 +357,21 @@ class TestHelpers:
                     assert "coredns_build_info" in get(server.ports[2], "/metrics")
             assert clients.settle() == 0 and clients.answered == clients.sent
             assert "Exception" not in server.out
+
+
+class TestManyBlocks:
+    """The table of counters carries a Corefile of many zones."""
+
+    def test_each_zone_has_its_own_series(self, tmp_path: Path) -> None:
+        block = "z{number}.example:{{port}} {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{{port2}}\n whoami\n}}\n"
+        corefile = "".join(block.format(number=number) for number in range(200))
+        with Server(tmp_path, corefile, ports=2) as server:
+            for number in range(200):
+                assert rcode_of(exchange(question(f"a.z{number}.example", A), server.port)) == NOERROR
+            page = get(server.ports[1], "/metrics")
+            counted = re.findall(r'^coredns_dns_requests_total\{.*zone="z(\d+)\.example\."\} 1$', page, re.M)
+            assert sorted(map(int, counted)) == list(range(200))
+            assert "\nfastdns_stats_overflow_total 0\n" in page
 
 
 class TestRootCorefile:
