@@ -16,7 +16,6 @@ from tests.rfc.probes import NAME, PROBES, Probe, Verdict, query
 SILENCE_SECONDS = 0.25
 COREFILE = """
 . {
-    bind 127.0.0.1
     whoami
 }
 """
