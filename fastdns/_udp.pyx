@@ -34,7 +34,7 @@ from fastdns._sys cimport (
     MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
     c_poll, c_read, c_sendmsg, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
     fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec,
-    memcmp, memcpy, memset, mmap, mmsghdr, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
+    memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
     sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open

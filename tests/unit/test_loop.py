@@ -6,11 +6,14 @@ A block without chain plugins answers REFUSED, so these tests see sockets and fr
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +223,36 @@ def test_tcp_client_that_does_not_read_is_not_read_from() -> None:
         assert sent < 4_000_000
         other.sendall(framed(query(2)))
         assert messages(other, 1)[0][:2] == b"\0\x02"
+
+
+def test_no_descriptor_left_pauses_accepting_and_nothing_else() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with loop() as running, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(5)
+        udp.connect(running.udp.getsockname())
+        late = socket.socket(socket.AF_INET)
+        late.settimeout(5)
+        with late:
+            highest = max(int(fd.name) for fd in Path("/proc/self/fd").iterdir())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+            hoard = []
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        hoard.append(os.dup(udp.fileno()))
+                late.connect(running.tcp.getsockname())
+                late.sendall(framed(query(1)))
+                until = time.monotonic() + 0.5
+                while time.monotonic() < until:
+                    udp.send(query(2))
+                    assert udp.recv(512)[:2] == b"\0\x02"
+                # Ten looks a second, not one for each turn of the loop.
+                assert 1 <= running.count("tcp_paused") <= 10
+            finally:
+                for fd in hoard:
+                    os.close(fd)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert messages(late, 1)[0][:2] == b"\0\x01"
 
 
 def test_stop_answers_what_was_read() -> None:
