@@ -31,6 +31,7 @@ cdef enum:
     READ_FIRST = 2048           # octets of a fresh receive buffer
     READ_KEEP = 16384           # a larger buffer is given back once it is empty
     ACCEPT_TURN = 64
+    LEAVE_NS = 500000000        # for a first query, when the worker is about to leave
     SWEEP_NS = 100000000        # how often deadlines are looked at
     LISTENER_TAG = 1 << 30      # epoll data: listener, not connection
 
@@ -46,6 +47,7 @@ cdef struct Conn:
     bint eof                    # the client sends no more
     bint paused                 # not read from until answers have left
     bint watching_out
+    bint spoke                  # a message has come
     uint32_t next_dirty
     uint64_t deadline_ns
     uint64_t active_ns
@@ -105,7 +107,8 @@ cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil:
 
 
 cdef void tcp_drain(Worker *w) noexcept nogil:
-    """Accepts and reads no more; connections close as soon as they owe no answer."""
+    """Accepts no more. A connection closes once its client has its answers; one whose first query is still on its way
+    has LEAVE_NS for it."""
     cdef Tcp *t = <Tcp *>w.mod[MOD_TCP]
     cdef uint32_t i
     t.draining = True
@@ -113,9 +116,19 @@ cdef void tcp_drain(Worker *w) noexcept nogil:
         if w.listeners[i].tcp_fd >= 0:
             w.api.unwatch(w, w.listeners[i].tcp_fd)
     for i in range(t.used):
-        if t.conns[i].fd >= 0:
-            t.conns[i].eof = True
-            settle(w, t, i)
+        if t.conns[i].fd < 0:
+            continue
+        if t.conns[i].deadline_ns > w.now_ns + LEAVE_NS:
+            t.conns[i].deadline_ns = w.now_ns + LEAVE_NS
+        if not t.conns[i].paused and not read_some(t, i):
+            conn_close(w, t, i)
+            continue
+        take_messages(w, t, i)
+
+
+cdef uint32_t tcp_connections(const Worker *w) noexcept nogil:
+    """Open connections."""
+    return (<Tcp *>w.mod[MOD_TCP]).open
 
 
 # ---------------------------------------------------------------------------------------------- connections
@@ -164,7 +177,8 @@ cdef void settle(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     cdef bint full
     if c.fd < 0:
         return
-    if c.eof and c.in_flight == 0 and unsent == 0 and not c.queued and not message_ready(c):
+    if (c.eof or (t.draining and c.spoke and c.rlen == c.rat)) and c.in_flight == 0 and unsent == 0 \
+            and not c.queued and not message_ready(c):
         conn_close(w, t, i)
         return
     full = c.in_flight >= TCP_IN_FLIGHT or unsent >= TCP_UNSENT
@@ -247,7 +261,7 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
         c = &t.conns[i]
         c.fd = fd
         c.listener = <uint16_t>listener
-        c.queued = c.dirty = c.eof = c.paused = c.watching_out = False
+        c.queued = c.dirty = c.eof = c.paused = c.watching_out = c.spoke = False
         c.active_ns = w.now_ns
         c.deadline_ns = w.now_ns + t.first_ns
         c.peer = peer
@@ -319,6 +333,7 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
             break
         n = get16(c.rbuf + c.rat)
         c.active_ns = w.now_ns
+        c.spoke = True
         c.deadline_ns = w.now_ns + t.idle_ns
         q.origin = ORIGIN_TCP
         q.proto = PROTO_TCP

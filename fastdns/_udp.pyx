@@ -37,7 +37,7 @@ from fastdns._sys cimport (
     memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
     sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
-from fastdns._tcp cimport tcp_drain, tcp_listen, tcp_open
+from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open
 from fastdns._wire cimport WIRE_QUERY_MAX
 
 import os
@@ -434,7 +434,7 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
         if fd_load_acquire32(stop_word):
             if not w.draining:
                 drain(w)
-            if w.in_flight == 0 or w.now_ns >= stop_by_ns[0]:
+            if (w.in_flight == 0 and tcp_connections(w) == 0) or w.now_ns >= stop_by_ns[0]:
                 return
             timeout = 1 if timeout > 1 else timeout
         for m in range(MODULES):
