@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keeper: what is watched, probed or fetched once for the whole server runs here.
 
-Strategy: one asyncio loop at the Python threads' niceness. It starts every plugin's server side, reports started or the error that stops the
-start, then waits for orders: events of the server's life, and the end. Without a supervisor it outlives the workers'
-own deadline by a little, since they use what it publishes.
+Strategy: one asyncio loop at the Python threads' niceness. It starts every plugin's server side, reports started or
+the error that stops the start, then waits for orders: events of the server's life, and the end. Without a
+supervisor it outlives the workers' own deadline by a little, since they use what it publishes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ ORPHAN_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 BEAT_SECONDS = 0.5
 STOP_SECONDS = 1.0  # for the plugins' stop_worker
-# Beside a plugin that spins, on one core: nice 10 left the hits 0.84 of their rate, nice 12 0.94, and demo costs the same.
+# Beside a plugin that spins, on one core, nice 10 left the hits 0.84 of their rate, nice 12 0.94; demo costs the same.
 NICE = 12
 
 
