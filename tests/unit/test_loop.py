@@ -155,8 +155,9 @@ def test_a_destination_that_cannot_be_sent_to_costs_only_its_own_reply(bad: int)
             c.send(query(2 * turn + 1))
             got |= {c.recv(512)[:2], c.recv(512)[:2]}
         assert got == {number.to_bytes(2, "big") for number in range(100)}
-        assert running.count("send_error") == 50 * bad
-        assert running.count("query") == 100 + 50 * bad
+    # Counted once the loop has ended: a reply that failed may leave the batch after the others have arrived.
+    assert running.count("send_error") == 50 * bad
+    assert running.count("query") == 100 + 50 * bad
 
 
 def test_silence_and_errors_are_counted() -> None:
