@@ -9,7 +9,7 @@ finds it as a function of its own, and what clients and upstreams do lies outsid
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdns._chain cimport chain_drain_ready, worker_clock
 from fastdns._ingress cimport egress, ingress
@@ -32,7 +32,7 @@ cdef enum:
     STREAMS = 256               # TCP connections from the forwarder
     OCTETS = 512                # of a query, and of an upstream's message
     TURNS = 64                  # until all replies of a batch must have come
-    DIGITS_AT = WIRE_HEADER + 1 # a fresh name has its number here, as eight hexadecimal digits
+    DIGITS_AT = WIRE_HEADER + 1     # a fresh name has its number here, as eight hexadecimal digits
     DIGITS = 8
     REPLY_TTL = 3600            # seconds
 
@@ -336,7 +336,7 @@ cdef class EngineBench:
         # Each message of the forwarder comes in one piece, because nothing else is on that connection.
         cdef uint8_t message[OCTETS + 2]
         cdef uint8_t reply[OCTETS + 18]
-        cdef uint32_t i, k, length
+        cdef uint32_t i, length
         cdef ssize_t n
         cdef int fd
         for i in range(self.listener_n):

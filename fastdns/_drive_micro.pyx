@@ -11,7 +11,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport (
-    CACHE_SUCCESS, CACHE_TTLS_MAX, CacheEntry, CacheKey, CacheTable, CacheView, Segment, cache_epoch, cache_hash,
+    CACHE_SUCCESS, CacheEntry, CacheKey, CacheTable, CacheView, Segment, cache_epoch, cache_hash,
     cache_put, cache_table,
 )
 from fastdns._count cimport Cell, cell_fill, count_query
@@ -198,7 +198,7 @@ def observe(Stats stats not None, uint32_t row, uint32_t slot, list bounds not N
 
 
 def count(Stats stats not None, uint32_t row, slots, bytes wire not None, uint64_t repeat):
-    """Counts a query and its reply in the cell that fastdns.metrics.cell gave as `slots`; returns the queries so far."""
+    """Counts a query and its reply in the cell that fastdns.metrics.cell gave as `slots`; returns those so far."""
     cdef Worker w
     cdef Query q
     cdef Cell cell
@@ -344,7 +344,7 @@ def in_flight(uint32_t held, uint64_t repeat, uint32_t octets=40):
         with nogil:
             for i in range(SOCKETS_USED):
                 f.sockets[i].asks = NONE
-            for i in range(held):
+            for _turn in range(held):
                 full = full or not enter(&w, f, octets)
             if not full and held:
                 i = 0

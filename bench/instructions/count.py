@@ -71,7 +71,7 @@ def compiler(module: Path) -> str:
 def key() -> str:
     """What the numbers depend on: `gcc-12.2.0_python-3.11_glibc-2.36_x86_64`."""
     libc = "-".join(part for part in platform.libc_ver() if part) or "libc-unknown"
-    python = "python-%d.%d" % sys.version_info[:2]
+    python = f"python-{sys.version_info[0]}.{sys.version_info[1]}"
     return "_".join([compiler(Path(_udp.__file__)), python, libc, platform.machine()])
 
 
@@ -91,7 +91,8 @@ def _phases(arguments: list[str], options: tuple[str, ...]) -> list[dict[str, in
         command = [valgrind(), "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-atstart=no", *watched,
                    f"--dump-before={_drive_engine.MARK}", *options, sys.executable, "-m", "bench.instructions.drive"]
         environ = {**os.environ, "GLIBC_TUNABLES": PLAIN_LIBC, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run([*command, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True,
+        command += arguments
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False,
                               timeout=SECONDS)
         if done.returncode != 0:
             raise CannotCountError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")

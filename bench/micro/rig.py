@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from fastdns import chain, metrics
+from fastdns._cache import Segment
+from fastdns._chain import Program
 from fastdns._drive_engine import EngineBench
 from fastdns._stats import Stats
 from fastdns._udp import Engine
@@ -33,26 +35,28 @@ def wires(count: int, zone: str = "example.org.", qtype: int = 1) -> list[bytes]
 
 
 class Rig:
-    """`bench` drives the engine; `{upstreams}` in the Corefile stands for the addresses of the upstreams."""
+    """`bench` drives the engine of a Corefile, or of a program; `{upstreams}` in the Corefile stands for the addresses
+    of the upstreams, which are asked over UDP, or over TCP."""
 
-    def __init__(self, corefile: str = CHAIN, *, clients: int = 16, upstreams: int = 1, tcp: bool = False) -> None:
+    def __init__(
+        self,
+        corefile: str = CHAIN,
+        *,
+        program: Program | None = None,
+        clients: int = 16,
+        upstreams: int = 1,
+        tcp: bool = False,
+    ) -> None:
         self.sockets: list[socket.socket] = []
-        pairs = [self._pair() for _ in range(upstreams)]
-        addresses = " ".join("%s:%d" % udp.getsockname() for udp, _ in pairs)
-        source = Source("Corefile", corefile.replace("{upstreams}", addresses).encode())
-        self.generation = chain.load(load_source(source, chain.known(), chain.not_built()))
         self.stats = Stats.create(4)
         metrics.attach(self.stats, 2)
         metrics.declare(self.stats)
-        asked = self.generation.plan()["cache"]
-        ids = list(range(1, len(self.generation.blocks) + 1))
-        self.segment = None
-        if asked:
-            from fastdns._cache import Segment
-
-            self.segment = Segment.create([(ids[at["block"]], at["success"], at["denial"], 0) for at in asked])
-        self.program = self.generation.build(self.stats, self.segment, ids, 1)
-        self.engine = Engine(self.program, self.stats, self.segment, {})
+        self.segment: Segment | None = None
+        pairs = [self._pair() for _ in range(upstreams)]
+        if program is None:
+            addresses = " ".join(f"{ADDRESS}:{udp.getsockname()[1]}" for udp, _ in pairs)
+            program = self._build(corefile.replace("{upstreams}", addresses))
+        self.engine = Engine(program, self.stats, self.segment, {})
         udp, self.tcp = self._pair()
         self.engine.listener(0, udp.fileno(), self.tcp.fileno())
         self.engine.start(0, 1, None)
@@ -60,9 +64,18 @@ class Rig:
         self.bench = EngineBench(
             self.engine,
             [one.fileno() for one in peers],
-            [] if tcp else [udp.fileno() for udp, _ in pairs],
+            [] if tcp else [one.fileno() for one, _ in pairs],
             [listener.fileno() for _, listener in pairs] if tcp else [],
         )
+
+    def _build(self, corefile: str) -> Program:
+        source = Source("Corefile", corefile.encode())
+        generation = chain.load(load_source(source, chain.known(), chain.not_built()))
+        asked = generation.plan()["cache"]
+        ids = list(range(1, len(generation.blocks) + 1))
+        if asked:
+            self.segment = Segment.create([(ids[at["block"]], at["success"], at["denial"], 0) for at in asked])
+        return generation.build(self.stats, self.segment, ids, 1)
 
     def _keep(self, one: socket.socket) -> socket.socket:
         self.sockets.append(one)

@@ -31,6 +31,8 @@ COMPILED = [
     "_udp",
     "_drive",
     "_drive_chain",
+    "_drive_engine",
+    "_drive_micro",
 ]
 
 # Python modules of the core: what each may import of ours. "compiled" stands for all compiled modules.
