@@ -59,10 +59,10 @@ def table() -> str:
     flows = " | ".join(f"{count:,} flows" for count in FLOWS)
     where = f"{inputs['machine']['cpu']}, Linux {inputs['machine']['kernel']}"
     out = [
-        f"A hit on one core ({where}): {cost.cpu_us:.2f} µs of CPU, and {cost.far_lines:g} cache lines that the core's own",
-        f"caches do not hold. Assumed: the card costs {assumed.nic_share:.0%} more; each further core makes a query",
-        f"{assumed.slowing:.1%} dearer; kernel and card move {assumed.kernel_lines:g} lines a query; memory gives "
-        f"{assumed.memory_gb:g} GB/s.",
+        f"A hit on one core ({where}): {cost.cpu_us:.2f} µs of CPU, and {cost.far_lines:g} cache lines that",
+        f"the core's own caches do not hold. Assumed: the card costs {assumed.nic_share:.0%} more; each further core",
+        f"makes a query {assumed.slowing:.1%} dearer; kernel and card move {assumed.kernel_lines:g} lines a query;",
+        f"memory gives {assumed.memory_gb:g} GB/s.",
         "",
         f"| cores | all busy | {flows} | one flow asks {HEAVY:.0%} | memory, GB/s |",
         "| ---: | ---: | " + "---: | " * len(FLOWS) + "---: | ---: |",

@@ -36,6 +36,7 @@ def test_every_compiled_module_of_the_hot_path_has_a_benchmark() -> None:
     assert sorted(str(path.relative_to(ROOT)) for path in wanted if not path.exists()) == []
 
 
+@pytest.mark.unsanitized
 def test_every_benchmark_runs() -> None:
     done = run("bench/micro", "--benchmark-disable")
     assert done.returncode == 0, done.stdout[-4000:]
