@@ -180,6 +180,8 @@ cdef class EngineBench:
     def send(self, list wires not None):
         """Sends each query once, from the clients in turn. OSError when a socket takes it not."""
         cdef bytes wire
+        if not self.client_n:
+            raise ValueError("there must be a client")
         for i, wire in enumerate(wires):
             if c_send(self.clients[i % self.client_n], <const uint8_t *>wire, len(wire), MSG_DONTWAIT) < 0:
                 raise OSError("a query could not be sent")
