@@ -448,6 +448,8 @@ class Tag(Plugin):
     before = "cache"
 
     async def serve_dns(self, query, next):
+        if query.name.startswith("outer."):
+            query = query.replace(name=query.name.partition(".")[2])
         found = await next(query)
         if isinstance(found, Stream) and ".tagged." in query.name:
             return Stream(self.tagged(found))
