@@ -15,10 +15,10 @@
 # Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner
 # answers SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way, and BRIDGE_STREAMS streams, each of which
 # has at most STREAM_WINDOW messages that were not yet acknowledged, here and at the Python stage that reads it. So the
-# ring up, which has room for all of these, is never full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps
-# beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original
-# stays Python's. A stream has no deadline here: its client's silence is the connection's to judge, its plugin's the
-# Python thread's.
+# ring up, which has room for all of these, is never full; where the ring down is full, the Python thread waits for the
+# hot thread. A query that Python keeps beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot
+# thread through a copy; the original stays Python's. A stream has no deadline here: its client's silence is the
+# connection's to judge, its plugin's the Python thread's.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program

@@ -96,10 +96,10 @@ class Stream(AsyncIterator[Reply]):
     """A result: many messages to one query, each a Reply, its octets, or a message object; what `next` gives when a
     plugin behind returned one. Iterating gives each as a Reply.
 
-    Nothing is made ahead of the client: at most four messages are on their way to it. The iterator is always ended:
-    `aclose` (of a plain iterator `close`) runs, also when the client leaves. A plain iterator runs where its plugin runs:
-    on the event loop, or in the threads of plain functions. The first message has the question (RFC 5936 2.2). Over
-    UDP the client gets REFUSED instead. The plugin's `deadline` holds for each message.
+    Little is made ahead of the client: at most four messages are on their way to it. The iterator is always ended:
+    `aclose` (of a plain iterator `close`) runs, also when the client leaves. A plain iterator runs where its plugin
+    runs: on the event loop, or in the threads of plain functions. The first message has the question (RFC 5936 2.2).
+    Over UDP the client gets REFUSED instead. The plugin's `deadline` holds for each message.
     """
 
     def __init__(self, messages: AsyncIterable[Any] | Iterable[Any]) -> None: ...

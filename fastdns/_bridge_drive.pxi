@@ -398,7 +398,8 @@ cdef class Bridge:
                 # A datagram has room for one message (RFC 5936 4.2).
                 return self.send_end(request, RCODE, RCODE_REFUSED, b"", False)
             stat_add(self.row, self.slot_stream_shed, 1)
-            return self.send_end(request, RCODE, RCODE_SERVFAIL, f"plugin/{stage.name}: too many streams".encode(), False)
+            text = f"plugin/{stage.name}: too many streams"
+            return self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
         if stage.threaded:
             stream.threaded(functools.partial(self.loop.run_in_executor, self.pool))
         pump = _Pump.__new__(_Pump)

@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
     DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE, STREAM_REFUSED,
-    STREAM_WAIT, Api, Asked, Block, CompiledStage, Listener, Query, Stage, Worker, Zone, query_body,
+    STREAM_WAIT, Api, Block, CompiledStage, Listener, Query, Stage, Worker, Zone, query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -24,7 +24,7 @@ from fastdns._sys cimport (
     memset, mmap, timespec,
 )
 from fastdns._wire cimport (
-    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_HEADER, WIRE_MAX,
+    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX,
     WIRE_RECORDS_MAX, get16, put16, wire_admit, wire_rcode,
 )
 

@@ -19,7 +19,8 @@
 # Python.
 #
 # A changed query. A stage that gives the stages behind it another query (rewrite; Python's next() with a replacement)
-# puts the client's back on the way up and says what it asked instead with query_asked. Stages that report read that:
+# keeps the client's packet and octets in its frame, which moves along when the query is detached, puts both back on the
+# way up, and says what it asked instead with query_asked. Stages that report read that:
 # log type, class, size, DO and buffer size; prometheus type and DO; errors name and type; all else is the client's.
 # What the innermost stage asked last counts, as where all stages write to one message. `cache` ends it: CoreDNS's
 # cache gives a copy downwards.

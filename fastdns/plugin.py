@@ -22,10 +22,9 @@ through the stages before it (loadbalance, log, metrics ...) to the client. `nex
 else: `log`, `prometheus` and `errors` then report what was asked last, where CoreDNS's do after its `rewrite`.
 
 Results: a `Reply`; `Rcode(n)`, nothing was written, and the server writes an error reply for SERVFAIL, REFUSED, FORMERR
-and NOTIMP while any other rcode leaves the client without an answer, as in CoreDNS; `DROP`, silence; a dnslib message; a
-`Stream` of any of these messages, for a transfer: the server asks its iterator for as many as the client reads, at most
-four ahead, and ends it (`aclose`) when the client leaves. An exception on the way closes the connection. Over UDP a
-Stream is REFUSED.
+and NOTIMP while any other rcode leaves the client without an answer, as in CoreDNS; `DROP`, silence; a dnslib message.
+For a transfer, a `Stream` of such messages: its iterator is asked for as many as the client reads, at most four ahead,
+and ended (`aclose`) when the client leaves. An exception on the way closes the connection. Over UDP it is REFUSED.
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 

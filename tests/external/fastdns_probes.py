@@ -13,7 +13,7 @@ from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Directive, Plugin, PluginErr
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
-CLOSED = []  # names of streams whose iterators have ended
+closed = []  # names of streams whose iterators have ended
 START = b"\0\0" + b"".join(n.to_bytes(4, "big") for n in (7, 3600, 600, 86400, 300))
 
 
@@ -238,7 +238,7 @@ async def facts(plugin, query, next):
 
 async def replaced(plugin, query, next):
     """`replaced.KEYWORD.VALUE...`: what the stages before this one report of a query that was changed."""
-    _, word, *rest = query.name.split(".")
+    word = query.name.split(".")[1]
     query_of = {
         "type": lambda: query.replace(type=AAAA),
         "class": lambda: query.replace(qclass=1),
@@ -286,7 +286,7 @@ async def zone(query, change=None, pause=None):
                 await pause(n)
             yield reply if change is None else change(n, reply)
     finally:
-        CLOSED.append(query.name)
+        closed.append(query.name)
 
 
 async def stream(plugin, query, next):
@@ -437,7 +437,7 @@ class Plain(Plugin):
         try:
             yield from parts(query, stream_of(query))
         finally:
-            CLOSED.append(query.name)
+            closed.append(query.name)
 
 
 class Tag(Plugin):

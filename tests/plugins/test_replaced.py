@@ -13,17 +13,18 @@ import urllib.request
 
 import pytest
 
-from fastdns.numbers import AAAA, ANY, TXT, A
+from fastdns.numbers import ANY, TXT, A
 from fastdns.testing import ADDRESS, Server, free_port, question, receive
 from tests.probes import installed
 
 AXFR = 252
+FORMAT = "L {type} {class} {name} {proto} {size} {>id} {>opcode} {>do} {>bufsize} {rcode} {>rflags} {rsize}"
 COREFILE = """
 (all) {{
     multisocket 1
     prometheus 127.0.0.1:{port}
     errors
-    log . "L {{type}} {{class}} {{name}} {{proto}} {{size}} {{>id}} {{>opcode}} {{>do}} {{>bufsize}} {{rcode}} {{>rflags}} {{rsize}}"
+    log . "{format}"
 }}
 task.test {{
     import all
@@ -77,7 +78,7 @@ through.test {{
 def server(tmp_path_factory):
     port = free_port()
     with installed(tmp_path_factory.mktemp("site")) as environ:
-        with Server(COREFILE.format(port=port), environ=environ) as server:
+        with Server(COREFILE.format(port=port, format=FORMAT), environ=environ) as server:
             server.metrics = f"http://127.0.0.1:{port}/metrics"
             yield server
 
@@ -100,6 +101,10 @@ def change(server, zone, ask):
     return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
 
 
+def responses(counted, rcode):
+    return [value for series, value in counted.items() if series.startswith("responses_total") and rcode in series]
+
+
 def line_of(server, name):
     words = server.wait_for(f" {name} ").split(" L ")[1].split()
     return dict(zip(("type", "class", "name", "proto", "size", "id", "opcode", "do", "bufsize", "rcode", "rflags",
@@ -112,7 +117,7 @@ def octets(name, qtype=A, **options):
 
 CASES = [
     # word, type asked, options; then type, class, DO, buffer size over UDP, and the size of what was asked last
-    ("type", ANY, {}, "AAAA", "IN", "false", "512", lambda name: octets(name)),
+    ("type", ANY, {}, "AAAA", "IN", "false", "512", octets),
     ("type", ANY, {"do": True, "bufsize": 1400}, "AAAA", "IN", "true", "1400", lambda name: octets(name, bufsize=1)),
     ("name", A, {}, "A", "IN", "false", "512", lambda name: octets("ok.a-much-longer." + name)),
     ("do", A, {}, "A", "IN", "true", "1232", lambda name: octets(name, do=True)),
@@ -121,7 +126,7 @@ CASES = [
     ("options", A, {"do": True, "bufsize": 1400}, "A", "IN", "true", "4096",
      lambda name: octets(name, options=[(65518, b"hello-world")])),
     # Another question is asked first, and then the client's own.
-    ("back", A, {}, "A", "IN", "false", "512", lambda name: octets(name)),
+    ("back", A, {}, "A", "IN", "false", "512", octets),
     # Two are asked; the last one counts.
     ("last", A, {}, "TXT", "IN", "false", "512", lambda name: octets("ok." + name)),
 ]
@@ -213,7 +218,7 @@ def test_a_stream_is_one_line_and_one_count(server, zone):
     assert (line["type"], line["rcode"], line["rflags"], line["proto"]) == ("AXFR", "NOERROR", "qr,aa,rd", "tcp")
     assert int(line["rsize"]) == uncompressed
     assert counted['requests_total{family="1",proto="tcp",type="AXFR"}'] == 1
-    assert [value for series, value in counted.items() if series.startswith("responses_total") and "NOERROR" in series] == [1]
+    assert responses(counted, "NOERROR") == [1]
 
 
 def test_a_stream_over_udp_is_logged_as_refused(server):
@@ -237,5 +242,5 @@ def test_a_stream_that_breaks_off_is_an_error(server, zone):
     counted = change(server, f"{zone}.", ask)
     line = line_of(server, name)
     assert line["rcode"] == "NOERROR" and int(line["rsize"]) > 100
-    assert [value for series, value in counted.items() if series.startswith("responses_total") and "SERVFAIL" in series] == [1]
+    assert responses(counted, "SERVFAIL") == [1]
     assert server.wait_for(f"plugin/errors: 2 {name} AXFR: no more of it")

@@ -52,7 +52,7 @@ def worker(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_left(worker):
     """After each test no query, no stream and no iterator is left."""
-    probes().CLOSED.clear()
+    probes().closed.clear()
     yield
     wait(lambda: worker.engine.in_flight == 0 and worker.engine.bridge.in_python == 0)
 
@@ -122,7 +122,7 @@ def test_the_messages_of_a_stream_come_in_order(worker, zone):
         # The connection serves on.
         client.ask(f"ok.{zone}", A)
         assert client.read().rcode == 0
-    wait(lambda: probes().CLOSED == [f"stream.n2000.{zone}."])
+    wait(lambda: probes().closed == [f"stream.n2000.{zone}."])
 
 
 @pytest.mark.parametrize("word", ["octets", "listed", "headless"])
@@ -190,7 +190,7 @@ def test_a_reader_that_leaves_ends_the_iterator(worker, zone, how):
         client.read()
         if how == "resets":
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wait(lambda: probes().CLOSED == [f"stream.n50000.{zone}."])
+    wait(lambda: probes().closed == [f"stream.n50000.{zone}."])
     wait(lambda: worker.counter("fastdns_python_streams_cut_total") > cut)
     assert worker.ask(f"ok.{zone}", A, "tcp").rcode == 0
 
@@ -202,7 +202,7 @@ def test_a_reader_that_leaves_while_the_plugin_waits(worker):
             client.read()
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     deadlines = worker.counter("fastdns_python_deadline_total")
-    wait(lambda: probes().CLOSED == ["stuck.n5.test."])
+    wait(lambda: probes().closed == ["stuck.n5.test."])
     assert worker.counter("fastdns_python_deadline_total") == deadlines
 
 
@@ -216,7 +216,7 @@ def test_what_fails_midway_closes_the_connection(worker, zone, word, sent, panic
         client.ask(f"{word}.n5.{zone}", bufsize=1232)
         assert len(client.read_all()) == sent
     assert worker.counter("coredns_panics_total") == before + panics
-    wait(lambda: probes().CLOSED == [f"{word}.n5.{zone}."])
+    wait(lambda: probes().closed == [f"{word}.n5.{zone}."])
     assert worker.ask(f"ok.{zone}", A).rcode == 0
 
 
@@ -276,7 +276,7 @@ def test_there_are_so_many_streams_and_no_more(worker):
     finally:
         for client in clients:
             client.__exit__()
-    wait(lambda: len(probes().CLOSED) == 128)
+    wait(lambda: len(probes().closed) == 128)
     with Client(worker.port) as client:
         client.ask("stream.n1.test")
         assert [client.read().rcode for _ in range(3)] == [0, 0, 0]
@@ -288,7 +288,7 @@ def test_a_stream_that_a_plugin_does_not_read_is_ended(worker):
         assert client.read().answer == ['stream.n500.unread.cached.test. 0 IN TXT "Stream (1, 0, 0)"']
         client.ask("looked.n50.test", TXT)
         assert client.read().answer == ['looked.n50.test. 0 IN TXT "52"']
-    wait(lambda: len(probes().CLOSED) == 2)
+    wait(lambda: len(probes().closed) == 2)
 
 
 def test_a_connection_that_half_closes_gets_all(worker):
@@ -306,4 +306,4 @@ def test_a_stop_ends_streams(tmp_path):
             client.ask("bulky.n1001.cached.test")
             client.read()
             own.stop()
-            assert sorted(probes().CLOSED) == ["bulky.n1000.test.", "bulky.n1001.cached.test."]
+            assert sorted(probes().closed) == ["bulky.n1000.test.", "bulky.n1001.cached.test."]
