@@ -268,8 +268,8 @@ cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
     return STREAM_WAIT
 
 
-cdef void tell(Rings *r, Held *h, int verdict) noexcept nogil:
-    # Says to a stream's plugin how far it is, or once that it is over.
+cdef void tell(Rings *r, Held *h, int verdict, uint32_t gone) noexcept nogil:
+    # Says to a stream's plugin that so many of its messages have gone, or once that no more will.
     cdef Up *u
     if h.told:
         return
@@ -278,8 +278,8 @@ cdef void tell(Rings *r, Held *h, int verdict) noexcept nogil:
     u.kind = UP_ROOM
     u.token = h.stream
     u.outcome.verdict = <uint8_t>verdict
-    u.outcome.ulen = h.owed
-    h.owed = 0
+    u.outcome.ulen = gone
+    h.owed -= gone
     up_publish(r)
 
 
@@ -287,9 +287,9 @@ cdef void push_room(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef Held *h = &r.held[<uint16_t>q.stage_word]
     if q.gone:
-        tell(r, h, STREAM_GONE)
+        tell(r, h, STREAM_GONE, 0)
     elif h.owed:
-        tell(r, h, STREAM_GO)
+        tell(r, h, STREAM_GO, h.owed)
 
 
 cdef void refuse_child(Rings *r, uint64_t token, const char *text, uint16_t n) noexcept nogil:
@@ -354,27 +354,35 @@ cdef void send_part(Worker *w, Rings *r, Down *d) noexcept nogil:
     if h.told:
         return                  # what was on its way behind a message that was not taken
     if h.answered:
-        tell(r, h, STREAM_GONE)
+        tell(r, h, STREAM_GONE, 0)
         return
     if d.outcome.reply_len == 0:
         if q.proto == PROTO_UDP or w.part[q.origin] == NULL:
-            tell(r, h, STREAM_REFUSED)
+            tell(r, h, STREAM_REFUSED, 0)
         return
     take_reply(w, q, &d.outcome, d.block if d.block != NULL else d.octets)
     taken = w.api.stream(w, q)
     if taken == STREAM_GO or taken == STREAM_WAIT:
         h.owed += 1
     if taken != STREAM_WAIT:
-        tell(r, h, taken)
+        tell(r, h, taken, h.owed)
 
 
 cdef void give_room(Worker *w, Down *d) noexcept nogil:
     # The child may have ended meanwhile, and its slot be another query's: tokens are never used twice.
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef CQuery *q = d.q
+    cdef Held *h
     if not q.detached or q.origin != ORIGIN_PYTHON or q.handle != d.token:
         return
     if d.outcome.verdict == STREAM_GONE:
         q.gone = True
+    elif q.block.stages[q.pos].ops == NULL:
+        # One was read; others that were sent with it may still wait.
+        h = &r.held[<uint16_t>q.stage_word]
+        if h.owed:
+            tell(r, h, STREAM_GO, 1)
+        return
     stream_room(w, q)
 
 

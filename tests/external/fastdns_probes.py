@@ -13,6 +13,7 @@ from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Directive, Plugin, PluginErr
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
+made = {}  # messages that streams were asked for, by name
 closed = []  # names of streams whose iterators have ended
 START = b"\0\0" + b"".join(n.to_bytes(4, "big") for n in (7, 3600, 600, 86400, 300))
 
@@ -282,6 +283,7 @@ def parts(query, count):
 async def zone(query, change=None, pause=None):
     try:
         for n, reply in enumerate(parts(query, stream_of(query))):
+            made[query.name] = n + 1
             if pause is not None:
                 await pause(n)
             yield reply if change is None else change(n, reply)

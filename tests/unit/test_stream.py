@@ -170,12 +170,12 @@ def test_a_slow_reader_sets_the_pace(worker, zone):
     with Client(worker.port, 4096) as client:
         client.ask(f"bulky.n200.{zone}")
         first = client.read()
-        made = 0
-        for _ in range(20):
-            time.sleep(0.02)
-            made = worker.counter("fastdns_python_stream_messages_total") - before
-        # 12 MB are to come; socket buffers and ours hold a part of them.
+        time.sleep(0.5)
+        made = probes().made[f"bulky.n200.{zone}."]
+        passed = worker.counter("fastdns_python_stream_messages_total") - before - made
+        # 12 MB are to come; socket buffers and ours hold a part of them. A plugin in between holds a few messages.
         assert 0 < made < 150 and len(first.wire) > 60000
+        assert zone == "test" or passed <= made <= passed + 10
         got = [client.read() for _ in range(201)]
         assert len(addresses(got)) == 200
     assert worker.counter("fastdns_python_stream_messages_total") == before + (202 if zone == "test" else 404)
