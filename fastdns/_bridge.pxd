@@ -17,9 +17,13 @@
 # is never full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps
 # beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original
 # stays Python's.
+#
+# A CPU quota (_quota). While it is nearly spent the Python thread begins no query, and hits have the rest. So a burst
+# waits for some milliseconds; when the first in the ring has waited a whole period, no more are taken.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program
+from fastdns._quota cimport Quota
 from fastdns._stage cimport Query as CQuery, Worker
 
 cdef enum:
@@ -31,6 +35,7 @@ cdef enum:
     BRIDGE_TURN = 512           # records that one turn of the loop takes
     BRIDGE_GRACE_MS = 500       # beyond its deadline, before the hot thread answers instead of Python
     BRIDGE_SWEEP_MS = 250
+    BRIDGE_QUOTA_TURN = 8       # records that Python takes between two looks of asyncio, under a quota
 
 cdef enum:                      # kinds of records, up
     UP_QUERY = 0                # run from q.pos
@@ -61,6 +66,7 @@ cdef struct Up:
     uint8_t kind
     Outcome outcome
     uint64_t token
+    uint64_t at_ns              # when it was pushed
     CQuery *q
     uint8_t *block              # outcome's octets, NULL when there are none; the Python thread frees it
 
@@ -106,11 +112,12 @@ cdef struct Rings:
     uint64_t sweep_ns
     uint32_t slot_shed          # counters: queries not taken
     uint32_t slot_late          # queries that the hot thread answered instead of Python
+    uint32_t slot_quota         # queries not taken because of the quota
+    Quota quota
 
 cdef object bridge_open(Worker *w, Program program)
     # Makes a worker's bridge and hangs it into the loop: its Bridge. Raises MemoryError, OSError.
-cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil
-    # Hands a detached query over to Python, to run from q.pos. False: not taken (too many are there), it stays the
-    # caller's.
+cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil
+    # Hands a detached query over to Python, to run from q.pos. Not NULL: not taken, and why; it stays the caller's.
 cdef void bridge_flush(Worker *w) noexcept nogil
     # Wakes the Python thread if something was pushed and it sleeps. The loop calls it after each batch.

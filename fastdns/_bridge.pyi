@@ -223,10 +223,15 @@ class Bridge:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
         listeners' labels."""
 
+    def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
+        """Before `start`: watches a CPU quota, shared by `workers`. `path`: the control group's use, in units of `scale`
+        nanoseconds (see _quota). OSError, ValueError."""
+
     def stop(self) -> None:
         """Ends what is still under way with SERVFAIL."""
 
     def drain(self) -> None: ...
+    def go_on(self) -> None: ...
     def ended(self, request: Any, future: Future[Any]) -> None: ...
     def sweep(self) -> None: ...
 

@@ -14,6 +14,7 @@ import functools
 import inspect
 import ipaddress
 import os
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +35,7 @@ from fastdns._stage cimport (
     Worker,
 )
 from fastdns._log cimport LEVEL_ERROR
+from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     EPOLLIN,
@@ -107,10 +109,11 @@ cdef enum:
 
 # ---------------------------------------------------------------------------------------------- hot thread: up
 
-cdef inline Up *up_room(Rings *r) noexcept nogil:
+cdef inline Up *up_room(Worker *w, Rings *r) noexcept nogil:
     # The next record upwards; there is always one, see the bounds in _bridge.pxd.
     cdef Up *u = &r.up[r.up_head & (BRIDGE_UP - 1)]
     memset(u, 0, sizeof(Up))
+    u.at_ns = w.now_ns
     return u
 
 
@@ -119,14 +122,29 @@ cdef inline void up_publish(Rings *r) noexcept nogil:
     r.dirty = True
 
 
-cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
+cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
+    # Whether Python is kept back for the quota, and what waits there has waited a period.
+    cdef uint64_t tail
+    if r.quota.fd < 0:
+        return False
+    quota_look(&r.quota, w.now_ns)
+    if w.now_ns >= r.quota.pressed_ns:
+        return False
+    tail = fd_load_acquire(&r.up_tail)
+    return tail != r.up_head and r.up[tail & (BRIDGE_UP - 1)].at_ns + r.quota.period_ns <= w.now_ns
+
+
+cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef uint16_t slot = r.free_held
     cdef Held *h
     cdef Up *u
     if slot == NO_HELD:
         stat_add(w.row, r.slot_shed, 1)
-        return False
+        return b"the queue to Python is full"
+    if over_quota(w, r):
+        stat_add(w.row, r.slot_quota, 1)
+        return b"the CPU quota is nearly spent"
     h = &r.held[slot]
     r.free_held = h.next_free
     r.held_n += 1
@@ -137,11 +155,11 @@ cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
     if r.held_n == 1:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
     q.stage_word = slot
-    u = up_room(r)
+    u = up_room(w, r)
     u.kind = UP_QUERY
     u.q = q
     up_publish(r)
-    return True
+    return NULL
 
 
 cdef void bridge_flush(Worker *w) noexcept nogil:
@@ -176,7 +194,7 @@ cdef void let_go(Rings *r, uint16_t slot) noexcept nogil:
 cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
     # A child has ended: its reply is copied for Python.
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    cdef Up *u = up_room(r)
+    cdef Up *u = up_room(w, r)
     cdef Outcome *o = &u.outcome
     cdef size_t n
     u.kind = UP_RESULT
@@ -210,8 +228,9 @@ cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
     up_publish(r)
 
 
-cdef void refuse_child(Rings *r, uint64_t token, const char *text, uint16_t n) noexcept nogil:
-    cdef Up *u = up_room(r)
+cdef void refuse_child(Worker *w, uint64_t token, const char *text, uint16_t n) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef Up *u = up_room(w, r)
     u.kind = UP_RESULT
     u.token = token
     u.outcome.verdict = RCODE
@@ -238,7 +257,7 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
     else:
         c = w.api.child(w, q, wire, n, NULL, 0, ORIGIN_PYTHON)
     if c == NULL:
-        refuse_child(<Rings *>w.mod[MOD_BRIDGE], d.token, b"too many queries in flight", 26)
+        refuse_child(w, d.token, b"too many queries in flight", 26)
         return
     c.handle = d.token
     if d.kind == DOWN_NEXT:
@@ -328,7 +347,10 @@ cdef int64_t bridge_tick(Worker *w) noexcept nogil:
     if w.now_ns >= r.sweep_ns:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
         answer_late(w, r)
-    return <int64_t>r.sweep_ns
+    if r.quota.fd < 0:
+        return <int64_t>r.sweep_ns
+    quota_look(&r.quota, w.now_ns)
+    return <int64_t>(r.quota.next_ns if r.quota.next_ns < r.sweep_ns else r.sweep_ns)
 
 
 cdef bint bridge_sleep(Worker *w, bint sleeping) noexcept nogil:

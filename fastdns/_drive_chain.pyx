@@ -13,7 +13,7 @@ from fastdns._cache cimport CacheView, Segment
 from fastdns._chain cimport Program, chain_drain_ready, chain_start, worker_open
 from fastdns._stage cimport (
     DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage,
-    Query, Stage, StageOps, Worker,
+    Query, Stage, StageOps, Worker, compiled_stage,
 )
 from fastdns._stats cimport Stats
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
@@ -78,10 +78,7 @@ HOLDER.response = at_holder
 
 def holder():
     """A stage that holds every answer on its way up until `ChainBench.let_go`."""
-    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
-    stage.ops = &HOLDER
-    stage.name = "holder"
-    return stage
+    return compiled_stage(&HOLDER, NULL, None)
 
 
 cdef void gather(Worker *w, Query *q) noexcept nogil:
@@ -133,18 +130,15 @@ cdef class ChainBench:
     def __cinit__(self, list stages, stats: Stats, segment: Segment | None = None, block_id: int = 1,
                   zone: bytes = b"\0",
                   row: int = 1, index: int = 0):
-        cdef CompiledStage script = CompiledStage.__new__(CompiledStage)
         cdef Stats table = stats
         cdef Segment cache
         cdef Stage *s
-        script.ops = &SCRIPT
-        script.name = "script"
         self.keep = (stages, stats, segment)
         self.boot_ns = 1000000000000
         self.now_ns = 1000000000000
         self.program = Program(1, 1)
         self.program.add_listener("dns://:53", 53, True, True, 0)
-        self.program.add_block(block_id, [zone], [*stages, script])
+        self.program.add_block(block_id, [zone], [*stages, compiled_stage(&SCRIPT, NULL, None)])
         self.program.route(0, zone, 0)
         self.program.finish()
         self.w.index = index

@@ -47,7 +47,10 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
         host.log("INFO", note)
     host.listeners.notes.clear()
     host.log("INFO", place.why)
-    return place, _words(host, generation, ids, [key for key, _ in counts])
+    words, fds = _words(host, generation, ids, [key for key, _ in counts])
+    if (quota := placement.watched_quota(have)) is not None:
+        words["quota"] = [quota.usage, quota.scale, quota.cpu_us * 1000, quota.period_us * 1000, place.workers]
+    return place, (words, fds)
 
 
 def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[Key]) -> Words:

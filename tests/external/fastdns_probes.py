@@ -25,6 +25,14 @@ async def ok(plugin, query, next):
     return query.reply(aa=True).a("192.0.2.1", ttl=60)
 
 
+async def burn(plugin, query, next):
+    """Takes a millisecond of CPU."""
+    end = time.thread_time() + 0.001
+    while time.thread_time() < end:
+        continue
+    return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+
 async def error(plugin, query, next):
     raise PluginError(5, "no luck today")
 
