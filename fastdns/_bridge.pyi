@@ -224,8 +224,8 @@ class Bridge:
         listeners' labels."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
-        """Before `start`: watches a CPU quota, shared by `workers`. `path`: the control group's use, in units of `scale`
-        nanoseconds (see _quota). OSError, ValueError."""
+        """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group
+        has used, in units of `scale` nanoseconds (see _quota). OSError, ValueError."""
 
     def stop(self) -> None:
         """Ends what is still under way with SERVFAIL."""

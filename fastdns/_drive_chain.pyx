@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._cache cimport CacheView, Segment
 from fastdns._chain cimport Program, chain_drain_ready, chain_start, worker_open
 from fastdns._stage cimport (
-    DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage,
-    Query, Stage, StageOps, Worker, compiled_stage,
+    DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, Query,
+    Stage, StageOps, Worker, compiled_stage,
 )
 from fastdns._stats cimport Stats
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
