@@ -105,8 +105,9 @@ class Memory:
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.segment: Segment | None = None
 
-    def segment_for(self, tables: list[Table]) -> Segment | None:
-        """The cache for blocks of these shapes: the present one if they are its own, a new one if not. StartError."""
+    def segment_for(self, tables: list[Table], most: int | None = None) -> Segment | None:
+        """The cache for blocks of these shapes: the present one if they are its own, a new one that takes at most `most`
+        octets if not. StartError."""
         if not tables:
             return None
         if self.segment is not None and self.segment.blocks == tables:
@@ -114,7 +115,7 @@ class Memory:
         from fastdns._cache import Segment
 
         try:
-            return Segment.create(tables)
+            return Segment.create(tables, most)
         except (ValueError, OSError, MemoryError) as error:
             raise StartError(f"the shared cache cannot be made: {error}") from None
 
@@ -142,13 +143,13 @@ def cache_tables(plan: dict[str, Any], ids: list[int], workers: int) -> list[Tab
             for ask in plan["cache"]]
 
 
-def cache_octets(tables: list[Table]) -> int:
-    """Octets of a cache of this shape. StartError for sizes out of range."""
+def cache_octets(tables: list[Table]) -> tuple[int, int]:
+    """Octets of a cache of this shape: (at least, when it is full). StartError for sizes out of range."""
     if not tables:
-        return 0
+        return 0, 0
     from fastdns._cache import Segment
 
     try:
-        return Segment.size_for(tables)
+        return Segment.least_for(tables), Segment.size_for(tables)
     except ValueError as error:
         raise StartError(f"the shared cache cannot be made: {error}") from None

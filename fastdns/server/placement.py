@@ -89,6 +89,17 @@ def watched_quota(have: Limits) -> Quota | None:
     return group if group is not None and group.usage and group.cpus < len(have.cpus) else None
 
 
+def expected(have: Limits, least: int, full: int) -> int:
+    """Octets that a cache is expected to take, when the number of workers is decided: what it may grow to, but no more
+    than half the limit, because hundreds of blocks seldom fill theirs."""
+    return full if have.memory is None else max(least, min(full, have.memory // 2))
+
+
+def room(have: Limits, workers: int) -> int | None:
+    """Octets that are left for the cache beside everything else; None where nothing limits them."""
+    return None if have.memory is None else have.memory - BASE_OCTETS - workers * WORKER_OCTETS
+
+
 def too_large(have: Limits, workers: int, fixed: int) -> str | None:
     """Why a start cannot fit into the memory limit, with both figures; None where it can."""
     need = BASE_OCTETS + fixed + workers * WORKER_OCTETS

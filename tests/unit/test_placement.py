@@ -119,6 +119,21 @@ def test_which_quota_is_watched(quota: cgroup.Quota | None, watched: bool) -> No
     assert (placement.watched_quota(have) is not None) is watched
 
 
+@pytest.mark.parametrize(("memory", "least", "full", "found"), [
+    (None, 1, 5 << 30, 5 << 30),
+    (2 << 30, 300 << 20, 3500 << 20, 1 << 30),  # hundreds of blocks: half the limit
+    (2 << 30, 1 << 20, 12 << 20, 12 << 20),
+    (512 << 20, 300 << 20, 3500 << 20, 300 << 20),
+])
+def test_what_a_cache_is_expected_to_take(memory: int | None, least: int, full: int, found: int) -> None:
+    assert placement.expected(Limits(FOUR, None, memory), least, full) == found
+
+
+def test_what_is_left_for_the_cache() -> None:
+    assert placement.room(Limits(FOUR), 4) is None
+    assert placement.room(Limits(FOUR, None, 1 << 30), 4) == (1 << 30) - BASE_OCTETS - 4 * WORKER_OCTETS
+
+
 @pytest.mark.parametrize("text", ["", "max", "x y", "0 100000", "100000 0", "-1 100000", "1"])
 def test_what_is_no_quota_limits_nothing(tree: Tree, text: str) -> None:
     tree.mount(2, "cg")
