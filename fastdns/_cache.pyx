@@ -27,7 +27,6 @@ lap the others sooner: with a working set of the whole capacity, half a lap lose
 import errno as errno_names
 import fcntl
 import os
-import secrets
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

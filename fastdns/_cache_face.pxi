@@ -183,7 +183,7 @@ cdef class Segment:
                 for ring, units in enumerate(_least_units(record)):
                     os.pwrite(fd, first + units.to_bytes(8, "little"), PAGE + RECORD * i + AT_HEAD + 128 * ring)
             header = {"magic": MAGIC, "layout": LAYOUT, "size": size, "count": len(records),
-                      "seed0": secrets.randbits(64), "seed1": secrets.randbits(64),
+                      "seed0": int.from_bytes(os.urandom(8)), "seed1": int.from_bytes(os.urandom(8)),
                       "claims": _pages(PAGE + RECORD * len(records)), "rings": rings, "sum": 0}
             header["sum"] = _sum(_pack(FIXED, header) + body)
             os.pwrite(fd, _pack(HEADER, header), 0)

@@ -58,7 +58,7 @@ def test_start_to_first_answer_is_reported(tmp_path: Path, record_property) -> N
 
 
 def test_the_supervisor_imports_no_plugin_and_nothing_heavy() -> None:
-    code = ("import sys, fastdns.cli, fastdns.server.supervisor as s; import fastdns.server.memory; "
+    code = ("import sys, fastdns.cli, fastdns.server.supervisor as s; import fastdns.server.memory, fastdns._cache; "
             "from fastdns.corefile.source import read_source; print(*sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
