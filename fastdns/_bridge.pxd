@@ -19,9 +19,13 @@
 # hot thread. A query that Python keeps beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot
 # thread through a copy; the original stays Python's. A stream has no deadline here: its client's silence is the
 # connection's to judge, its plugin's the Python thread's.
+#
+# A CPU quota (_quota). While it is nearly spent the Python thread begins no query, and hits have the rest. So a burst
+# waits for some milliseconds; when the first in the ring has waited a whole period, no more are taken.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program
+from fastdns._quota cimport Quota
 from fastdns._stage cimport Query as CQuery, Worker
 
 cdef enum:
@@ -36,6 +40,7 @@ cdef enum:
     BRIDGE_TURN = 512           # records that one turn of the loop takes
     BRIDGE_GRACE_MS = 500       # beyond its deadline, before the hot thread answers instead of Python
     BRIDGE_SWEEP_MS = 250
+    BRIDGE_QUOTA_TURN = 8       # records that Python takes between two looks of asyncio, under a quota
 
 cdef enum:                      # kinds of records, up
     UP_QUERY = 0                # run from q.pos
@@ -72,6 +77,7 @@ cdef struct Up:
     uint8_t kind
     Outcome outcome
     uint64_t token
+    uint64_t at_ns              # when it was pushed
     CQuery *q
     uint8_t *block              # outcome's octets, NULL when there are none; the Python thread frees it
 
@@ -120,11 +126,12 @@ cdef struct Rings:
     uint64_t sweep_ns
     uint32_t slot_shed          # counters: queries not taken
     uint32_t slot_late          # queries that the hot thread answered instead of Python
+    uint32_t slot_quota         # queries not taken because of the quota
+    Quota quota
 
 cdef object bridge_open(Worker *w, Program program)
     # Makes a worker's bridge and hangs it into the loop: its Bridge. Raises MemoryError, OSError.
-cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil
-    # Hands a detached query over to Python, to run from q.pos. False: not taken (too many are there), it stays the
-    # caller's.
+cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil
+    # Hands a detached query over to Python, to run from q.pos. Not NULL: not taken, and why; it stays the caller's.
 cdef void bridge_flush(Worker *w) noexcept nogil
     # Wakes the Python thread if something was pushed and it sleeps. The loop calls it after each batch.

@@ -252,6 +252,10 @@ class Bridge:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
         listeners' labels."""
 
+    def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
+        """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group
+        has used, in units of `scale` nanoseconds (see _quota). OSError, ValueError."""
+
     def stop(self) -> None:
         """Ends what is still under way with SERVFAIL."""
 
@@ -260,6 +264,7 @@ class Bridge:
 
 
     def drain(self) -> None: ...
+    def go_on(self) -> None: ...
     def ended(self, request: Any, future: Future[Any]) -> None: ...
     def stream_ended(self, pump: Any, future: Future[Any]) -> None: ...
     def stream_closed(self, task: Future[Any]) -> None: ...

@@ -16,6 +16,7 @@ import math
 import inspect
 import ipaddress
 import os
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +45,7 @@ from fastdns._stage cimport (
     asked_fill,
 )
 from fastdns._log cimport LEVEL_ERROR
+from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     EPOLLIN,
@@ -122,10 +124,11 @@ cdef enum:
 
 # ---------------------------------------------------------------------------------------------- hot thread: up
 
-cdef inline Up *up_room(Rings *r) noexcept nogil:
+cdef inline Up *up_room(Worker *w, Rings *r) noexcept nogil:
     # The next record upwards; there is always one, see the bounds in _bridge.pxd.
     cdef Up *u = &r.up[r.up_head & (BRIDGE_UP - 1)]
     memset(u, 0, sizeof(Up))
+    u.at_ns = w.now_ns
     return u
 
 
@@ -138,14 +141,29 @@ cdef inline void up_publish(Rings *r) noexcept nogil:
     r.dirty = True
 
 
-cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
+cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
+    # Whether Python is kept back for the quota, and what waits there has waited a period.
+    cdef uint64_t tail
+    if r.quota.fd < 0:
+        return False
+    quota_look(&r.quota, w.now_ns)
+    if w.now_ns >= r.quota.pressed_ns:
+        return False
+    tail = fd_load_acquire(&r.up_tail)
+    return tail != r.up_head and r.up[tail & (BRIDGE_UP - 1)].at_ns + r.quota.period_ns <= w.now_ns
+
+
+cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef uint16_t slot = r.free_held
     cdef Held *h
     cdef Up *u
     if slot == NO_HELD:
         stat_add(w.row, r.slot_shed, 1)
-        return False
+        return b"the queue to Python is full"
+    if over_quota(w, r):
+        stat_add(w.row, r.slot_quota, 1)
+        return b"the CPU quota is nearly spent"
     h = &r.held[slot]
     r.free_held = h.next_free
     r.held_n += 1
@@ -158,11 +176,11 @@ cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
     if r.held_n == 1:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
     q.stage_word = slot
-    u = up_room(r)
+    u = up_room(w, r)
     u.kind = UP_QUERY
     u.q = q
     up_publish(r)
-    return True
+    return NULL
 
 
 cdef void bridge_flush(Worker *w) noexcept nogil:
@@ -229,7 +247,7 @@ cdef void describe(Outcome *o, const CQuery *q) noexcept nogil:
 cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
     # A child has ended: its reply is copied for Python.
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    cdef Up *u = up_room(r)
+    cdef Up *u = up_room(w, r)
     cdef Outcome *o = &u.outcome
     u.kind = UP_RESULT
     u.token = q.handle
@@ -257,7 +275,7 @@ cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
 cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
     # A message of a child's stream. The next one waits until this one was read.
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    cdef Up *u = up_room(r)
+    cdef Up *u = up_room(w, r)
     u.kind = UP_PART
     u.token = q.handle
     u.q = q
@@ -268,13 +286,14 @@ cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
     return STREAM_WAIT
 
 
-cdef void tell(Rings *r, Held *h, int verdict, uint32_t gone) noexcept nogil:
+cdef void tell(Worker *w, Held *h, int verdict, uint32_t gone) noexcept nogil:
     # Says to a stream's plugin that so many of its messages have gone, or once that no more will.
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef Up *u
     if h.told:
         return
     h.told = verdict != STREAM_GO
-    u = up_room(r)
+    u = up_room(w, r)
     u.kind = UP_ROOM
     u.token = h.stream
     u.outcome.verdict = <uint8_t>verdict
@@ -287,13 +306,14 @@ cdef void push_room(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef Held *h = &r.held[<uint16_t>q.stage_word]
     if q.gone:
-        tell(r, h, STREAM_GONE, 0)
+        tell(w, h, STREAM_GONE, 0)
     elif h.owed:
-        tell(r, h, STREAM_GO, h.owed)
+        tell(w, h, STREAM_GO, h.owed)
 
 
-cdef void refuse_child(Rings *r, uint64_t token, const char *text, uint16_t n) noexcept nogil:
-    cdef Up *u = up_room(r)
+cdef void refuse_child(Worker *w, uint64_t token, const char *text, uint16_t n) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef Up *u = up_room(w, r)
     u.kind = UP_RESULT
     u.token = token
     u.outcome.verdict = RCODE
@@ -320,7 +340,7 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
     else:
         c = w.api.child(w, q, wire, n, NULL, 0, ORIGIN_PYTHON)
     if c == NULL:
-        refuse_child(<Rings *>w.mod[MOD_BRIDGE], d.token, b"too many queries in flight", 26)
+        refuse_child(w, d.token, b"too many queries in flight", 26)
         return
     c.handle = d.token
     if d.kind == DOWN_NEXT:
@@ -354,18 +374,18 @@ cdef void send_part(Worker *w, Rings *r, Down *d) noexcept nogil:
     if h.told:
         return                  # what was on its way behind a message that was not taken
     if h.answered:
-        tell(r, h, STREAM_GONE, 0)
+        tell(w, h, STREAM_GONE, 0)
         return
     if d.outcome.reply_len == 0:
         if q.proto == PROTO_UDP or w.part[q.origin] == NULL:
-            tell(r, h, STREAM_REFUSED, 0)
+            tell(w, h, STREAM_REFUSED, 0)
         return
     take_reply(w, q, &d.outcome, d.block if d.block != NULL else d.octets)
     taken = w.api.stream(w, q)
     if taken == STREAM_GO or taken == STREAM_WAIT:
         h.owed += 1
     if taken != STREAM_WAIT:
-        tell(r, h, taken, h.owed)
+        tell(w, h, taken, h.owed)
 
 
 cdef void give_room(Worker *w, Down *d) noexcept nogil:
@@ -381,7 +401,7 @@ cdef void give_room(Worker *w, Down *d) noexcept nogil:
         # One was read; others that were sent with it may still wait.
         h = &r.held[<uint16_t>q.stage_word]
         if h.owed:
-            tell(r, h, STREAM_GO, 1)
+            tell(w, h, STREAM_GO, 1)
         return
     stream_room(w, q)
 
@@ -467,7 +487,10 @@ cdef int64_t bridge_tick(Worker *w) noexcept nogil:
     if w.now_ns >= r.sweep_ns:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
         answer_late(w, r)
-    return <int64_t>r.sweep_ns
+    if r.quota.fd < 0:
+        return <int64_t>r.sweep_ns
+    quota_look(&r.quota, w.now_ns)
+    return <int64_t>(r.quota.next_ns if r.quota.next_ns < r.sweep_ns else r.sweep_ns)
 
 
 cdef bint bridge_sleep(Worker *w, bint sleeping) noexcept nogil:

@@ -38,13 +38,14 @@ cdef class Bridge:
     cdef uint32_t slot_stream_shed
     cdef bint sweeping
     cdef bint running
+    cdef bint paused            # for the quota: a timer will go on with the ring
 
     def __cinit__(self):
         cdef uint32_t i
         self.r = <Rings *>calloc(1, sizeof(Rings))
         if self.r == NULL:
             raise MemoryError
-        self.r.python_fd = self.r.hot_fd = -1
+        self.r.python_fd = self.r.hot_fd = self.r.quota.fd = -1
         self.r.up = <Up *>calloc(BRIDGE_UP, sizeof(Up))
         self.r.down = <Down *>calloc(BRIDGE_DOWN, sizeof(Down))
         if self.r.up == NULL or self.r.down == NULL:
@@ -68,6 +69,7 @@ cdef class Bridge:
                 os.close(self.r.python_fd)
             if self.r.hot_fd >= 0:
                 os.close(self.r.hot_fd)
+            quota_close(&self.r.quota)
             free(self.r.up)
             free(self.r.down)
             free(self.r)
@@ -105,12 +107,20 @@ cdef class Bridge:
             "fastdns_python_streams_cut_total", (), "counter", (), "Such answers that ended before their end.")
         self.slot_stream_shed = stats.intern(
             "fastdns_python_streams_shed_total", (), "counter", (), "Such answers refused because too many were sent.")
+        self.r.slot_quota = stats.intern(
+            "fastdns_python_quota_total", (), "counter", (),
+            "Queries refused because Python waited for the CPU quota for a whole period.")
         for block in self.stages:
             for stage in block:
                 self.follow(stage, stats)
         self.running = True
         loop.add_reader(self.r.python_fd, self.drain)
         self.drain()
+
+    def limit(self, path, scale, quota_ns, period_ns, workers):
+        if self.running:
+            raise RuntimeError("the bridge runs already")
+        quota_open(&self.r.quota, path, scale, quota_ns, period_ns, workers)
 
     def stop(self):
         if not self.running:
@@ -134,9 +144,11 @@ cdef class Bridge:
 
     def drain(self):
         """Runs what the loop handed over, a bounded number of queries; then asyncio's other work has its turn."""
-        cdef int left = ROUNDS
+        cdef int left = ROUNDS if self.r.quota.fd < 0 else BRIDGE_QUOTA_TURN
         hush(self.r.python_fd)
         while True:
+            if self.r.quota.fd >= 0 and self.pause():
+                return
             left -= self.work(left)
             self.ring()
             if not self.running:
@@ -149,6 +161,19 @@ cdef class Bridge:
             if fd_load_acquire(&self.r.up_head) == self.r.up_tail:
                 return
             fd_store_release32(&self.r.python_sleeps, 0)
+
+    cdef bint pause(self) except -1:
+        # Whether the ring has to wait for the quota.
+        if not self.paused and fd_load_acquire32(&self.r.quota.spent):
+            self.paused = True
+            self.loop.call_later(self.r.quota.period_ns / QUOTA_LOOKS * 1e-9, self.go_on)
+        return self.paused
+
+    def go_on(self):
+        """Looks whether there is quota again."""
+        self.paused = False
+        if self.running:
+            self.drain()
 
     cdef int work(self, int most) except -1:
         cdef Rings *r = self.r
@@ -254,7 +279,10 @@ cdef class Bridge:
     cdef object in_thread(self, _PythonStage stage, Query query, Next rest):
         if self.pool is None:
             self.pool = ThreadPoolExecutor(THREADS, "plugin")
-        return self.loop.run_in_executor(self.pool, _called, stage.call, query, ThreadNext(rest, self.loop))
+        call = stage.call
+        if self.r.quota.fd >= 0:
+            call = functools.partial(_within_quota, self, call)
+        return self.loop.run_in_executor(self.pool, _called, call, query, ThreadNext(rest, self.loop))
 
     cdef int watch_end(self, _Request request, future, _PythonStage stage) except -1:
         request.task = future

@@ -173,3 +173,10 @@ def _called(call, query, rest):
         return call(query, rest)
     except (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration) as error:
         raise _Left from error
+
+
+def _within_quota(Bridge bridge, call, query, rest):
+    # In a plugin's thread: like the ring, it begins nothing while the quota is nearly spent.
+    while fd_load_acquire32(&bridge.r.quota.spent) and bridge.running:
+        time.sleep(bridge.r.quota.period_ns / QUOTA_LOOKS * 1e-9)
+    return call(query, rest)

@@ -50,7 +50,10 @@ cdef struct CacheEntry:
 cdef struct CacheRing:
     uint8_t *map                # mapped twice in a row, so that no entry straddles the end
     uint64_t *head              # next position to reserve, shared
+    uint64_t *limit             # units that have memory, shared: it grows as the head first comes there
+    uint64_t *pool              # units that the segment may still take, shared by all rings
     uint32_t units              # of 64 octets
+    uint32_t least              # units that are always this ring's
     uint32_t chunk              # units reserved at once
     uint64_t at                 # this process's chunk: next position
     uint32_t left               # ... and the units left
@@ -121,6 +124,6 @@ cdef class Segment:
     cdef list _sizes            # (block id, success, denial, hit rows) by table
     cdef int _map_rings(self) except -1
     cdef int view(self, CacheView *v) except -1
-        # Fills v (the counters aside) and touches the memory, so that no hit takes a page fault. v must not outlive the
-        # segment.
+        # Fills v, the counters aside. v must not outlive the segment.
     cdef CacheTable *_table(self, block_id) except NULL
+    cdef list _written(self, const CacheTable *t)

@@ -13,6 +13,10 @@ then looks whether the head has overtaken it. Whatever fails is a miss: a writer
 half-way, a torn read and a damaged page all end there. Lengths are clamped before anything is copied; the rings are
 mapped twice in a row.
 
+Memory is taken as it is used: a ring begins with what is always its own, and when its head comes to the end of that,
+more is taken out of a pool that all rings of the segment share and that bounds what the segment may take. Where the
+pool is empty the head goes on with the next lap: the ring is as large as it has become.
+
 New entries go to probation, and the first hit copies them to main. A name that is stored again while the index still
 remembers it goes to main at once, and so does everything while main is in its first lap: only names that were never
 seen pass through the small ring. Hits in the last eighth of main's lap copy the entry to the head (earlier copies would
@@ -23,7 +27,6 @@ lap the others sooner: with a working set of the whole capacity, half a lap lose
 import errno as errno_names
 import fcntl
 import os
-import secrets
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -41,6 +44,7 @@ cdef enum:
     HEADER_WORDS = 8
     ALONE = 4                   # an entry takes at most this share of a ring
     RENEW = 8                   # a hit in the last eighth of a lap copies the entry to the head
+    GROWTH = 4096               # units that a ring takes at once: 256 KiB
     CLAIM_WAYS = 4
     LAP_BITS = 15
     LAP_SHIFT = 17
@@ -204,11 +208,31 @@ cdef inline uint64_t *set_of(const CacheTable *t, uint64_t hash) noexcept nogil:
     return t.words + (((hash >> 32) * t.sets) >> 32) * CACHE_WAYS
 
 
+cdef inline uint32_t limit_of(const CacheRing *r) noexcept nogil:
+    # The units of a ring that are in use. What a damaged word says is not believed: all of them are mapped.
+    cdef uint64_t limit = fd_load_relaxed(r.limit)
+    return <uint32_t>limit if r.least <= limit <= r.units else r.units
+
+
+cdef bint grow(CacheRing *r, uint32_t limit) noexcept nogil:
+    """Takes more of the pool, unless another process has just done it. A process that dies in here loses some of it."""
+    cdef uint64_t step = GROWTH if r.units - limit > GROWTH else r.units - limit
+    cdef uint64_t pool = fd_load_relaxed(r.pool)
+    while pool >= step:
+        if fd_cas(r.pool, pool, pool - step):
+            if not fd_cas(r.limit, limit, limit + step):
+                fd_add_acq_rel(r.pool, step)
+            return True
+        pool = fd_load_relaxed(r.pool)
+    return False
+
+
 cdef uint64_t reserve(CacheRing *r, uint32_t units) noexcept nogil:
     """Room for an entry: its position, from this worker's chunk while that has not been lapped, else from a new one."""
     cdef uint64_t head = fd_load_acquire(r.head)
     cdef uint64_t position = r.at
     cdef uint32_t take = r.chunk
+    cdef uint32_t limit
     if r.left >= units and alive(position, head):
         r.at = advance(position, units, r.units)
         r.left -= units
@@ -216,9 +240,17 @@ cdef uint64_t reserve(CacheRing *r, uint32_t units) noexcept nogil:
     if units > take:
         take = units
     while True:
+        limit = limit_of(r)
         if head & LOW32 >= r.units:
             # A damaged word: on with the next lap, where no entry can be taken for one of this.
             fd_cas(r.head, head, (head & ~LOW32) + LAP)
+        elif limit < r.units and (head & LOW32) + take > limit:
+            # Only a whole ring is mapped twice in a row, so in a part of one the rest of the lap stays unused.
+            if grow(r, limit):
+                continue
+            if fd_cas(r.head, head, (head & ~LOW32) + LAP + take):
+                head = (head & ~LOW32) + LAP
+                break
         elif fd_cas(r.head, head, advance(head, take, r.units)):
             break
         head = fd_load_acquire(r.head)
@@ -376,10 +408,10 @@ cdef uint64_t append(CacheView *v, CacheTable *t, int ring, const uint8_t *wire,
     cdef uint64_t *e
     cdef uint32_t i
     cdef Mix m
-    if ring == CACHE_PROBATION and units * ALONE > t.ring[CACHE_PROBATION].units:
+    if ring == CACHE_PROBATION and units * ALONE > limit_of(&t.ring[CACHE_PROBATION]):
         ring = CACHE_MAIN
     r = &t.ring[ring]
-    if units * ALONE > r.units:
+    if units * ALONE > limit_of(r):
         return 0
     position = reserve(r, units)
     e = <uint64_t *>(r.map + (position & LOW32) * UNIT)
@@ -401,9 +433,11 @@ cdef uint64_t append(CacheView *v, CacheTable *t, int ring, const uint8_t *wire,
 cdef void cache_promote(CacheView *v, CacheTable *t, const CacheEntry *e) noexcept nogil:
     cdef const CacheRing *r = &t.ring[CACHE_MAIN]
     cdef uint64_t head, word
+    cdef uint32_t limit
     if not (e.word >> RING_SHIFT) & 1:
         head = fd_load_relaxed(r.head)
-        if behind(v.meta[0], head, r.units) * RENEW <= <uint64_t>r.units * (RENEW - 1):
+        limit = limit_of(r)
+        if behind(v.meta[0], head, limit) * RENEW <= <uint64_t>limit * (RENEW - 1):
             return
     word = append(v, t, CACHE_MAIN, e.wire, e.word, e.kind)
     if word != 0 and fd_cas(t.words + e.slot, e.word, word) and v.row != NULL:
@@ -417,11 +451,12 @@ cdef uint64_t staleness(const CacheTable *t, uint64_t word) noexcept nogil:
     cdef const CacheRing *r = &t.ring[(word >> RING_SHIFT) & 1]
     cdef uint64_t head = fd_load_relaxed(r.head)
     cdef uint64_t position = resolve(word, head, r.units)
+    cdef uint32_t limit = limit_of(r)
     if word == 0:
         return 1 << 40
     if position == 0 or position >= head:
         return 1 << 30          # damaged
-    return (behind(position, head, r.units) * 1024 + r.units - 1) // r.units
+    return (behind(position, head, limit) * 1024 + limit - 1) // limit
 
 
 cdef int victim(const CacheTable *t, const uint64_t *seen, int kind) noexcept nogil:

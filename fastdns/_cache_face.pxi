@@ -8,17 +8,20 @@
 cdef enum:
     PAGE = 4096
     MAGIC = 0x43545346          # "FSTC"
-    LAYOUT = 1                  # raised whenever a word of the segment changes its meaning
+    LAYOUT = 2                  # raised whenever a word of the segment changes its meaning
     RECORD = 512                # octets of a block's record; heads and epoch have cache lines of their own
     CLAIMS = 4096               # refreshes under way at once, all blocks together
     OCTETS_PER_ENTRY = 512      # half of it for header, name and a message of some 140 octets, half for older copies
     MAIN_MIN = 1 << 20
     PROBATION_MIN = 1 << 17
+    MAIN_LEAST = 384 << 10      # octets that are always a ring's: four times the largest entry, and a few chunks
+    PROBATION_LEAST = 1 << 17
     CHUNK_MAX = 65536
     CAPACITY_MAX = 1 << 26
     BLOCKS_MAX = 65535
+    AT_POOL = 2048              # in the header page: a cache line of its own
     AT_EPOCH = 128              # in a record
-    AT_HEAD = 256               # of main; probation's is a line pair further
+    AT_HEAD = 256               # of main, its limit behind it; probation's are a line pair further
 
 # Words of the header page, then of a block's record.
 HEADER = ("magic", "layout", "size", "count", "seed0", "seed1", "claims", "rings", "sum")
@@ -83,6 +86,25 @@ def _layout(blocks):
     return records, rings, at
 
 
+def _least_units(record):
+    """Units that are always main's and probation's."""
+    return (min(record["main_units"], MAIN_LEAST // UNIT), min(record["probation_units"], PROBATION_LEAST // UNIT))
+
+
+def _least(records, rings):
+    """Octets that a segment takes whatever happens: all but what the rings share."""
+    return rings + UNIT * sum(sum(_least_units(record)) for record in records)
+
+
+def _strict():
+    """Whether the kernel promises no more memory than there is: then a page that is not there yet may never come."""
+    try:
+        with open("/proc/sys/vm/overcommit_memory", "rb") as file:
+            return file.read().strip() == b"2"
+    except OSError:
+        return False
+
+
 def _free_memory():
     """Octets that the machine can give, by /proc/meminfo; None where there is no such file."""
     try:
@@ -100,7 +122,8 @@ cdef class Segment:
 
     `blocks`: for each block with a cache (block id, success capacity, denial capacity, rows of hit counters);
     capacities in entries, at least so many are held if they take 320 octets each on average; the rows (one per worker)
-    only where `prefetch` is on. A block has at least 1.1 MiB.
+    only where `prefetch` is on. A block has at least 0.5 MiB and its index, 24 octets for each entry of its capacities.
+    Memory is taken as it is used.
     """
 
     def __cinit__(self):
@@ -120,25 +143,36 @@ cdef class Segment:
 
     @staticmethod
     def size_for(blocks):
-        """Octets that a segment for `blocks` takes. ValueError for sizes out of range."""
+        """Octets that a segment for `blocks` takes when it is full. ValueError for sizes out of range."""
         return _layout(_checked(blocks))[2]
 
-    @classmethod
-    def create(cls, blocks):
-        """A new, empty segment; all of its memory is allocated now and its size is sealed.
+    @staticmethod
+    def least_for(blocks):
+        """Octets without which a segment for `blocks` is not made. ValueError for sizes out of range."""
+        return _least(*_layout(_checked(blocks))[:2])
 
-        Raises ValueError for sizes out of range, OSError (ENOMEM) with both figures when the machine has less memory.
+    @classmethod
+    def create(cls, blocks, most=None):
+        """A new, empty segment of sealed size, which will take `most` octets of memory (None: as many as it needs), and
+        no more than the machine has now. Where the kernel does not overcommit, all of it is taken now.
+
+        Raises ValueError for sizes out of range, OSError (ENOMEM) with both figures when there is less memory than the
+        blocks need at least.
         """
         checked = _checked(blocks)
         records, rings, size = _layout(checked)
+        least = _least(records, rings)
         there = _free_memory()
-        if there is not None and size > there:
-            raise OSError(errno_names.ENOMEM,
-                          f"the cache needs {size >> 20} MiB of memory and {there >> 20} MiB are free")
+        strict = _strict()
+        if there is not None and (size if strict else least) > there:
+            raise OSError(errno_names.ENOMEM, f"the cache needs {(size if strict else least) >> 20} MiB of memory and "
+                                              f"{there >> 20} MiB are free")
+        pool = min(size, size if most is None else most, size if there is None else there) - least
         fd = os.memfd_create("fastdns-cache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
-            os.posix_fallocate(fd, 0, size)
+            if strict:
+                os.posix_fallocate(fd, 0, size)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
             first = (1 << 32).to_bytes(8, "little")
             body = b""
@@ -146,13 +180,14 @@ cdef class Segment:
                 packed = _pack(RECORD_WORDS, record)
                 body += packed
                 os.pwrite(fd, packed, PAGE + RECORD * i)
-                for ring in (0, 1):
-                    os.pwrite(fd, first, PAGE + RECORD * i + AT_HEAD + 128 * ring)
+                for ring, units in enumerate(_least_units(record)):
+                    os.pwrite(fd, first + units.to_bytes(8, "little"), PAGE + RECORD * i + AT_HEAD + 128 * ring)
             header = {"magic": MAGIC, "layout": LAYOUT, "size": size, "count": len(records),
-                      "seed0": secrets.randbits(64), "seed1": secrets.randbits(64),
+                      "seed0": int.from_bytes(os.urandom(8)), "seed1": int.from_bytes(os.urandom(8)),
                       "claims": _pages(PAGE + RECORD * len(records)), "rings": rings, "sum": 0}
             header["sum"] = _sum(_pack(FIXED, header) + body)
             os.pwrite(fd, _pack(HEADER, header), 0)
+            os.pwrite(fd, (max(0, pool) // UNIT).to_bytes(8, "little"), AT_POOL)
             return cls.attach(fd)
         except BaseException:
             os.close(fd)
@@ -206,7 +241,10 @@ cdef class Segment:
                 t.limit[kind] = min(CACHE_WAYS, -(-CACHE_WAYS * capacity // both) + 4)
             for ring, name in enumerate(("main", "probation")):
                 t.ring[ring].head = <uint64_t *>(self.map + PAGE + RECORD * <size_t>i + AT_HEAD + 128 * <size_t>ring)
+                t.ring[ring].limit = t.ring[ring].head + 1
+                t.ring[ring].pool = <uint64_t *>(self.map + AT_POOL)
                 t.ring[ring].units = record[f"{name}_units"]
+                t.ring[ring].least = _least_units(record)[ring]
                 t.ring[ring].chunk = min(CHUNK_MAX // UNIT, t.ring[ring].units // 32)
         self._map_rings()
         return self
@@ -234,10 +272,6 @@ cdef class Segment:
         return 0
 
     cdef int view(self, CacheView *v) except -1:
-        cdef size_t i, n
-        cdef uint32_t t
-        cdef int ring
-        cdef uint64_t touched = 0
         memset(v, 0, sizeof(CacheView))
         header = _unpack(HEADER, os.pread(self.fd, 8 * len(HEADER), 0))
         v.seed[0] = header["seed0"]
@@ -246,17 +280,6 @@ cdef class Segment:
         v.claim_mask = CLAIMS - 1
         v.tables = self._count
         v.table = self._tables
-        i = 0
-        while i < self.size:
-            touched ^= fd_load_relaxed(<uint64_t *>(self.map + i))
-            i += PAGE
-        for t in range(self._count):
-            for ring in range(2):
-                n = 2 * <size_t>self._tables[t].ring[ring].units * UNIT
-                i = 0
-                while i < n:
-                    touched ^= fd_load_relaxed(<uint64_t *>(self._tables[t].ring[ring].map + i))
-                    i += PAGE
         return 0
 
     cdef CacheTable *_table(self, block_id) except NULL:
@@ -271,30 +294,55 @@ cdef class Segment:
         """(block id, success capacity, denial capacity, rows of hit counters) of each block."""
         return list(self._sizes)
 
+    @property
+    def taken(self) -> int:
+        """Octets of memory that the segment has taken."""
+        return os.fstat(self.fd).st_blocks * 512
+
+    cdef list _written(self, const CacheTable *t):
+        # (first, end) of the slots of a block's index that have memory: to read the others would take some.
+        cdef size_t at = <uint8_t *>t.words - self.map
+        cdef size_t end = at + <size_t>t.slots * 8
+        begin, found = at, []
+        while begin < end:
+            try:
+                data = os.lseek(self.fd, begin, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno_names.ENXIO:
+                    raise
+                break
+            if data >= end:
+                break
+            begin = min(os.lseek(self.fd, data, os.SEEK_HOLE), end)
+            found.append(((max(data, at) - at) // 8, (begin - at) // 8))
+        return found
+
     def entries(self, block_id: int) -> tuple:
         """Entries of a block now: (success, denial). Expired ones count until they give way, as in CoreDNS."""
         cdef CacheTable *t = self._table(block_id)
         cdef uint64_t count[2]
         cdef uint64_t word
         cdef const CacheRing *r
-        cdef uint32_t i
+        cdef uint32_t i, first, end
         count[0] = count[1] = 0
-        with nogil:
-            for i in range(t.slots):
-                word = fd_load_acquire(t.words + i)
-                r = &t.ring[(word >> RING_SHIFT) & 1]
-                if word != 0 and alive(resolve(word, fd_load_acquire(r.head), r.units), fd_load_acquire(r.head)):
-                    count[(word >> KIND_SHIFT) & 1] += 1
+        for first, end in self._written(t):
+            with nogil:
+                for i in range(first, end):
+                    word = fd_load_acquire(t.words + i)
+                    r = &t.ring[(word >> RING_SHIFT) & 1]
+                    if word != 0 and alive(resolve(word, fd_load_acquire(r.head), r.units), fd_load_acquire(r.head)):
+                        count[(word >> KIND_SHIFT) & 1] += 1
         return count[CACHE_SUCCESS], count[CACHE_DENIAL]
 
     def flush(self, block_id: int) -> None:
         """Empties a block. What was asked before the flush is not stored after it."""
         cdef CacheTable *t = self._table(block_id)
-        cdef uint32_t i
+        cdef uint32_t i, first, end
         fd_add_acq_rel(t.epoch, 1)
         fd_fence_seq_cst()
-        for i in range(t.slots):
-            fd_store_relaxed(t.words + i, 0)
+        for first, end in self._written(t):
+            for i in range(first, end):
+                fd_store_relaxed(t.words + i, 0)
         fd_fence_seq_cst()
 
     def move_from(self, Segment old not None) -> int:
@@ -481,16 +529,17 @@ cdef class Look:
         cdef const CacheRing *r
         cdef CacheKey k
         cdef CacheEntry e
-        cdef uint32_t i
+        cdef uint32_t i, first, end
         cdef int evicted
         order = []
-        for i in range(source.table.slots):
-            word = fd_load_acquire(words + i)
-            r = &source.table.ring[(word >> RING_SHIFT) & 1]
-            head = fd_load_acquire(r.head)
-            position = resolve(word, head, r.units)
-            if word != 0 and alive(position, head):
-                order.append((1 - (behind(position, head, r.units) / r.units), word))
+        for first, end in source.segment._written(&source.table):
+            for i in range(first, end):
+                word = fd_load_acquire(words + i)
+                r = &source.table.ring[(word >> RING_SHIFT) & 1]
+                head = fd_load_acquire(r.head)
+                position = resolve(word, head, r.units)
+                if word != 0 and alive(position, head):
+                    order.append((1 - (behind(position, head, limit_of(r)) / limit_of(r)), word))
         order.sort()
         moved = 0
         for _age, found in order:

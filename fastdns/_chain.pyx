@@ -305,6 +305,7 @@ cdef void chain_down(Worker *w, Query *q) noexcept nogil:
     cdef Block *b = q.block
     cdef Stage *s
     cdef Query *held
+    cdef const char *why
     cdef int verdict
     while q.pos < b.stage_count:
         s = &b.stages[q.pos]
@@ -312,8 +313,10 @@ cdef void chain_down(Worker *w, Query *q) noexcept nogil:
             held = detach(w, q)
             if held == NULL:
                 fail(w, q, s.name, b"too many queries in flight")
-            elif not w.push_python(w, held):
-                fail(w, held, s.name, b"the queue to Python is full")
+                return
+            why = w.push_python(w, held)
+            if why != NULL:
+                fail(w, held, s.name, why)
             return
         verdict = s.ops.request(w, s, q)
         if verdict == NEXT:

@@ -13,7 +13,7 @@ from fastdns._cache cimport CacheView, Segment
 from fastdns._chain cimport Program, chain_drain_ready, chain_start, stream_room, worker_open
 from fastdns._stage cimport (
     DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, STREAM_GO, STREAM_WAIT,
-    SUSPEND, CompiledStage, Query, Stage, StageOps, Worker, query_asked, stage_frame,
+    SUSPEND, Query, Stage, StageOps, Worker, compiled_stage, query_asked, stage_frame,
 )
 from fastdns._stats cimport Stats
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
@@ -117,13 +117,8 @@ cdef class _Retype:
 def retyper(int qtype):
     """A stage that asks those behind it for another type, as `rewrite type` does."""
     cdef _Retype owner = _Retype()
-    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
     owner.config.qtype = <uint16_t>qtype
-    stage.ops = &RETYPER
-    stage.config = &owner.config
-    stage.owner = owner
-    stage.name = "retyper"
-    return stage
+    return compiled_stage(&RETYPER, &owner.config, owner)
 
 
 cdef void at_holder(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -146,10 +141,7 @@ HOLDER.response = at_holder
 
 def holder():
     """A stage that holds every answer on its way up until `ChainBench.let_go`."""
-    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
-    stage.ops = &HOLDER
-    stage.name = "holder"
-    return stage
+    return compiled_stage(&HOLDER, NULL, None)
 
 
 cdef void gather(Worker *w, Query *q) noexcept nogil:
@@ -206,18 +198,15 @@ cdef class ChainBench:
     def __cinit__(self, list stages, stats: Stats, segment: Segment | None = None, block_id: int = 1,
                   zone: bytes = b"\0",
                   row: int = 1, index: int = 0):
-        cdef CompiledStage script = CompiledStage.__new__(CompiledStage)
         cdef Stats table = stats
         cdef Segment cache
         cdef Stage *s
-        script.ops = &SCRIPT
-        script.name = "script"
         self.keep = (stages, stats, segment)
         self.boot_ns = 1000000000000
         self.now_ns = 1000000000000
         self.program = Program(1, 1)
         self.program.add_listener("dns://:53", 53, True, True, 0)
-        self.program.add_block(block_id, [zone], [*stages, script])
+        self.program.add_block(block_id, [zone], [*stages, compiled_stage(&SCRIPT, NULL, None)])
         self.program.route(0, zone, 0)
         self.program.finish()
         self.w.index = index

@@ -18,7 +18,7 @@ from fastdns._inflight cimport (
     question_frame, question_release, question_take, same_insert, timer_set, timers_run,
 )
 from fastdns._stage cimport (
-    MOD_FORWARD, NEXT, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
+    MOD_FORWARD, NEXT, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage,
 )
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
@@ -396,7 +396,6 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     sockets may use. """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     cdef bytes text = settings["limit_text"].encode()[:63]
     z.suffix(&c.zone, settings["zone"])
     ignored = settings["ignored"]
@@ -437,8 +436,4 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     c.descriptors = settings["descriptors"]
     c.wake_fd = settings["wake_fd"]
     z.keep = stats
-    out.ops = &OPS
-    out.config = c
-    out.owner = z
-    out.name = "forward"
-    return out
+    return compiled_stage(&OPS, c, z)

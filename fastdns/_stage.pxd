@@ -265,7 +265,8 @@ cdef struct Worker:
     uint32_t slot_pool_full
     uint32_t counts[16]         # slots of the ingress counters (_ingress.pxd)
     # -- the runner's (_chain)
-    bint (*push_python)(Worker *w, Query *q) noexcept nogil
+    const char *(*push_python)(Worker *w, Query *q) noexcept nogil
+        # NULL: Python has the query. Otherwise why not, for an error text; the query stays the caller's.
     void (*push_room)(Worker *w, Query *q) noexcept nogil
     void (*dropped)(Worker *w, Query *q, int rcode) noexcept nogil
         # Counts a reply that the server itself made (zone="dropped"); NULL: not counted.
@@ -314,3 +315,6 @@ cdef class CompiledStage:
     cdef void *config
     cdef readonly object owner
     cdef readonly str name
+
+cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner)
+    # A stage by the name of `ops`, to be returned by a compiled half's `stage()`.

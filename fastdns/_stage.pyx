@@ -12,3 +12,12 @@ cdef class CompiledStage:
 
     def __repr__(self):
         return f"CompiledStage({self.name})"
+
+
+cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner):
+    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
+    stage.ops = ops
+    stage.config = config
+    stage.owner = owner
+    stage.name = ops.name.decode("ascii")
+    return stage

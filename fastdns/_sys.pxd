@@ -73,6 +73,7 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_read "read"(int fd, void *buf, size_t n) noexcept
+    ssize_t c_pread "pread"(int fd, void *buf, size_t n, long at) noexcept
     ssize_t c_write "write"(int fd, const void *buf, size_t n) noexcept
     int c_close "close"(int fd) noexcept
 
@@ -89,6 +90,8 @@ cdef extern from "<time.h>" nogil:
         CLOCK_MONOTONIC
         CLOCK_BOOTTIME
         CLOCK_REALTIME
+        CLOCK_PROCESS_CPUTIME_ID
+        CLOCK_THREAD_CPUTIME_ID
     int clock_gettime(int clock, timespec *ts) noexcept
 
 cdef extern from "<arpa/inet.h>" nogil:

@@ -11,6 +11,7 @@ Corefile, as CoreDNS does, so that of two mistakes the same is reported. All key
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import json
 import logging
@@ -132,7 +133,7 @@ class Generation:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
         `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`:
-        settings (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under
+        settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under
         these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
         everything, by kind.
         """
@@ -316,7 +317,7 @@ def _listeners(blocks: list[Block]) -> list[Listener]:
 
 
 def _settings(block: ServerBlock) -> str:
-    """A text that two blocks share exactly when their keys and directives are the same, wherever they stand."""
+    """A digest that two blocks share exactly when their keys and directives are the same, wherever they stand."""
     words = {name: [(token.text, token.line - tokens[0].line) for token in tokens]
              for name, tokens in sorted(block.tokens.items())}
-    return json.dumps([block.keys, words])
+    return hashlib.sha256(json.dumps([block.keys, words]).encode()).hexdigest()

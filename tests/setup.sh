@@ -79,6 +79,7 @@ if [ "$goal" = test ]; then
     have dig || want bind9-dnsutils
     have ip || want iproute2
     have git || want git
+    have curl || want curl
 fi
 [ "$goal" != fuzz ] || have clang || want clang
 # shellcheck disable=SC2086

@@ -8,7 +8,6 @@ unless they move a line.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -52,4 +51,7 @@ def _token(token: Token) -> str:
 
 def sha512(blocks: Sequence[RawBlock]) -> str:
     """The hash in lower-case hexadecimal digits."""
+    # Only here: the supervisor, which reads no Corefile, is spared OpenSSL's library.
+    import hashlib
+
     return hashlib.sha512(to_json(blocks)).hexdigest()

@@ -73,8 +73,23 @@ def _levels(tree: Mount, path: str) -> Iterator[Path]:
         yield top.joinpath(*parts[:depth])
 
 
-def cpu_quota(proc: Path = Path("/proc")) -> float | None:
-    """The smallest CPU quota on the way up, in CPUs, or None."""
+class Quota(NamedTuple):
+    """A CPU quota: `cpu_us` of CPU time in each `period_us`. `usage` is the file that says what the group has used, in
+    units of `scale` nanoseconds; "" where the group has none."""
+
+    cpu_us: int
+    period_us: int
+    usage: str
+    scale: int
+
+    @property
+    def cpus(self) -> float:
+        """The quota in CPUs."""
+        return self.cpu_us / self.period_us
+
+
+def cpu_quota(proc: Path = Path("/proc")) -> Quota | None:
+    """The smallest CPU quota on the way up, or None."""
     quotas = []
     for version, level in directories("cpu", proc):
         if version == 2:
@@ -82,8 +97,22 @@ def cpu_quota(proc: Path = Path("/proc")) -> float | None:
         else:
             words = (_read(level / "cpu.cfs_quota_us") + " " + _read(level / "cpu.cfs_period_us")).split()
         if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[0]) and int(words[1]):
-            quotas.append(int(words[0]) / int(words[1]))
-    return min(quotas, default=None)
+            usage = level / "cpu.stat" if version == 2 else _usage_file(level, proc)
+            readable = usage is not None and bool(_read(usage))
+            quotas.append(Quota(int(words[0]), int(words[1]), str(usage) if readable else "",
+                                1000 if version == 2 else 1))
+    return min(quotas, default=None, key=lambda quota: quota.cpus)
+
+
+def _usage_file(level: Path, proc: Path) -> Path | None:
+    """Version 1: cpuacct beside cpu as a rule; in a tree of its own it counts the same processes only at the same
+    path."""
+    if (beside := level / "cpuacct.usage").exists():
+        return beside
+    cpu, accounts = ([at for version, at in directories(name, proc) if version == 1] for name in ("cpu", "cpuacct"))
+    if [at.name for at in cpu[:-1]] != [at.name for at in accounts[:-1]]:
+        return None
+    return accounts[cpu.index(level)] / "cpuacct.usage"
 
 
 def memory_limit(proc: Path = Path("/proc")) -> int | None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small HTTP/1.1 server for operators' requests: GET answers of a few paths, nothing else.
 
-Strategy: h11 judges the octets, asyncio moves them. Every connection has CoreDNS's five seconds for each of reading a
-request, writing the answer and being idle; there are at most CONNECTIONS of them, more are closed at once. A request
-body is read and ignored up to BODY_MAX octets.
+Strategy: h11 judges the octets, asyncio moves them. Every connection has CoreDNS's five seconds for each of the
+handshake where there is TLS, reading a request, writing the answer and being idle; there are at most CONNECTIONS of
+them, more are closed at once. A request body is read and ignored up to BODY_MAX octets.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import socket
 import zlib
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import h11
+
+if TYPE_CHECKING:
+    from .gate import Gate
 
 SECONDS = 5.0
 CONNECTIONS = 256
 BODY_MAX = 65536
 GZIP_FROM = 1024
+PAUSE_SECONDS = 0.1  # when nothing can be accepted: no descriptors
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -34,33 +38,76 @@ class Answer(NamedTuple):
 
 
 NOT_FOUND = Answer(404, b"404 page not found\n")
+UNAUTHORIZED = Answer(401, b"Unauthorized\n")
+TOO_MANY = Answer(429, b"Too Many Requests\n")
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+ERRORS = (NOT_FOUND, UNAUTHORIZED, TOO_MANY)
 Handler = Callable[[], Awaitable[Answer]]
 
 
 class Server:
-    """Serves `paths`, each with its handler, on listening sockets that somebody else has opened."""
+    """Serves `paths`, each with its handler, on listening sockets that somebody else has opened; behind `gate` where
+    there is one."""
 
-    def __init__(self, paths: dict[str, Handler]) -> None:
+    def __init__(self, paths: dict[str, Handler], gate: Gate | None = None) -> None:
         self.paths = paths
+        self.gate = gate
+        self._accepting: list[asyncio.Task[None]] = []
         self._listeners: list[asyncio.AbstractServer] = []
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Begins to accept."""
         for sock in sockets:
+            if self.gate is not None and self.gate.tls:
+                self._accepting.append(asyncio.ensure_future(self._accept(sock, self.gate)))
+                continue
             self._listeners.append(await asyncio.start_server(self._serve, sock=sock, limit=BODY_MAX))
 
     async def stop(self) -> None:
         """Accepts no more, and ends what is open."""
         for listener in self._listeners:
             listener.close()
-        for task in list(self._open):
+        ending = [*self._accepting, *self._open]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _accept(self, sock: socket.socket, gate: Gate) -> None:
+        # asyncio's own server has one certificate for all of its life; here each connection gets the present one.
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                theirs, _ = await loop.sock_accept(sock)
+            except OSError:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if len(self._open) >= CONNECTIONS:
+                theirs.close()
+                continue
+            task = asyncio.ensure_future(self._handshake(theirs, gate))
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+
+    async def _handshake(self, theirs: socket.socket, gate: Gate) -> None:
+        loop = asyncio.get_running_loop()
+        gate.refresh()
+        reader = asyncio.StreamReader(BODY_MAX)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, theirs, ssl=gate.context, ssl_handshake_timeout=SECONDS, ssl_shutdown_timeout=1.0)
+        except (OSError, asyncio.CancelledError):
+            theirs.close()
+            return
+        if not gate.knows(transport.get_extra_info("peercert")):
+            transport.abort()
+            return
+        await self._serve(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._open) >= CONNECTIONS:
+        if task is None or (task not in self._open and len(self._open) >= CONNECTIONS):
             writer.transport.abort()
             return
         self._open.add(task)
@@ -105,12 +152,18 @@ class Server:
     async def _answer(self, http: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request) -> None:
         path = request.target.decode("ascii", "replace").partition("?")[0]
         handler = self.paths.get(path)
-        answer = await handler() if handler is not None else NOT_FOUND
         headers = dict(request.headers)
+        answer = await self._refusal(headers)
+        if answer is None:
+            answer = await handler() if handler is not None else NOT_FOUND
         body = answer.body
         fields = [("Content-Type", answer.type), ("Date", email.utils.formatdate(usegmt=True))]
-        if answer is NOT_FOUND:
-            fields.append(("X-Content-Type-Options", "nosniff"))
+        if self.gate is not None and answer is not TOO_MANY:
+            fields += [field for field in self.gate.headers if answer not in ERRORS or field[0] != NOSNIFF[0]]
+        if answer is UNAUTHORIZED:
+            fields.append(("WWW-Authenticate", "Basic"))
+        if answer in ERRORS:
+            fields.append(NOSNIFF)
         if len(body) >= GZIP_FROM and _accepts_gzip(headers.get(b"accept-encoding", b"")):
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
             body = packer.compress(body) + packer.flush()
@@ -123,6 +176,17 @@ class Server:
         octets += http.send(h11.EndOfMessage()) or b""
         writer.write(octets)
         await writer.drain()
+
+    async def _refusal(self, headers: dict[bytes, bytes]) -> Answer | None:
+        # What the gate answers instead of the path's handler.
+        if self.gate is None:
+            return None
+        self.gate.refresh()
+        if not self.gate.within_rate():
+            return TOO_MANY
+        if not await self.gate.admits(headers.get(b"authorization", b"")):
+            return UNAUTHORIZED
+        return None
 
 
 def _accepts_gzip(value: bytes) -> bool:

@@ -9,7 +9,6 @@ so an unchanged block keeps its entries and a changed one can never see them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -72,16 +71,15 @@ class BlockIds:
     """Ids of server blocks for the shared cache: same settings, same id; an id is never used for others."""
 
     def __init__(self) -> None:
-        self._ids: dict[bytes, int] = {}
+        self._ids: dict[tuple[str, int], int] = {}
         self._next = 1
 
     def allot(self, settings: list[str]) -> list[int]:
         """Ids for blocks in Corefile order. Two equal blocks of one Corefile get two."""
-        ids, seen = [], dict[bytes, int]()
+        ids, seen = [], dict[str, int]()
         for text in settings:
-            digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-            seen[digest] = seen.get(digest, 0) + 1
-            key = digest + seen[digest].to_bytes(4, "big")
+            seen[text] = seen.get(text, 0) + 1
+            key = text, seen[text]
             if key not in self._ids:
                 self._ids[key] = self._next
                 self._next += 1
@@ -105,8 +103,9 @@ class Memory:
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.segment: Segment | None = None
 
-    def segment_for(self, tables: list[Table]) -> Segment | None:
-        """The cache for blocks of these shapes: the present one if they are its own, a new one if not. StartError."""
+    def segment_for(self, tables: list[Table], most: int | None = None) -> Segment | None:
+        """The cache for blocks of these shapes: the present one if they are its own, if not a new one of at most `most`
+        octets. StartError."""
         if not tables:
             return None
         if self.segment is not None and self.segment.blocks == tables:
@@ -114,7 +113,7 @@ class Memory:
         from fastdns._cache import Segment
 
         try:
-            return Segment.create(tables)
+            return Segment.create(tables, most)
         except (ValueError, OSError, MemoryError) as error:
             raise StartError(f"the shared cache cannot be made: {error}") from None
 
@@ -142,13 +141,13 @@ def cache_tables(plan: dict[str, Any], ids: list[int], workers: int) -> list[Tab
             for ask in plan["cache"]]
 
 
-def cache_octets(tables: list[Table]) -> int:
-    """Octets of a cache of this shape. StartError for sizes out of range."""
+def cache_octets(tables: list[Table]) -> tuple[int, int]:
+    """Octets of a cache of this shape: (at least, when it is full). StartError for sizes out of range."""
     if not tables:
-        return 0
+        return 0, 0
     from fastdns._cache import Segment
 
     try:
-        return Segment.size_for(tables)
+        return Segment.least_for(tables), Segment.size_for(tables)
     except ValueError as error:
         raise StartError(f"the shared cache cannot be made: {error}") from None

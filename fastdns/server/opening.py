@@ -27,9 +27,10 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     have = placement.limits()
     wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
     ids = host.blocks.allot([block["settings"] for block in plan["blocks"]])
-    fixed = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
+    least, full = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
+    fixed = placement.expected(have, least, full)
     place = placement.place(have, wanted, fixed)
-    if (text := placement.too_large(have, place.workers, fixed)) is not None:
+    if (text := placement.too_large(have, place.workers, least)) is not None:
         raise StartError(text)
     usual = placement.default_workers(have, fixed)
     counts = [((at["scheme"], at["address"], at["port"]), count or usual)
@@ -40,14 +41,22 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     elif host.memory.rows.room() < place.workers + 1:
         raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server was "
                          f"started with: restart it")
-    generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers))
+    room = placement.room(have, place.workers)
+    if room is not None and host.current is not None and host.memory.segment is not None:
+        room = max(least, room - host.memory.segment.taken)  # while both live
+    generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers), room)
     generation.sockets = dict(counts)
     generation.added = host.listeners.open(counts)
     for note in host.listeners.notes:
         host.log("INFO", note)
     host.listeners.notes.clear()
     host.log("INFO", place.why)
-    return place, _words(host, generation, ids, [key for key, _ in counts])
+    if room is not None and full > room:
+        host.log("WARNING", f"the caches may grow to {room} octets of memory; their capacities would take {full}")
+    words, fds = _words(host, generation, ids, [key for key, _ in counts])
+    if (quota := placement.watched_quota(have)) is not None:
+        words["quota"] = [quota.usage, quota.scale, quota.cpu_us * 1000, quota.period_us * 1000, place.workers]
+    return place, (words, fds)
 
 
 def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[Key]) -> Words:

@@ -14,18 +14,19 @@ import os
 from collections.abc import Collection
 from typing import NamedTuple
 
-from .cgroup import cpu_quota, memory_limit
+from .cgroup import Quota, cpu_quota, memory_limit
 
 WORKER_OCTETS = 32 << 20  # private memory of one worker under load: pool, arena, tables, Python
 BASE_OCTETS = 64 << 20  # supervisor, template, keeper, web, formatter and what they share
 
 
 class Limits(NamedTuple):
-    """What the machine allows: CPU numbers, a quota in CPUs, memory in octets."""
+    """What the machine allows: CPU numbers, a quota in CPUs (and in detail), memory in octets."""
 
     cpus: tuple[int, ...]
     quota: float | None = None
     memory: int | None = None
+    group: Quota | None = None
 
 
 class Placement(NamedTuple):
@@ -38,7 +39,8 @@ class Placement(NamedTuple):
 
 def limits() -> Limits:
     """What this process may use now."""
-    return Limits(tuple(sorted(os.sched_getaffinity(0))), cpu_quota(), memory_limit())
+    group = cpu_quota()
+    return Limits(tuple(sorted(os.sched_getaffinity(0))), group.cpus if group else None, memory_limit(), group)
 
 
 def usable_cpus(have: Limits) -> int:
@@ -78,6 +80,24 @@ def _why(have: Limits, workers: int, usual: int, asked: bool, cpus: tuple[int, .
         reason = f"{len(have.cpus)} usable CPU{'s' if len(have.cpus) > 1 else ''}"
     where = "not pinned" if cpus is None else "pinned to CPU " + ",".join(map(str, sorted(set(cpus))))
     return f"{workers} worker{'s' if workers > 1 else ''} ({reason}), {where}"
+
+
+def watched_quota(have: Limits) -> Quota | None:
+    """The quota that workers keep an eye on, so that Python plugins do not spend it: one that the usable CPUs can
+    exceed."""
+    group = have.group
+    return group if group is not None and group.usage and group.cpus < len(have.cpus) else None
+
+
+def expected(have: Limits, least: int, full: int) -> int:
+    """Octets that a cache is expected to take, when the number of workers is decided: what it may grow to, but no more
+    than half the limit, because hundreds of blocks seldom fill theirs."""
+    return full if have.memory is None else max(least, min(full, have.memory // 2))
+
+
+def room(have: Limits, workers: int) -> int | None:
+    """Octets that are left for the cache beside everything else; None where nothing limits them."""
+    return None if have.memory is None else have.memory - BASE_OCTETS - workers * WORKER_OCTETS
 
 
 def too_large(have: Limits, workers: int, fixed: int) -> str | None:

@@ -18,7 +18,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
 from ..errors import StartError
@@ -28,9 +29,19 @@ from .http import Answer, Handler, Server
 if TYPE_CHECKING:
     from .._cache import Segment
     from .._stats import Stats
+    from .gate import Gate
 
 Facts = dict[str, Any]
-Sockets = dict[str, list[socket.socket]]
+
+
+class Place(NamedTuple):
+    """The listening sockets of an address, and what stands before them."""
+
+    socks: list[socket.socket]
+    gate: Gate | None = None
+
+
+Sockets = dict[str, Place]
 
 BACKLOG = 128
 STALE_SECONDS = 3.0  # an idle worker beats each second
@@ -106,22 +117,46 @@ def listen(http: list[Facts]) -> Sockets:
         if address in sockets:
             continue
         try:
-            if facts["service"] == "health":
-                _check_url(address)
-            sockets[address] = bind(address)
+            sockets[address] = _open(facts)
         except StartError as error:
             if facts["service"] == "health":
                 release(sockets)
                 raise
-            name = "prometheus" if facts["service"] == "metrics" else facts["service"]
-            logging.getLogger(f"plugin/{name}").error("Failed to start %s handler: %s", facts["service"], error)
+            # Of `prometheus` CoreDNS logs it without the plugin's name.
+            logging.getLogger("prometheus" if facts["service"] == "metrics" else "plugin/ready").error("%s", error)
     return sockets
+
+
+def _open(facts: Facts) -> Place:
+    """Opens one address. StartError with the line that CoreDNS logs."""
+    service, address = facts["service"], facts["address"]
+    if service == "health":
+        _check_url(address)
+    gate = open_gate(facts["tls"]) if facts.get("tls") else None
+    try:
+        return Place(bind(address), gate)
+    except StartError as error:
+        if service == "health":
+            raise
+        raise StartError(f"Failed to start {service} handler: {error}") from None
+
+
+def open_gate(path: str) -> Gate:
+    """What `prometheus { tls PATH }` puts before the metrics. StartError in CoreDNS's words."""
+    from .gate import Gate
+
+    if not Path(path).exists():
+        raise StartError(f"TLS config file does not exist: {path}")
+    try:
+        return Gate(path)
+    except StartError as error:
+        raise StartError(f"Failed to start HTTPS metrics server: {error}") from None
 
 
 def release(sockets: Sockets) -> None:
     """Closes this process's copies."""
-    for group in sockets.values():
-        for sock in group:
+    for place in sockets.values():
+        for sock in place.socks:
             sock.close()
 
 
@@ -214,12 +249,13 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
     done = loop.create_future()
     servers = []
     polls: list[asyncio.Task[None]] = []
-    for address, group in sockets.items():
-        server = Server(web.paths(address))
-        await server.start(group)
+    for address, place in sockets.items():
+        server = Server(web.paths(address), place.gate)
+        await server.start(place.socks)
         servers.append(server)
     for address in dict.fromkeys(facts["address"] for facts in web.http if facts["service"] == "health"):
-        polls += [loop.create_task(poll_health(address, sock)) for sock in sockets.get(address, [])]
+        place = sockets.get(address, Place([]))
+        polls += [loop.create_task(poll_health(address, sock)) for sock in place.socks]
     loop.add_reader(channel.fileno(), functools.partial(_told, web, channel, done))
     channel.send({"started": "web"})
     await done
@@ -227,8 +263,8 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
-    for group in sockets.values():
-        for sock in group:
+    for place in sockets.values():
+        for sock in place.socks:
             # For every process that holds it: out of the reuseport group now.
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -61,6 +61,9 @@ class Worker:
             self.engine.listener(listener, *shared.fds(listener, index))
         ring = shared.rings.handle(row, shared.log_wake, shared.stats)
         self.engine.start(index, row, ring)
+        if "quota" in shared.words:
+            with contextlib.suppress(OSError):
+                self.engine.bridge.limit(*shared.words["quota"])
         self.hot = threading.Thread(target=self._hot, name="hot", daemon=True)
         self.orders = threading.Thread(target=self._listen, name="orders", daemon=True)
         self.finished = threading.Event()

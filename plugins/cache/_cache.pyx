@@ -19,7 +19,8 @@ from fastdns._cache cimport (
     cache_table,
 )
 from fastdns._stage cimport (
-    MOD_CACHE, NEXT, ORIGIN_REFRESH, REPLY, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker, stage_frame,
+    MOD_CACHE, NEXT, ORIGIN_REFRESH, REPLY, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
+    compiled_stage, stage_frame,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport CLOCK_REALTIME, calloc, clock_gettime, free, memcmp, memcpy, timespec
@@ -518,7 +519,6 @@ def stage(block_id: int, zones, disabled, ttls, servfail: int, prefetch, stale, 
     cdef _Memory memory = _Memory()
     cdef Config *c = &memory.config
     cdef Server *server
-    cdef CompiledStage out
     c.block_id = block_id
     c.everything = zones is None
     fill_names(&c.zones, zones or ())
@@ -538,9 +538,4 @@ def stage(block_id: int, zones, disabled, ttls, servfail: int, prefetch, stale, 
         server = &c.servers[i]
         (server.requests, server.hits[0], server.hits[1], server.misses, server.prefetch, server.drops, server.stale,
          server.evictions[0], server.evictions[1]) = row
-    out = CompiledStage.__new__(CompiledStage)
-    out.ops = &OPS
-    out.config = c
-    out.owner = memory
-    out.name = "cache"
-    return out
+    return compiled_stage(&OPS, c, memory)

@@ -8,7 +8,7 @@ the records of all workers, renders or consolidates it.
 
 from libc.stdint cimport uint16_t, uint8_t, uint32_t
 from fastdns._log cimport LOG_ERROR, ErrorRecord, ring_commit, ring_reserve
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._sys cimport memcpy
 from fastdns._wire cimport WIRE_HEADER, WIRE_NAME_MAX, wire_lower, wire_name
 
@@ -69,10 +69,5 @@ cdef class _Owner:
 def stage(site: int) -> CompiledStage:
     """The reporting stage. `site` is the directive's number (fastdns.metrics.errors_site); 0: it has no patterns."""
     cdef _Owner owner = _Owner()
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     owner.site.number = site
-    out.ops = &OPS
-    out.config = &owner.site
-    out.owner = owner
-    out.name = "errors"
-    return out
+    return compiled_stage(&OPS, &owner.site, owner)

@@ -10,7 +10,7 @@ An owner that points into the address of another record comes from no honest ser
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._sys cimport free, malloc, memcmp, memcpy
 from fastdns._wire cimport (
     RCODE_NOERROR,
@@ -310,9 +310,4 @@ OPS.stop = stop
 
 def stage() -> CompiledStage:
     """The round-robin stage; it has no configuration."""
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
-    out.ops = &OPS
-    out.config = NULL
-    out.owner = None
-    out.name = "loadbalance"
-    return out
+    return compiled_stage(&OPS, NULL, None)

@@ -9,7 +9,7 @@ record goes into the worker's ring with the number of the rule's format; another
 
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 from fastdns._log cimport LOG_QUERY, QueryRecord, ring_commit, ring_reserve
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._sys cimport (
     CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, timespec,
 )
@@ -229,9 +229,4 @@ def stage(rules: list) -> CompiledStage:
     """The logging stage. A rule is (scope as a lower-cased wire name, b"" for one that matches nothing; CLASSES or-ed
     together; the number of its format by fastdns.metrics.log_format)."""
     cdef _Owner owner = _Owner(rules)
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
-    out.ops = &OPS
-    out.config = &owner.config
-    out.owner = owner
-    out.name = "log"
-    return out
+    return compiled_stage(&OPS, &owner.config, owner)

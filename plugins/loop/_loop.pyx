@@ -10,7 +10,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 import secrets
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._sys cimport calloc, fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, free, memcmp, memcpy
 from fastdns._wire cimport wire_lower, wire_name_from_text
 
@@ -86,7 +86,6 @@ def stage(str qname, list slots) -> CompiledStage:
     """The stage that counts `qname` in the shared words `slots`, in the order of WORDS. ValueError for a bad name."""
     cdef bytes name = wire_form(qname)
     cdef _Owner owner = _Owner()
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
     cdef int i
     if len(slots) != WORD_COUNT:
         raise ValueError(f"{WORD_COUNT} slots are needed")
@@ -97,11 +96,7 @@ def stage(str qname, list slots) -> CompiledStage:
         owner.config.slots[i] = slots[i]
     owner.config.name_len = <uint16_t>len(name)
     memcpy(owner.config.name, <const uint8_t *>name, len(name))
-    out.ops = &OPS
-    out.config = owner.config
-    out.owner = owner
-    out.name = "loop"
-    return out
+    return compiled_stage(&OPS, owner.config, owner)
 
 
 def probe(str qname) -> tuple:

@@ -9,7 +9,7 @@ after this one, whoever wrote it: that is what CoreDNS's writer chain records.
 
 from libc.stdint cimport uint32_t
 from fastdns._count cimport Cell, cell_fill, count_clock, count_query
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._sys cimport calloc, free
 from fastdns._wire cimport RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL
 
@@ -69,9 +69,4 @@ cdef class _Owner:
 def stage(listeners: int, zones: int, cells: dict) -> CompiledStage:
     """The counting stage. `cells` maps (listener index, zone index) to what fastdns.metrics.cell returned."""
     cdef _Owner owner = _Owner(listeners, zones, cells)
-    cdef CompiledStage out = CompiledStage.__new__(CompiledStage)
-    out.ops = &OPS
-    out.config = &owner.config
-    out.owner = owner
-    out.name = "prometheus"
-    return out
+    return compiled_stage(&OPS, &owner.config, owner)

@@ -24,7 +24,11 @@ class Prometheus(Plugin):
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """Asks the web process to serve."""
         plan.ask(
-            "http", service="metrics", address=config["address"], runtime_metrics=bool(config["runtime_metrics"])
+            "http",
+            service="metrics",
+            address=config["address"],
+            runtime_metrics=bool(config["runtime_metrics"]),
+            tls=config["tls"] or "",
         )
 
     def compiled(self) -> "CompiledStage":

@@ -28,6 +28,18 @@ async def ok(plugin, query, next):
     return query.reply(aa=True).a("192.0.2.1", ttl=60)
 
 
+def spend(seconds):
+    """Takes so much CPU."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        continue
+
+
+async def burn(plugin, query, next):
+    spend(0.001)
+    return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+
 async def error(plugin, query, next):
     raise PluginError(5, "no luck today")
 
@@ -429,6 +441,8 @@ class Plain(Plugin):
             return query.reply().txt(f"{reply.counts}")
         if word == "block":
             time.sleep(2)
+        if word == "burn":
+            spend(0.001)
         if word == "panic":
             raise ValueError("out of order")
         if word == "stream":

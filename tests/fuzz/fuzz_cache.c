@@ -37,7 +37,8 @@
 
 static T(CacheTable) table;
 static T(CacheView) *view;
-static uint64_t words[SLOTS], hits[ROWS * SLOTS * 2], claims[CLAIM_WORDS], heads[2], epoch, row[8];
+static uint64_t words[SLOTS], hits[ROWS * SLOTS * 2], claims[CLAIM_WORDS], heads[2], limits[2], pool,
+    epoch, row[8];
 static uint8_t *rings[2], *wire, message[65535];
 static uint16_t offsets[5957];
 
@@ -91,6 +92,7 @@ static void reset(const uint8_t *data, size_t n)
     view->claim_mask = CLAIM_WORDS - 1;
     view->row = row;
     epoch = 0;
+    pool = seed & 1 ? UNITS : 0;
     table.words = words;
     table.epoch = &epoch;
     table.hits = hits;
@@ -101,8 +103,12 @@ static void reset(const uint8_t *data, size_t n)
     table.limit[0] = table.limit[1] = 6;
     for (int i = 0; i < 2; i++) {
         heads[i] = (uint64_t)1 << 32;
+        limits[i] = UNITS / 4;
         table.ring[i].map = rings[i];
         table.ring[i].head = &heads[i];
+        table.ring[i].limit = &limits[i];
+        table.ring[i].pool = &pool;
+        table.ring[i].least = UNITS / 4;
         table.ring[i].units = UNITS;
         table.ring[i].chunk = UNITS / 32;
     }
@@ -216,6 +222,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             break;
         case 6:
             heads[op[1] & 1] = op[2] & 1 ? value : heads[op[1] & 1] + (value & 0x1ffffffff);
+            if (op[2] & 2)
+                limits[op[1] & 1] = value >> 16;
+            if (op[2] & 4)
+                pool = value;
             break;
         case 7:
             forge(op[1], op + 2, value);

@@ -38,6 +38,16 @@ def test_two_idle_workers_take_at_most_60_mib(tmp_path: Path, record_property) -
         assert workers <= PSS_MOST_KIB
 
 
+def test_hundreds_of_caches_take_what_they_hold(tmp_path: Path) -> None:
+    """300 blocks whose caches may come to 3.3 GiB start small, and in any machine that can hold their indexes."""
+    blocks = "".join(f"z{n}.test:{{port}} {{\n bind 127.0.0.1\n cache\n whoami\n}}\n" for n in range(300))
+    with Server(tmp_path, IDLE + blocks) as server:
+        wait_for(lambda: len(server.children("worker")) == 3, "two workers and a spare")
+        everybody = sum(pss(pid) for pid in [server.process.pid, *server.children()])
+        print(f"all processes: {everybody} KiB")
+        assert everybody <= 2 * PSS_MOST_KIB
+
+
 def test_start_to_first_answer_is_reported(tmp_path: Path, record_property) -> None:
     begin = time.monotonic()
     with Server(tmp_path, IDLE, wait=False) as server:
@@ -48,7 +58,7 @@ def test_start_to_first_answer_is_reported(tmp_path: Path, record_property) -> N
 
 
 def test_the_supervisor_imports_no_plugin_and_nothing_heavy() -> None:
-    code = ("import sys, fastdns.cli, fastdns.server.supervisor as s; import fastdns.server.memory; "
+    code = ("import sys, fastdns.cli, fastdns.server.supervisor as s; import fastdns.server.memory, fastdns._cache; "
             "from fastdns.corefile.source import read_source; print(*sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())

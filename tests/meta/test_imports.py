@@ -26,6 +26,7 @@ COMPILED = [
     "_upstream_tcp",
     "_attempt",
     "_forward",
+    "_quota",
     "_bridge",
     "_tcp",
     "_udp",

@@ -212,7 +212,7 @@ def test_grammar_and_what_it_asks_for() -> None:
     (config,) = parse("prometheus [::1]:9253 {\n runtime_metrics\n}")
     plan = BlockPlan(4, (), ())
     Prometheus.plan(config, plan)
-    facts = {"block": 4, "service": "metrics", "address": "[::1]:9253", "runtime_metrics": True}
+    facts = {"block": 4, "service": "metrics", "address": "[::1]:9253", "runtime_metrics": True, "tls": ""}
     assert plan.asks == [("http", facts)]
 
 
@@ -228,7 +228,7 @@ COUNT = "Error during parsing: Wrong argument count or unexpected line ending af
         ("prometheus {\n foo\n}", "Corefile:2 - Error during parsing: unknown option: foo"),
         ("prometheus {\n tls\n}", f"Corefile:2 - {COUNT} 'tls'"),
         ("prometheus {\n tls a b\n}", f"Corefile:2 - {COUNT} 'b'"),
-        ("prometheus {\n tls a\n}", "Corefile:2 - Error during parsing: property 'tls' is not built yet"),
+        ("prometheus {\n tls a\n tls b\n}", "Corefile:3 - Error during parsing: tls block already specified"),
         ("prometheus\nprometheus", "this plugin can only be used once per Server Block"),
     ],
 )

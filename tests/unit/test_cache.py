@@ -44,8 +44,10 @@ def belongs(wire: bytes, number: int) -> bool:
 
 
 @pytest.fixture
-def segment():
-    made = Segment.create([SMALL])
+def segment(request):
+    """A whole segment, or by the parameter "part" one whose rings cannot grow."""
+    part = getattr(request, "param", "whole") == "part"
+    made = Segment.create([SMALL], Segment.least_for([SMALL]) if part else None)
     yield made
     os.close(made.fd)
 
@@ -329,6 +331,65 @@ def test_sizes():
     assert Segment.create([(7, 1024, 2048, 2)]).blocks == [(7, 1024, 2048, 2)]
 
 
+def test_memory_is_taken_as_it_is_used():
+    blocks = [(n, 9984, 9984) for n in range(40)]
+    segment = Segment.create(blocks)
+    assert segment.octets == Segment.size_for(blocks) > 400 << 20
+    assert segment.taken < 1 << 20
+    looks = [Look(segment, n) for n in range(40)]
+    for each in looks:
+        assert each.get(name_of(1)) is None and each.put(name_of(1), message(1))
+    assert segment.entries(3) == (1, 0)
+    segment.flush(3)
+    assert segment.entries(3) == (0, 0)
+    assert segment.taken < 2 << 20
+    for number in range(40000):
+        looks[0].put(name_of(number), message(number, 0, 230))
+    assert 10 << 20 < segment.taken < 14 << 20
+    os.close(segment.fd)
+
+
+def test_no_more_memory_is_taken_than_was_allowed():
+    """One block has what all may share; the others have their own part, and that works as a small cache does."""
+    blocks = [(n, 9984, 9984) for n in range(10)]
+    least = Segment.least_for(blocks)
+    segment = Segment.create(blocks, least + (4 << 20))
+    looks = [Look(segment, n) for n in range(10)]
+    for look in looks:
+        for turn in range(3):
+            for number in range(30000):
+                look.put(name_of(number), message(number, turn, 230))
+        laps = [lap for (lap, _unit), _units in look.heads]
+        assert laps[0] > 2
+    assert least - (1 << 20) < segment.taken <= least + (4 << 20)
+    held = [sum(segment.entries(n)) for n in range(10)]
+    # All names are stored three times, so all are main's: 384 KiB of it hold some 1,200 of them.
+    assert held[0] > 9 * held[1] and min(held[1:]) > 900
+    for look in looks:
+        for number in range(29000, 30000):
+            found = look.get(name_of(number))
+            assert found is None or found[5] == message(number, 2, 230)
+    os.close(segment.fd)
+
+
+def test_a_small_part_keeps_what_is_asked_for():
+    """Promotions go by the ring's present size: not each hit is one, and a hot name outlives a flood."""
+    blocks = [(1, 9984, 9984)]
+    segment = Segment.create(blocks, Segment.least_for(blocks))
+    look = Look(segment, 1)
+    hits = 0
+    for number in range(60000):
+        look.put(name_of(10**6 + number), message(number, 0, 230))
+        if number % 20 == 0:
+            found = look.get(name_of(number // 20 % 100))
+            hits += found is not None
+            if found is None:
+                look.put(name_of(number // 20 % 100), message(number // 20 % 100))
+    assert hits > 2800
+    assert look.events["promoted"] < hits / 2
+    os.close(segment.fd)
+
+
 @pytest.mark.parametrize(
     "blocks", [[], [(1, 0, 5)], [(1, 5, 0)], [(1, 1 << 27, 5)], [(1, 5, 5), (1, 5, 5)], [(-1, 5, 5)], [(1, 5, 5, 5000)]]
 )
@@ -375,7 +436,7 @@ def copy_of(segment: Segment) -> int:
 def test_attach_refuses_what_it_does_not_know(segment):
     damages: list[Callable[[int], object]] = [
         lambda fd: os.pwrite(fd, b"x", 0),  # magic
-        lambda fd: os.pwrite(fd, b"\2", 8),  # layout
+        lambda fd: os.pwrite(fd, b"\1", 8),  # layout
         lambda fd: os.pwrite(fd, b"\1", 16),  # size
         lambda fd: os.pwrite(fd, b"\0", 24),  # count
         lambda fd: os.pwrite(fd, b"\xff\xff", 25),
@@ -484,6 +545,7 @@ def spawn(work: Callable[[], None]) -> int:
     return child
 
 
+@pytest.mark.parametrize("segment", ["whole", "part"], indirect=True)
 def test_no_reader_ever_sees_a_torn_answer(segment):
     """Two writers lap a small ring, one of them stopped and continued again and again; the reader judges every
     octet."""
@@ -513,6 +575,7 @@ def test_no_reader_ever_sees_a_torn_answer(segment):
     assert look.heads[0][0][0] > 3
 
 
+@pytest.mark.parametrize("segment", ["whole", "part"], indirect=True)
 def test_writers_that_die_leave_nothing_behind(segment):
     """SIGKILL at any moment of a store: readers go on, and the next writer stores under the same keys."""
     look = Look(segment, 1)

@@ -48,7 +48,10 @@ def test_version_2_takes_the_smallest_quota_on_the_way_up(tree: Tree) -> None:
     tree.write("cg/a/b/cpu.max", "max 100000\n")
     tree.write("cg/a/cpu.max", "150000 100000\n")
     tree.write("cg/cpu.max", "400000 100000\n")
-    assert cgroup.cpu_quota(tree.done()) == 1.5
+    assert cgroup.cpu_quota(tree.done()) == (150000, 100000, "", 1000)
+    tree.write("cg/a/cpu.stat", "usage_usec 12\nuser_usec 7\n")
+    found = cgroup.cpu_quota(tree.proc)
+    assert found is not None and found.cpus == 1.5 and found.usage == str(tree.root / "cg/a/cpu.stat")
 
 
 def test_version_1_with_joined_controllers(tree: Tree) -> None:
@@ -63,7 +66,10 @@ def test_version_1_with_joined_controllers(tree: Tree) -> None:
     tree.write("memory/pod/memory.limit_in_bytes", "9223372036854771712")
     tree.write("memory/memory.limit_in_bytes", "268435456")
     proc = tree.done()
-    assert cgroup.cpu_quota(proc) == 0.5
+    found = cgroup.cpu_quota(proc)
+    assert found is not None and found.cpus == 0.5 and found.usage == ""
+    tree.write("cpu/pod/cpuacct.usage", "12\n")
+    assert cgroup.cpu_quota(proc) == (50000, 100000, str(tree.root / "cpu/pod/cpuacct.usage"), 1)
     assert cgroup.memory_limit(proc) == 268435456
 
 
@@ -79,12 +85,53 @@ def test_a_path_above_the_mount_stands_for_the_mount(tree: Tree) -> None:
     tree.mount(2, "cg")
     tree.group("0::/../../other")
     tree.write("cg/cpu.max", "200000 100000")
-    assert cgroup.cpu_quota(tree.done()) == 2.0
+    found = cgroup.cpu_quota(tree.done())
+    assert found is not None and found.cpus == 2.0
 
 
 def test_the_machines_memory_is_a_limit(tree: Tree) -> None:
     tree.write("proc/meminfo", "MemTotal:  2048 kB\nMemFree: 1 kB\n")
     assert cgroup.memory_limit(tree.done()) == 2048 * 1024
+
+
+@pytest.mark.parametrize(("path", "usage"), [("/pod", "acct/pod/cpuacct.usage"), ("/", "")])
+def test_version_1_with_use_in_a_tree_of_its_own(tree: Tree, path: str, usage: str) -> None:
+    """It counts the same processes only where it has the same path."""
+    tree.mount(1, "cpu", controllers="cpu")
+    tree.mount(1, "acct", controllers="cpuacct")
+    tree.group("4:cpu:/pod")
+    tree.group(f"5:cpuacct:{path}")
+    tree.write("cpu/pod/cpu.cfs_quota_us", "50000")
+    tree.write("cpu/pod/cpu.cfs_period_us", "100000")
+    tree.write("acct/cpuacct.usage", "99\n")
+    tree.write("acct/pod/cpuacct.usage", "12\n")
+    assert cgroup.cpu_quota(tree.done()) == (50000, 100000, str(tree.root / usage) if usage else "", 1)
+
+
+@pytest.mark.parametrize(("quota", "watched"), [
+    (cgroup.Quota(150000, 100000, "/use", 1), True),
+    (cgroup.Quota(400000, 100000, "/use", 1), False),  # four CPUs cannot exceed it
+    (cgroup.Quota(150000, 100000, "", 1), False),  # nobody says what is used
+    (None, False),
+])
+def test_which_quota_is_watched(quota: cgroup.Quota | None, watched: bool) -> None:
+    have = Limits(FOUR, quota.cpus if quota else None, None, quota)
+    assert (placement.watched_quota(have) is not None) is watched
+
+
+@pytest.mark.parametrize(("memory", "least", "full", "found"), [
+    (None, 1, 5 << 30, 5 << 30),
+    (2 << 30, 300 << 20, 3500 << 20, 1 << 30),  # hundreds of blocks: half the limit
+    (2 << 30, 1 << 20, 12 << 20, 12 << 20),
+    (512 << 20, 300 << 20, 3500 << 20, 300 << 20),
+])
+def test_what_a_cache_is_expected_to_take(memory: int | None, least: int, full: int, found: int) -> None:
+    assert placement.expected(Limits(FOUR, None, memory), least, full) == found
+
+
+def test_what_is_left_for_the_cache() -> None:
+    assert placement.room(Limits(FOUR), 4) is None
+    assert placement.room(Limits(FOUR, None, 1 << 30), 4) == (1 << 30) - BASE_OCTETS - 4 * WORKER_OCTETS
 
 
 @pytest.mark.parametrize("text", ["", "max", "x y", "0 100000", "100000 0", "-1 100000", "1"])

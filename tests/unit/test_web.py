@@ -31,7 +31,7 @@ class Running:
         metrics.attach(self.stats, 2)
         facts = [{"service": name, "address": address, "block": 0} for name in services]
         self.sockets = web.listen(facts)
-        self.port = self.sockets[address][0].getsockname()[1]
+        self.port = self.sockets[address].socks[0].getsockname()[1]
         self.channel, theirs = control.pair()
         self.theirs = control.Channel(theirs)
         self.web = web.Web(facts, (), self.stats, None, 1)
@@ -240,4 +240,4 @@ def test_addresses_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.ERROR):
         assert web.listen([{"service": "metrics", "address": "192.0.2.1:8080"}]) == {}
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("plugin/prometheus", "ERROR")
+    assert (record.name, record.levelname) == ("prometheus", "ERROR")

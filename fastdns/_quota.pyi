@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CPU quota and what is left of it (see _quota.pyx)."""
+
+from os import PathLike
+
+class Gauge:
+    def __init__(
+        self, path: str | PathLike[str], scale: int, quota_ns: int, period_ns: int, workers: int = 1
+    ) -> None: ...
+    def look(self, now_ns: int) -> bool: ...
+    def judge(self, now_ns: int, group_ns: float, own_ns: float) -> bool: ...
+    @property
+    def group_ns(self) -> float: ...
