@@ -553,8 +553,8 @@ cdef void on_datagram(Worker *w, Forward *f, uint32_t entry, const uint8_t *msg,
 
 
 cdef void on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # The message of a TCP connection that has the id of question i. It cannot be forged from elsewhere, so nothing better
-    # is to come when it is no answer: the attempt has failed.
+    # The message of a TCP connection that has the id of question i. It cannot be forged from elsewhere, so nothing
+    # better is to come when it is no answer: the attempt has failed.
     cdef Question *q = &f.questions[i]
     cdef const char *why = b"reply to another question"
     if is_reply(q, msg, n):
