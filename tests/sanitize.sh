@@ -17,6 +17,7 @@ mkdir -p "$tree"
 git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c '
     tree=$0; for f; do [ -e "$f" ] && printf "%s\0" "$f"; done | xargs -0 cp --parents -t "$tree"' "$tree"
 cd "$tree"
+[ -d .git ] || git init -q              # or the tests of the tree would ask the repository around it
 if [ -e .venv/bin/python3.bare ]; then mv -f .venv/bin/python3.bare .venv/bin/python3; fi
 unset MAKEFLAGS MAKELEVEL 2>/dev/null || true
 VENV=.venv tests/setup.sh test
