@@ -5,7 +5,8 @@
 `advance` walks the policy's order: an upstream that is up gets an attempt, over UDP (an ask on a socket of its pool) or
 TCP (a connection). What ends an attempt - a timeout, an error, a refusal - leads to `go_on`, which counts it as CoreDNS
 does and advances, or ends the question. An answer is checked against the question: anything that is not its answer is
-counted and waited past. Then each waiter gets it with its own id and case, and its chain goes on from there.
+counted, and waited past over UDP, where it may be forged. Then each waiter gets it with its own id and case, and its
+chain goes on from there.
 
 Strategy: a question is a state (`wait`) and one timer; every event of a socket, a connection or the timer is one of the
 functions below. An ICMP error may be forged: it makes us ask elsewhere, but the id asked under is still listened for,
@@ -551,13 +552,20 @@ cdef void on_datagram(Worker *w, Forward *f, uint32_t entry, const uint8_t *msg,
     take_answer(w, f, i, msg, n, True, a.upstream, a.sent_ns)
 
 
-cdef bint on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n) noexcept nogil:
-    # A message of a TCP connection that question i waits on.
+cdef void on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n) noexcept nogil:
+    # The message of a TCP connection that has the id of question i. It cannot be forged from elsewhere, so nothing
+    # better is to come when it is no answer: the attempt has failed.
     cdef Question *q = &f.questions[i]
-    if not is_reply(q, msg, n):
+    cdef const char *why = b"reply to another question"
+    if is_reply(q, msg, n):
+        if take_answer(w, f, i, msg, n, False, q.upstream, q.try_ns):
+            return
+        why = b"malformed reply"
+    else:
         count(w, f, COUNT_MISMATCH)
-        return False
-    return take_answer(w, f, i, msg, n, False, q.upstream, q.try_ns)
+    explain(q, upstream_of(q), b"read ", b"tcp ", f.conns[q.conn].fd, b"", why)
+    tcp_forget(w, f, i)
+    after_tcp(w, f, i)
 
 
 cdef void refill(Worker *w, Forward *f) noexcept nogil:

@@ -223,7 +223,9 @@ cdef bint copy_up(Up *u, const CQuery *q) noexcept nogil:
     if at == NULL:
         memset(o, 0, sizeof(Outcome))
         return False
-    memcpy(at, q.reply, o.reply_len)
+    # Not even no octets may be copied from NULL (C11 7.24.1).
+    if o.reply_len:
+        memcpy(at, q.reply, o.reply_len)
     at += o.reply_len
     if o.options_len:
         memcpy(at, q.options, o.options_len)

@@ -391,7 +391,8 @@ cdef Query *hold(Worker *w, Query *q) noexcept nogil:
             if d != q:
                 release(w, d)
             return NULL
-        memcpy(kept, d.reply, d.reply_len)
+        if d.reply_len:
+            memcpy(kept, d.reply, d.reply_len)
         if d.options_len:
             memcpy(kept + d.reply_len, d.options, d.options_len)
         free(d.kept)                # of an earlier hold: the reply may still have been there

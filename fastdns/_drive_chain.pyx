@@ -160,7 +160,8 @@ cdef void gather(Worker *w, Query *q) noexcept nogil:
     s.octets = <uint8_t *>malloc(s.length + 1)
     if s.octets == NULL:
         return
-    memcpy(s.octets, q.reply, s.length)
+    if s.length:
+        memcpy(s.octets, q.reply, s.length)
     book.sends += 1
 
 

@@ -8,8 +8,8 @@ from fastdns._inflight cimport Forward, Stanza
 from fastdns._stage cimport Worker
 
 cdef struct TcpHandlers:
-    bint (*answer)(Worker *w, Forward *f, uint32_t question, const uint8_t *msg, uint32_t n) noexcept nogil
-        # False: not the answer, wait on. True: taken; the connection is idle again.
+    void (*answer)(Worker *w, Forward *f, uint32_t question, const uint8_t *msg, uint32_t n) noexcept nogil
+        # A message with the id asked with. Taken, the connection is kept; if it is no answer, tcp_forget closes it.
     void (*failed)(Worker *w, Forward *f, uint32_t question, uint32_t conn, int error) noexcept nogil
         # The connection is closed right after. error 0: the upstream closed it.
     void (*connected)(Worker *w, Forward *f, uint32_t question) noexcept nogil

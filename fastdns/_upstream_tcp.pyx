@@ -138,6 +138,7 @@ cdef int dial(Worker *w, Forward *f, Stanza *z, uint16_t upstream, uint32_t ques
     cdef int one = 1
     cdef int error = 0
     cdef int fd = c_socket(u.addr.sin6_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    stat_add(w.row, u.slot_misses[1], 1)
     if fd < 0:
         return errno
     c_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
@@ -193,7 +194,6 @@ cdef int tcp_ask(Worker *w, Forward *f, Stanza *z, uint16_t upstream, uint32_t q
             handle.connected(w, f, question)
             return 0
         conn_close(f, i)
-    stat_add(w.row, u.slot_misses[1], 1)
     return dial(w, f, z, upstream, question)
 
 
@@ -245,7 +245,11 @@ cdef void lose(Worker *w, Forward *f, uint32_t i, int error) noexcept nogil:
         conn_close(f, i)
         return
     conn_close(f, i)
-    status = tcp_ask(w, f, z, upstream, question)
+    if w.now_ns - f.questions[question].try_ns < z.config.read_timeout_ns:
+        status = tcp_ask(w, f, z, upstream, question)
+    else:
+        # Each kept one may hang up as late as this one did: no more of them.
+        status = dial(w, f, z, upstream, question)
     if status:
         handle.failed(w, f, question, NONE, status)
 
@@ -274,7 +278,7 @@ cdef void dialled(Worker *w, Forward *f, uint32_t i) noexcept nogil:
 
 
 cdef void take_frames(Worker *w, Forward *f, uint32_t i) noexcept nogil:
-    # Hands complete messages on until one is the answer.
+    # Hands complete messages on until one has the id asked with.
     cdef Conn *c = &f.conns[i]
     cdef uint32_t at = 0
     cdef uint32_t n, question = c.question
@@ -284,10 +288,11 @@ cdef void take_frames(Worker *w, Forward *f, uint32_t i) noexcept nogil:
         if c.have - at - 2 < n:
             break
         at += n + 2
-        if n < 2 or get16(c.buf + at - n) != c.id or not handle.answer(w, f, question, c.buf + at - n, n):
-            continue
+        if n >= 2 and get16(c.buf + at - n) != c.id:
+            continue            # of a question that was given up
+        handle.answer(w, f, question, c.buf + at - n, n)
         if c.gen != gen:
-            return
+            return              # it was no answer
         c.question = NONE
         if at != c.have or (c.stanza.config.max_idle and c.stanza.tcp[c.upstream].idle >= c.stanza.config.max_idle):
             conn_close(f, i)    # more than was asked for, or more than is kept

@@ -196,6 +196,10 @@ cdef size_t wire_reply_to(const uint8_t *msg, const Message *m, const Packet *pk
     # wire_compress, but the question is written as the query has it: same name, type and class, other letters' case
     # perhaps. The records keep their letters' case, so names in msg that pointed to the question are written out.
 
+cdef size_t wire_recase(const uint8_t *msg, size_t n, const Packet *pkt, uint8_t *out, size_t cap) noexcept nogil
+    # wire_reply_to in a tenth of its time, for a message that wire_scan has accepted and that has no OPT: only pointers
+    # are changed. Octets; 0 when that does not do (much has to move, or a pointer leads to where no name starts).
+
 # ---- finishing: the client's OPT, echoed options, size (compat: EDNS in responses; size, truncation)
 
 cdef struct Finish:

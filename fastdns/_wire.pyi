@@ -61,6 +61,12 @@ def compress(message: bytes, limit: int = 65535) -> tuple[bytes, bool]:
     """The message with names compressed and without OPT and TSIG, cut at a whole record so that it fits into
     `limit` octets; the second value says whether it was cut (and TC set)."""
 
+def recase(message: bytes, query: bytes, anew: bool = False) -> bytes:
+    """A message without OPT as the reply to the same question in other letters' case: the records keep theirs.
+
+    `anew`: by the encoder; else by changing pointers, and empty where that does not do.
+    """
+
 def finish(
     query: bytes,
     reply: bytes,

@@ -189,6 +189,19 @@ def compress(bytes message not None, size_t limit=WIRE_MAX):
     return <bytes>s.out[:n], bool(truncated)
 
 
+def recase(bytes message not None, bytes query not None, bint anew=False):
+    cdef _Block block = _Block(message)
+    cdef _Block q = _Block(query)
+    cdef _Scratch s = scanned(block)
+    cdef Packet p
+    cdef bint truncated = False
+    if wire_admit(q.p, q.n, &p) != ADMIT_OK or not wire_question_matches(block.p, block.n, &p, False):
+        raise ValueError("not the message's question")
+    if anew:
+        return <bytes>s.out[:wire_reply_to(block.p, &s.m, &p, s.out, WIRE_MAX, &truncated)]
+    return <bytes>s.out[:wire_recase(block.p, block.n, &p, s.out, WIRE_MAX)]
+
+
 def finish(bytes query not None, bytes reply not None, *, bint udp=True, bint ipv6=False, limit=None, rcode=None,
            options=None, bint set_do=False, uint16_t opt_size=4096, uint32_t reserve=0):
     cdef _Block q = _Block(query)

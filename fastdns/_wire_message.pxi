@@ -488,3 +488,179 @@ cdef size_t wire_reply_to(const uint8_t *msg, const Message *m, const Packet *pk
     for i in range(3):
         put16(out + 6 + 2 * i, counts[i])
     return e.n
+
+
+# ---- another letters' case of the question
+
+cdef enum:
+    MOVES = 8                   # places from which on octets have moved
+    SPELT = 4                   # parts of the question's name that were written out
+
+
+cdef struct Recase:
+    const uint8_t *msg
+    uint32_t n                  # octets of msg
+    uint32_t done               # ... that are in out, or replaced there
+    uint8_t *out
+    uint32_t at                 # octets in out
+    uint32_t cap
+    uint32_t name_end           # of the question's name
+    uint32_t same               # from here on it has the client's letters
+    uint32_t pointers           # that may still come: so no chain of them gets too long for readers
+    uint32_t moves
+    uint32_t moved_from[MOVES]  # offset in msg
+    uint32_t moved_by[MOVES]
+    uint32_t spelt
+    uint32_t spelt_from[SPELT]  # offsets in msg
+    uint32_t spelt_to[SPELT]
+    uint32_t spelt_at[SPELT]    # offset in out
+    uint64_t labels[256]        # a bit for each octet below POINTER_MAX where a label or pointer of a name stands
+
+
+cdef inline bint recase_copy(Recase *r, uint32_t up_to) noexcept nogil:
+    cdef uint32_t n = up_to - r.done
+    if r.cap - r.at < n:
+        return False
+    memcpy(r.out + r.at, r.msg + r.done, n)
+    r.at += n
+    r.done = up_to
+    return True
+
+
+cdef bint recase_point(Recase *r, uint32_t at, uint32_t target) noexcept nogil:
+    # The pointer at msg[at] leads to `target` in out.
+    if target >= POINTER_MAX or not recase_copy(r, at) or r.cap - r.at < 2:
+        return False
+    put16(r.out + r.at, 0xC000 | target)
+    r.at += 2
+    r.done += 2
+    return True
+
+
+cdef bint recase_spell(Recase *r, uint32_t at, uint32_t target) noexcept nogil:
+    # The pointer at msg[at] led to letters of the question that are others now: they are written out.
+    cdef uint32_t stop = r.same
+    cdef uint32_t rest = r.same
+    cdef uint32_t i
+    for i in range(r.spelt):
+        if r.spelt_from[i] <= target < r.spelt_to[i]:
+            return recase_point(r, at, r.spelt_at[i] + target - r.spelt_from[i])
+        if target < r.spelt_from[i] < stop:
+            stop = r.spelt_from[i]
+            rest = r.spelt_at[i]
+    if (r.spelt == SPELT or r.moves == MOVES or not recase_copy(r, at) or r.cap - r.at < stop - target + 2
+            or r.at + stop - target >= POINTER_MAX or rest >= POINTER_MAX):
+        return False
+    r.spelt_from[r.spelt] = target
+    r.spelt_to[r.spelt] = stop
+    r.spelt_at[r.spelt] = r.at
+    r.spelt += 1
+    memcpy(r.out + r.at, r.msg + target, stop - target)
+    r.at += stop - target
+    if stop == r.name_end - 1:
+        r.out[r.at] = 0
+        r.at += 1
+    else:
+        put16(r.out + r.at, 0xC000 | rest)
+        r.at += 2
+    r.done = at + 2
+    r.moved_from[r.moves] = r.done
+    r.moved_by[r.moves] = r.at - r.done
+    r.moves += 1
+    return True
+
+
+cdef uint32_t recase_name(Recase *r, uint32_t at, uint32_t end) noexcept nogil:
+    # Sees to the pointer of the name at msg[at]; where its octets end there, or 0: not in this way.
+    cdef uint32_t target, i
+    cdef uint8_t c
+    while at < end:
+        c = r.msg[at]
+        if at < POINTER_MAX:
+            r.labels[at >> 6] |= <uint64_t>1 << (at & 63)
+        if c < 64:
+            at += 1 + <uint32_t>c
+            if c == 0:
+                return at
+            continue
+        if c < 0xC0 or end - at < 2:
+            return 0
+        target = get16(r.msg + at) & 0x3FFF
+        # Octets that only look like a name are not followed: what they point to would have to move as well.
+        if target >= at or not (r.labels[target >> 6] >> (target & 63)) & 1 or r.pointers == 0:
+            return 0
+        r.pointers -= 1
+        if target < r.same:
+            return at + 2 if recase_spell(r, at, target) else 0
+        i = r.moves
+        while i:
+            i -= 1
+            if target >= r.moved_from[i]:
+                return at + 2 if recase_point(r, at, target + r.moved_by[i]) else 0
+        return at + 2
+    return 0
+
+
+cdef bint recase_question(Recase *r, const Packet *pkt) noexcept nogil:
+    # Writes header and question; finds where the letters are the same up to the end.
+    cdef uint32_t at = WIRE_HEADER
+    cdef uint32_t size, name_end = WIRE_HEADER + <uint32_t>pkt.qname_len
+    if r.n < name_end + 4 or r.cap < name_end + 4:
+        return False
+    r.same = WIRE_HEADER
+    while r.msg[at]:
+        size = 1 + <uint32_t>r.msg[at]
+        if size > 64 or name_end - at <= size:
+            return False
+        r.labels[at >> 6] |= <uint64_t>1 << (at & 63)
+        if memcmp(r.msg + at, pkt.wire + at, size) != 0:
+            r.same = at + size
+        at += size
+    r.labels[at >> 6] |= <uint64_t>1 << (at & 63)
+    r.name_end = name_end
+    memcpy(r.out, r.msg, name_end + 4)
+    memcpy(r.out + WIRE_HEADER, pkt.wire + WIRE_HEADER, pkt.qname_len)
+    r.at = r.done = name_end + 4
+    return at + 1 == name_end
+
+
+cdef size_t wire_recase(const uint8_t *msg, size_t n, const Packet *pkt, uint8_t *out, size_t cap) noexcept nogil:
+    cdef Recase r
+    cdef uint32_t total, i, k, end, shape, moved
+    cdef uint32_t at
+    if n < WIRE_HEADER or n > WIRE_MAX or get16(msg + 4) != 1:
+        return 0
+    r.msg = msg
+    r.n = <uint32_t>n
+    r.out = out
+    r.cap = <uint32_t>cap if cap < WIRE_MAX else WIRE_MAX
+    r.moves = r.spelt = 0
+    r.pointers = HOPS_MAX - SPELT
+    memset(r.labels, 0, 8 * (((n if n < POINTER_MAX else POINTER_MAX) + 63) // 64))
+    if not recase_question(&r, pkt):
+        return 0
+    total = <uint32_t>get16(msg + 6) + get16(msg + 8) + get16(msg + 10)
+    at = r.done
+    for i in range(total):      # each takes 11 octets of msg at least
+        at = recase_name(&r, at, r.n)
+        if at == 0 or r.n - at < RR_FIXED:
+            return 0
+        shape = rdata_shape(get16(msg + at))
+        end = at + RR_FIXED + get16(msg + at + 8)
+        at += RR_FIXED
+        if end > r.n:
+            return 0
+        if shape:
+            moved = r.at - r.done
+            k = at - 2          # the RDLENGTH
+            at = rdata_names_at(msg, at, end, shape)
+            if at == 0:
+                return 0
+            for _ in range(shape & SHAPE_NAMES):
+                at = recase_name(&r, at, end)
+                if at == 0:
+                    return 0
+            if r.at - r.done != moved:      # so the RDLENGTH has been copied
+                put16(r.out + k + moved, get16(msg + k) + (r.at - r.done) - moved)
+        at = end
+    return r.at if recase_copy(&r, at) else 0

@@ -28,7 +28,8 @@ from fastdns._wire cimport (
     CLASS_ANY, FLAG_AA, FLAG_AD, FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPTION_ECS,
     RCODE_NOERROR, RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_ANY, TYPE_AXFR, TYPE_CNAME,
     TYPE_IXFR, TYPE_NS, TYPE_RRSIG, TYPE_SOA, WIRE_HEADER, WIRE_MAX, Message, Record, get16, get32, put16, put32,
-    wire_lower, wire_name, wire_name_under, wire_question_matches, wire_reply_to, wire_scan, wire_siphash13,
+    wire_lower, wire_name, wire_name_under, wire_question_matches, wire_recase, wire_reply_to, wire_scan,
+    wire_siphash13,
 )
 
 cdef enum:
@@ -230,13 +231,14 @@ cdef inline void forget_failure(Query *q) noexcept nogil:
 
 cdef void put_question(Worker *w, Query *q) noexcept nogil:
     """Puts the client's question into the reply. Its letters' case may be another than the stored one; the records keep
-    theirs, as in CoreDNS, so names that point to the question are written anew then."""
+    theirs, as in CoreDNS, so names that point to the question are written out then."""
     cdef uint32_t n = q.pkt.qname_len
     cdef bint truncated = False
-    cdef size_t size = 0
+    cdef size_t size
     if memcmp(q.reply + WIRE_HEADER, q.pkt.wire + WIRE_HEADER, n) == 0:
         return
-    if wire_scan(q.reply, q.reply_len, w.scan) == 0 and w.scan.n:
+    size = wire_recase(q.reply, q.reply_len, &q.pkt, w.scratch, WIRE_MAX)
+    if size == 0 and wire_scan(q.reply, q.reply_len, w.scan) == 0 and w.scan.n:
         size = wire_reply_to(q.reply, w.scan, &q.pkt, w.scratch, WIRE_MAX, &truncated)
     if size and not truncated:
         memcpy(q.reply, w.scratch, size)

@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 from fastdns.testing import Answer, Server, Worker, exchange, free_port, question
-from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
+from tests.faults.upstream import CLOSE, RESET, Asked, Upstream, dead_port, reply
 
 A = 1
 
@@ -95,6 +95,43 @@ def test_connection_that_is_cut_in_a_message() -> None:
             assert server.ask(f"n{n}.test.", A).answer
             assert server.ask(f"cut{n}.test.", A).rcode == 2
         assert server.engine.in_flight == 0
+
+
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+def test_kept_connections_that_end_cost_no_attempt(end: bytes) -> None:
+    """Each takes a second question and hangs up without an answer."""
+    used: set[int] = set()
+
+    def script(asked: Asked) -> list[bytes | float]:
+        if asked.port in used:
+            return [end]
+        used.add(asked.port)
+        return [reply(asked)]
+
+    with Upstream(script) as up:
+        options = ("force_tcp", "max_connect_attempts 1", "max_fails 0")
+        with Worker(block(f"127.0.0.1:{up.port}", *options)) as server:
+            for turn in range(5):
+                assert rcodes(flood(server.port, 40, f"t{turn}-")) == {0: 40}
+            assert server.engine.in_flight == 0
+        assert len(up.asked) > 200
+
+
+def test_kept_connections_that_end_late_are_not_all_tried() -> None:
+    used: set[int] = set()
+
+    def script(asked: Asked) -> list[bytes | float]:
+        if asked.port in used:
+            return [0.15, CLOSE]
+        used.add(asked.port)
+        return [0.05, reply(asked)]
+
+    with Upstream(script) as up:
+        options = ("force_tcp", "max_connect_attempts 1", "max_fails 0", "read_timeout 200ms")
+        with Worker(block(f"127.0.0.1:{up.port}", *options)) as server:
+            assert rcodes(flood(server.port, 20)) == {0: 20}
+            assert server.ask("late.test.", A).answer == ["late.test. 300 IN A 192.0.2.1"]
+            assert len(up.of("late.test.")) <= 3
 
 
 def test_a_listener_that_never_accepts() -> None:

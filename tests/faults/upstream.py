@@ -2,7 +2,7 @@
 """A scripted upstream for tests: a port for UDP and TCP whose behaviour is a function of the question.
 
 Strategy: one thread and one selector. `script(question)` returns what to send, in order: octets, or seconds to wait;
-CLOSE ends a connection. Everything that arrives is kept in `asked`, with its source port.
+CLOSE ends a connection, RESET resets it. Everything that arrives is kept in `asked`, with its source port.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 CLOSE = b""
+RESET = b"reset"
 
 
 @dataclass
@@ -185,7 +186,9 @@ class Upstream:
             self._open[conn] = have
 
             def send(octets: bytes) -> None:
-                if octets == CLOSE:
+                if octets == RESET:
+                    conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if octets in (CLOSE, RESET):
                     self._hang_up(conn)
                 else:
                     conn.sendall(len(octets).to_bytes(2, "big") + octets)

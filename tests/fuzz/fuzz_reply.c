@@ -4,7 +4,8 @@
  *
  * The first four octets choose limits. Oracles: each name of an accepted message expands; what the encoder writes
  * is accepted, fits, holds the same records (or a leading part of them, with TC), and has the same uncompressed
- * length; without OPT and TSIG after the strip; a finished reply fits its client.
+ * length; without OPT and TSIG after the strip; a finished reply fits its client; under a question of other letters'
+ * case the records stay as they are, whether the encoder writes it or pointers are changed.
  */
 #include "wire.h"
 
@@ -47,6 +48,38 @@ static void check_finish(const uint8_t *data, size_t n, uint32_t ulen, const uin
     CHECK(m.has_opt == (p.has_opt || f.has_opt));
 }
 
+/* data[:n] has neither OPT nor TSIG. */
+static void check_case(const uint8_t *data, size_t n, const T(Message) *a, const uint8_t *choice)
+{
+    uint8_t query[300] = {0};
+    T(Packet) p;
+    T(Message) b, c;
+    size_t size = a->question_end, done, more;
+    int cut;
+    if (a->counts[0] != 1 || size > sizeof query)
+        return;
+    memcpy(query + 12, data + 12, size - 12);
+    query[5] = 1;
+    for (size_t i = 12; i + 4 < size; i++)
+        if (((query[i] | 0x20) >= 'a' && (query[i] | 0x20) <= 'z') && choice[i & 3] >> (i & 7) & 1)
+            query[i] ^= 0x20;
+    if (W(wire_admit)(query, size, &p) != 0 || !W(wire_question_matches)(data, n, &p, 0))
+        return;
+    more = W(wire_reply_to)(data, a, &p, again, WIRE_OCTETS, &cut);
+    if (cut)
+        return;
+    CHECK(scan_exact(again, more, &b, records_b) == 0 && b.n == a->n && b.ulen == a->ulen);
+    CHECK(memcmp(again + 12, query + 12, size - 12) == 0);
+    for (uint32_t i = 0; i < b.n; i++)
+        same_record(data, n, &a->records[i], again, more, &b.records[i]);
+    done = W(wire_recase)(data, n, &p, buf, WIRE_OCTETS);
+    if (done == 0)
+        return;
+    CHECK(scan_exact(buf, done, &c, records_b) == 0 && c.n == a->n && c.ulen == a->ulen);
+    c.records = records_b;
+    CHECK(W(wire_compress)(buf, &c, out, WIRE_OCTETS, &cut) == more && memcmp(out, again, more) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     const uint8_t *choice = data;
@@ -81,5 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     more = W(wire_compress)(out, &b, again, WIRE_OCTETS, &cut);
     CHECK(cut || more <= b.ulen);
     check_finish(out, done, b.ulen, choice);
+    if (!a.has_opt && !a.has_tsig)
+        check_case(data, a.end, &a, choice);
     return 0;
 }

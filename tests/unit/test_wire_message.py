@@ -233,6 +233,56 @@ def test_letters_keep_their_case() -> None:
     assert [r[1] for r in _wire.scan(out)[1]] == [upper, upper, NAME]
 
 
+# ---- another letters' case of the question
+
+MIXED = b"\x03WwW\x07eXample\x03org\x00"
+SOA = record(owner=b"\xc0\x10", rtype=6, rdata=b"\x02ns\xc0\x10\x04Host\xc0\x10" + bytes(20))
+SHAPES = {
+    "no record": reply(),
+    "addresses": reply(*[record(rdata=bytes([192, 0, 2, i])) for i in range(4)]),
+    "owner in full": reply(record(owner=NAME), record(owner=b"\xc0\x21")),
+    "alias": reply(record(rtype=5, rdata=b"\x03cdn\x03net\x00"), record(owner=b"\xc0\x2d")),
+    "alias in the zone": reply(record(rtype=5, rdata=b"\x01a\xc0\x10"), record(owner=b"\xc0\x2d")),
+    "denial": reply(SOA, counts=(1, 0, 1, 0)),
+    "suffixes, longest last": reply(record(owner=ORG), record(owner=b"\xc0\x10"), record(), record(owner=ORG)),
+    "suffixes, longest first": reply(record(), record(owner=b"\xc0\x10"), record(owner=ORG)),
+    "pointer to a pointer": reply(record(), record(owner=b"\xc0\x21"), record(owner=b"\x01a\xc0\x31")),
+    "mail": reply(record(rtype=15, rdata=b"\0\x0a\x04mail\xc0\x10"), record(owner=b"\xc0\x2f", rdata=b"1234")),
+    "service": reply(record(rtype=33, rdata=bytes(6) + b"\x01s" + WWW), record(owner=b"\xc0\x33")),
+    "unknown": reply(record(rtype=65280, rdata=b"\xc0\x0c\xc0\xff"), record(rtype=15, rdata=b"\0\1" + WWW)),
+}
+
+
+@pytest.mark.parametrize("letters", [NAME, MIXED, NAME.upper(), b"\x03wWw" + NAME[4:], NAME[:4] + MIXED[4:]])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_records_keep_their_case_under_another_question(shape: str, letters: bytes) -> None:
+    wire = SHAPES[shape]
+    out = _wire.recase(wire, query(name=letters))
+    head, records = _wire.scan(out)
+    assert out[12 : 12 + len(NAME)] == letters
+    assert [r[:5] for r in records] == [r[:5] for r in _wire.scan(wire)[1]]
+    assert head["ulen"] == _wire.scan(wire)[0]["ulen"]
+    assert _wire.compress(out)[0] == _wire.recase(wire, query(name=letters), anew=True)
+
+
+LONG = b"\x01a" * 20 + b"\x00"
+LEFT = {
+    "octets that only look like a name": (NAME, record(rtype=16, rdata=b"\x04\x01a\xc0\x0c"), record(owner=b"\xc0\x2e")),
+    "much has to move": (LONG, *[record(owner=bytes([0xC0, 12 + 2 * i])) for i in range(19, -1, -1)]),
+    "many pointers": (NAME, *[record() for _ in range(200)]),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_is_left_to_the_encoder(what: str) -> None:
+    name, *records = LEFT[what]
+    wire, other = reply(*records, name=name), query(name=name.upper())
+    assert _wire.recase(wire, other) == b""
+    out = _wire.recase(wire, other, anew=True)
+    assert out[12 : 12 + len(name)] == name.upper()
+    assert [r[:5] for r in _wire.scan(out)[1]] == [r[:5] for r in _wire.scan(wire)[1]]
+
+
 @pytest.mark.parametrize("limit", [33, 48, 49, 64, 65, 500, 1616, 1617, 1632, 1633, 2000])
 def test_truncation_at_whole_records(limit: int) -> None:
     wire = reply(*(record(owner=NAME, rdata=bytes([10, 0, 0, i])) for i in range(100)))
