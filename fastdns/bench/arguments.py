@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of `fastdns bench`: options in dnsperf's letters where dnsperf has one, checked before anything starts.
+
+Strategy: argparse reads, `check` judges what one option means for another, and both fail with one sentence that names
+the option. What comes out is `Options`, plain values that need no further checking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from ..corefile.addresses import split_host_port
+from .compare import THRESHOLD
+from .plot import FORMATS
+
+PROTOCOLS = ("udp", "tcp")
+SHAPES = {"512x1": (512, 1, False), "64x4": (64, 4, False), "8x128": (8, 128, True)}
+"""Sockets, queries in flight on each, segmented: many clients with one question each, busy ones, a few heavy ones."""
+DEFAULT_SHAPE = "64x4"
+MOST_SOCKETS, MOST_IN_FLIGHT, MOST_NAMES, MOST_ROUNDS = 65_536, 32_768, 10_000_000, 1_000
+EDNS_OCTETS = 1232
+TYPES = {
+    "A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33, "HTTPS": 65,
+    "ANY": 255,
+}
+
+
+class UsageError(Exception):
+    """Words that cannot be meant; one sentence."""
+
+
+@dataclass
+class Options:
+    """What was asked for. Seconds; `address` is empty where the Corefile decides it."""
+
+    conf: str
+    address: str
+    port: int
+    protocol: str
+    pids: list[int]
+    server_cpus: list[int]
+    load_cpus: list[int]
+    data: str
+    names: int
+    first: int
+    zone: str
+    types: list[int]
+    edns: int
+    do: bool
+    once: bool
+    sockets: int
+    in_flight: int
+    segment: bool
+    rate: float
+    timeout: float
+    duration: float
+    warm: float
+    rounds: int
+    floor: bool
+    json: str
+    csv: str
+    markdown: str
+    hdr: str
+    plot: str
+    histogram: bool
+    compare: str
+    threshold: float
+    force: bool
+    progress: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers between two bounds."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def decimal(low: float, high: float, unit: str) -> Callable[[str], float]:
+    """A reader of numbers between two bounds."""
+
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?|\.[0-9]{1,9}", text) or not low <= float(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} from {low:g} to {high:g}")
+        return float(text)
+
+    return read
+
+
+def cpus(text: str) -> list[int]:
+    """A list of CPUs as taskset writes it, `0,2-3`, all of them usable by this process."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of CPUs such as 0,2-3")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{part!r} runs backwards")
+        found |= set(range(first, last + 1))
+    missing = sorted(found - os.sched_getaffinity(0))
+    if missing:
+        raise argparse.ArgumentTypeError(f"CPU {', '.join(map(str, missing))} cannot be used here")
+    return sorted(found)
+
+
+def pids(text: str) -> list[int]:
+    """Process ids by commas, all of them alive."""
+    found = []
+    for part in text.split(","):
+        if not re.fullmatch(r"[0-9]{1,9}", part) or not Path(f"/proc/{int(part)}").is_dir():
+            raise argparse.ArgumentTypeError(f"{part!r} is no process of this machine")
+        found.append(int(part))
+    return found
+
+
+def qtypes(text: str) -> list[int]:
+    """Types by commas: names or `TYPE65`."""
+    found = []
+    for part in text.split(","):
+        number = re.fullmatch(r"TYPE([0-9]{1,5})", part.upper())
+        value = int(number[1]) if number else TYPES.get(part.upper(), 0)
+        if not 0 < value < 65536:
+            raise argparse.ArgumentTypeError(f"{part!r} is no type; known are {', '.join(TYPES)} and TYPEn")
+        found.append(value)
+    return found
+
+
+def target(text: str) -> tuple[str, str, int]:
+    """(protocol or "", address, port) of `[udp://|tcp://]IP[:PORT]`. Raises UsageError."""
+    scheme, mark, rest = text.partition("://")
+    protocol = scheme.lower() if mark else ""
+    if mark and protocol not in PROTOCOLS:
+        raise UsageError(f"{text}: {scheme}:// is not spoken; {' and '.join(f'{name}://' for name in PROTOCOLS)} are")
+    rest = rest if mark else text
+    try:
+        host, port = str(ipaddress.ip_address(rest.strip("[]"))), "53"
+    except ValueError:
+        try:
+            host, port = split_host_port(rest)
+            host = str(ipaddress.ip_address(host))
+        except ValueError:
+            raise UsageError(f"{text}: not an IP address with or without a port") from None
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise UsageError(f"{text}: no port from 1 to 65535")
+    return protocol, host, int(port)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The table of options; its order is the order of `--help`."""
+    made = _Parser(
+        prog="fastdns bench", allow_abbrev=False, add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measures a DNS server: queries per second, latency, and the CPU that each answer cost.",
+        epilog="Exit status: 0 fine, 1 regression found by --compare, 2 nothing measured or not comparable.\n"
+        "A file named - is standard output; the text summary then is left out.",
+    )
+    made.add_argument("address", nargs="?", metavar="ADDRESS",
+                      help="[udp://|tcp://]IP[:PORT] of a running server; with -conf, where our own one is asked")
+    made.add_argument("-h", "--help", action="store_true", help="this text")
+    group = made.add_argument_group("the server")
+    group.add_argument("-conf", "--conf", default="", metavar="COREFILE", help="start our own server from it")
+    group.add_argument("--server-cpus", type=cpus, metavar="LIST", help="CPUs of our own server, as 0,2-3")
+    group.add_argument("--pids", type=pids, default=[], metavar="PID,PID",
+                       help="processes of a running server on this machine, for its CPU per answer")
+    group.add_argument("--floor", action="store_true",
+                       help="measure a reflector of packets in turn with the server: no server can cost less")
+    _questions(made.add_argument_group("the questions"))
+    _load(made.add_argument_group("the load"))
+    _output(made.add_argument_group("the output"))
+    return made
+
+
+def _questions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-d", "--data", default="", metavar="FILE", help="questions in dnsperf's form: name, type")
+    group.add_argument("--names", type=whole(1, MOST_NAMES), metavar="N",
+                       help="so many synthetic names, h0000000 and so on below --zone (default 1000)")
+    group.add_argument("--first", type=whole(0, 9_999_999), metavar="N", help="the first synthetic name's number")
+    group.add_argument("--zone", metavar="NAME", help="the zone of synthetic names (default example.org)")
+    group.add_argument("--type", type=qtypes, metavar="TYPE,TYPE", help="types of synthetic questions (default A)")
+    group.add_argument("-e", action="store_true", help=f"EDNS with a buffer of {EDNS_OCTETS} octets")
+    group.add_argument("--edns", type=whole(512, 65535), default=0, metavar="OCTETS", help="EDNS with this buffer size")
+    group.add_argument("-D", "--do", action="store_true", help="set the DNSSEC OK bit (implies EDNS)")
+    group.add_argument("--once", action="store_true", help="ask each question at most once: every one is a miss")
+
+
+def _load(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-m", "--mode", choices=PROTOCOLS, help="transport, where ADDRESS has no scheme (default udp)")
+    group.add_argument("--shape", choices=SHAPES, help=f"sockets x in flight at once (default {DEFAULT_SHAPE})")
+    group.add_argument("-c", "--sockets", type=whole(1, MOST_SOCKETS), metavar="N", help="sockets, or TCP connections")
+    group.add_argument("--in-flight", type=whole(1, MOST_IN_FLIGHT), metavar="N", help="queries in flight on each")
+    group.add_argument("--segment", action="store_true", help="send equal-sized queries by UDP segmentation offload")
+    group.add_argument("-Q", "--rate", type=decimal(0, 1e8, "queries per second"), default=0.0, metavar="QPS",
+                       help="open loop at this rate; latency counts from when a query is due (default: closed loop)")
+    group.add_argument("-t", "--timeout", type=decimal(0.01, 60, "seconds"), default=2.0, metavar="SECONDS",
+                       help="when an answer counts as lost (default 2)")
+    group.add_argument("-l", "--duration", type=decimal(0.1, 86_400, "seconds"), default=5.0, metavar="SECONDS",
+                       help="length of a round (default 5)")
+    group.add_argument("--rounds", type=whole(1, MOST_ROUNDS), default=3, metavar="N", help="rounds (default 3)")
+    group.add_argument("--warm", type=decimal(0, 3600, "seconds"), default=2.0, metavar="SECONDS",
+                       help="load before the first round, not counted (default 2)")
+    group.add_argument("--load-cpus", type=cpus, metavar="LIST", help="CPUs of the load, one thread on each")
+
+
+def _output(group: argparse._ArgumentGroup) -> None:
+    for name, words in (("json", "everything, as one JSON object"), ("csv", "one line a round"),
+                        ("markdown", "a table of the figures"), ("hdr", "latency percentiles as a .hgrm file")):
+        group.add_argument(f"--{name}", default="", metavar="FILE", help=words)
+    group.add_argument("--plot", default="", metavar="FILE", help=f"a picture, {' or '.join(FORMATS)}")
+    group.add_argument("--histogram", action="store_true", help="the latency distribution below the summary")
+    group.add_argument("--no-progress", action="store_true", help="no live line on a terminal")
+    group.add_argument("--compare", default="", metavar="OLD.json", help="compare with an earlier --json")
+    group.add_argument("--threshold", type=decimal(0, 1000, "per cent"), default=THRESHOLD, metavar="PERCENT",
+                       help=f"what --compare takes for a change (default {THRESHOLD:g})")
+    group.add_argument("--force", action="store_true", help="compare even another machine or scenario")
+
+
+def read(words: Sequence[str]) -> Options | None:
+    """The options, or None for --help. Raises UsageError."""
+    found = parser().parse_args(list(words))
+    if found.help:
+        return None
+    protocol, address, port = target(found.address) if found.address else ("", "", 0)
+    _check(found, protocol, address)
+    sockets, in_flight, segment = SHAPES[found.shape or DEFAULT_SHAPE]
+    return Options(
+        conf=found.conf, address=address, port=port, protocol=protocol or found.mode or "udp", pids=found.pids,
+        server_cpus=found.server_cpus or [], load_cpus=found.load_cpus or [],
+        data=found.data, names=found.names or 1000, first=found.first or 0, zone=found.zone or "example.org",
+        types=found.type or [1], edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do,
+        once=found.once, sockets=found.sockets or sockets, in_flight=found.in_flight or in_flight,
+        segment=found.segment or segment, rate=found.rate, timeout=found.timeout, duration=found.duration,
+        warm=found.warm, rounds=found.rounds, floor=found.floor, json=found.json, csv=found.csv,
+        markdown=found.markdown, hdr=found.hdr, plot=found.plot, histogram=found.histogram, compare=found.compare,
+        threshold=found.threshold, force=found.force, progress=not found.no_progress,
+    )
+
+
+def _check(found: argparse.Namespace, protocol: str, address: str) -> None:
+    """What options mean for each other."""
+    tcp = (protocol or found.mode) == "tcp"
+    here = not address or ipaddress.ip_address(address).is_loopback
+    rules = (
+        (not found.conf and not address, "no server: name an ADDRESS, or a Corefile with -conf"),
+        (bool(protocol and found.mode and protocol != found.mode), f"-m {found.mode} contradicts {protocol}://"),
+        (bool(found.conf and found.pids), "--pids: the processes of our own server are known"),
+        (bool(found.server_cpus and not found.conf), "--server-cpus: only a server that -conf starts can be placed"),
+        (bool(found.shape and (found.sockets or found.in_flight)),
+         "--shape says what --sockets and --in-flight say: use either"),
+        (tcp and (found.segment or found.shape == "8x128"), "--segment: TCP has no datagrams"),
+        (tcp and found.floor, "--floor: the floor speaks UDP only"),
+        (found.floor and not here, "--floor: the floor runs on this machine, the server elsewhere"),
+        (found.force and not found.compare, "--force: nothing to compare; --compare is missing"),
+    )
+    for wrong, why in rules:
+        if wrong:
+            raise UsageError(why)
+    if found.data:
+        for name in ("names", "first", "zone", "type"):
+            if getattr(found, name) is not None:
+                raise UsageError(f"--{name}: the questions come from {found.data}")
+    if [found.json, found.csv, found.markdown, found.hdr].count("-") > 1:
+        raise UsageError("only one output can be -")
+    if found.plot and not found.plot.lower().endswith(FORMATS):
+        raise UsageError(f"--plot {found.plot}: the name must end in {' or '.join(FORMATS)}")
