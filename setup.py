@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the compiled modules of fastdns.
 
-Strategy: one rule finds the modules (`fastdns/_*.pyx`, `plugins/<name>/_*.pyx`), one table holds the
+Strategy: one rule finds the modules (`fastdns/_*.pyx`, `fastdns/bench/_*.pyx`, `plugins/<name>/_*.pyx`), one table holds the
 Cython directives, and three switches, read from the environment, change a build:
 
     FASTDNS_DEBUG=1      bounds checks, assertions and symbols
@@ -81,7 +81,10 @@ def module_name(source: Path) -> str:
 
 
 def extensions() -> list[Extension]:
-    sources = sorted([*Path("fastdns").glob("_*.pyx"), *Path("plugins").glob("*/_*.pyx")])
+    places = Path("fastdns"), Path("fastdns/bench")
+    sources = sorted(
+        [*(source for place in places for source in place.glob("_*.pyx")), *Path("plugins").glob("*/_*.pyx")]
+    )
     only = [name for name in os.environ.get("FASTDNS_ONLY", "").split(",") if name]
     return [
         Extension(

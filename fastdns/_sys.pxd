@@ -49,6 +49,7 @@ cdef extern from "<errno.h>" nogil:
         ENETUNREACH
         EHOSTUNREACH
         ETIMEDOUT
+        EMSGSIZE
 
 cdef extern from "<string.h>" nogil:
     void *memcpy(void *dst, const void *src, size_t n) noexcept
@@ -56,6 +57,10 @@ cdef extern from "<string.h>" nogil:
     void *memset(void *dst, int c, size_t n) noexcept
     int memcmp(const void *a, const void *b, size_t n) noexcept
     size_t strlen(const char *s) noexcept
+
+cdef extern from * nogil:
+    int c_clzll "__builtin_clzll"(unsigned long long v) noexcept
+    const char *C_COMPILER "__VERSION__"
 
 cdef extern from "<endian.h>" nogil:
     uint64_t le64toh(uint64_t v) noexcept
@@ -160,6 +165,8 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_ERROR
         SO_RCVBUF
         SO_SNDBUF
+        SO_RCVBUFFORCE
+        SO_SNDBUFFORCE
         SO_REUSEADDR
         MSG_DONTWAIT
         MSG_WAITFORONE
@@ -204,6 +211,11 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_create1(int flags) noexcept
     int epoll_ctl(int ep, int op, int fd, epoll_event *ev) noexcept
     int epoll_wait(int ep, epoll_event *ev, int n, int timeout_ms) noexcept
+
+cdef extern from "<sys/syscall.h>" nogil:
+    enum:
+        SYS_epoll_pwait2        # Linux 5.11; a call by number, because not every libc has the function
+    long c_syscall "syscall"(long number, ...) noexcept
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
