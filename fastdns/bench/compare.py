@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two reports side by side: what got better, what got worse, and whether that is more than the threshold.
 
-Strategy: a comparison of figures from different machines or of different questions means nothing, so it is
-refused, with every difference named, unless it is forced. What only explains a change (versions of fastdns, Python, the compiler)
-is shown and never refused. The verdict rests on CPU per answer and queries per second, medians over the rounds; the
-other figures are shown beside them.
+Strategy: a comparison of figures from different machines or of different questions means nothing, so it is refused, with
+every difference named, unless it is forced. What only explains a change (versions of fastdns, Python, the compiler) is
+shown and never refused. The verdict rests on CPU per answer and queries per second, medians over the rounds; the other
+figures are shown beside them.
 """
 
 from __future__ import annotations
