@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The floor: receive a batch, set QR, send it back."""
+
+import socket
+
+def reflect(sock: socket.socket, segment: bool = False) -> None:
+    """Answer on a bound UDP socket until a signal handler raises. OSError when the socket fails."""
