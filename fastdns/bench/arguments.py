@@ -19,17 +19,14 @@ from typing import NoReturn
 from ..corefile.addresses import split_host_port
 from .compare import THRESHOLD
 from .plot import FORMATS
+from .questions import ZONE, type_number
+from .turns import SHAPES as ALL_SHAPES
 
 PROTOCOLS = ("udp", "tcp")
-SHAPES = {"512x1": (512, 1, False), "64x4": (64, 4, False), "8x128": (8, 128, True)}
-"""Sockets, queries in flight on each, segmented: many clients with one question each, busy ones, a few heavy ones."""
+SHAPES = {name: shape for name, shape in ALL_SHAPES.items() if shape.protocol == "udp"}
 DEFAULT_SHAPE = "64x4"
 MOST_SOCKETS, MOST_IN_FLIGHT, MOST_NAMES, MOST_ROUNDS = 65_536, 32_768, 10_000_000, 1_000
 EDNS_OCTETS = 1232
-TYPES = {
-    "A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33, "HTTPS": 65,
-    "ANY": 255,
-}
 
 
 class UsageError(Exception):
@@ -51,7 +48,10 @@ class Options:
     names: int
     first: int
     zone: str
-    types: list[int]
+    types: dict[str, float]
+    mix: int
+    miss: float
+    nxdomain: float
     edns: int
     do: bool
     once: bool
@@ -130,16 +130,24 @@ def pids(text: str) -> list[int]:
     return found
 
 
-def qtypes(text: str) -> list[int]:
-    """Types by commas: names or `TYPE65`."""
-    found = []
+def qtypes(text: str) -> dict[str, float]:
+    """Types by commas, each with its weight if it has one: `A,AAAA` or `A=7,TYPE65=1`."""
+    found: dict[str, float] = {}
     for part in text.split(","):
-        number = re.fullmatch(r"TYPE([0-9]{1,5})", part.upper())
-        value = int(number[1]) if number else TYPES.get(part.upper(), 0)
-        if not 0 < value < 65536:
-            raise argparse.ArgumentTypeError(f"{part!r} is no type; known are {', '.join(TYPES)} and TYPEn")
-        found.append(value)
+        name, equals, weight = part.partition("=")
+        try:
+            type_number(name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if name.upper() in found:
+            raise argparse.ArgumentTypeError(f"{name!r} twice")
+        found[name.upper()] = decimal(0.001, 1e6, "queries")(weight) if equals else 1.0
     return found
+
+
+def share(text: str) -> float:
+    """A share, 0 to 1."""
+    return decimal(0, 1, "queries, as a share,")(text)
 
 
 def target(text: str) -> tuple[str, str, int]:
@@ -191,8 +199,14 @@ def _questions(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--names", type=whole(1, MOST_NAMES), metavar="N",
                        help="so many synthetic names, h0000000 and so on below --zone (default 1000)")
     group.add_argument("--first", type=whole(0, 9_999_999), metavar="N", help="the first synthetic name's number")
-    group.add_argument("--zone", metavar="NAME", help="the zone of synthetic names (default example.org)")
-    group.add_argument("--type", type=qtypes, metavar="TYPE,TYPE", help="types of synthetic questions (default A)")
+    group.add_argument("--zone", metavar="NAME", help=f"the zone of synthetic names (default {ZONE})")
+    group.add_argument("--type", type=qtypes, metavar="TYPE,TYPE",
+                       help="types of synthetic questions, with weights for --mix as A=7,AAAA=3 (default A)")
+    group.add_argument("--mix", type=whole(1, MOST_NAMES), metavar="N",
+                       help="draw so many queries of the names, by chance, instead of asking one after the other")
+    group.add_argument("--miss", type=share, metavar="SHARE", help="with --mix: of names that come only once")
+    group.add_argument("--nxdomain", type=share, metavar="SHARE",
+                       help="with --mix: of names below missing.ZONE, where NXDOMAIN is expected and NOERROR elsewhere")
     group.add_argument("-e", action="store_true", help=f"EDNS with a buffer of {EDNS_OCTETS} octets")
     group.add_argument("--edns", type=whole(512, 65535), default=0, metavar="OCTETS", help="EDNS with this buffer size")
     group.add_argument("-D", "--do", action="store_true", help="set the DNSSEC OK bit (implies EDNS)")
@@ -237,14 +251,15 @@ def read(words: Sequence[str]) -> Options | None:
         return None
     protocol, address, port = target(found.address) if found.address else ("", "", 0)
     _check(found, protocol, address)
-    sockets, in_flight, segment = SHAPES[found.shape or DEFAULT_SHAPE]
+    shape = SHAPES[found.shape or DEFAULT_SHAPE]
     return Options(
         conf=found.conf, address=address, port=port, protocol=protocol or found.mode or "udp", pids=found.pids,
         server_cpus=found.server_cpus or [], load_cpus=found.load_cpus or [],
-        data=found.data, names=found.names or 1000, first=found.first or 0, zone=found.zone or "example.org",
-        types=found.type or [1], edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do,
-        once=found.once, sockets=found.sockets or sockets, in_flight=found.in_flight or in_flight,
-        segment=found.segment or segment, rate=found.rate, timeout=found.timeout, duration=found.duration,
+        data=found.data, names=found.names or 1000, first=found.first or 0, zone=found.zone or ZONE,
+        types=found.type or {"A": 1.0}, mix=found.mix or 0, miss=found.miss or 0.0, nxdomain=found.nxdomain or 0.0,
+        edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do,
+        once=found.once, sockets=found.sockets or shape.sockets, in_flight=found.in_flight or shape.in_flight,
+        segment=found.segment or shape.segment, rate=found.rate, timeout=found.timeout, duration=found.duration,
         warm=found.warm, rounds=found.rounds, floor=found.floor, json=found.json, csv=found.csv,
         markdown=found.markdown, hdr=found.hdr, plot=found.plot, histogram=found.histogram, compare=found.compare,
         threshold=found.threshold, force=found.force, progress=not found.no_progress,
@@ -270,8 +285,14 @@ def _check(found: argparse.Namespace, protocol: str, address: str) -> None:
     for wrong, why in rules:
         if wrong:
             raise UsageError(why)
+    if not found.mix:
+        for name in ("miss", "nxdomain"):
+            if getattr(found, name) is not None:
+                raise UsageError(f"--{name}: only a --mix has shares")
+        if any(weight != 1 for weight in (found.type or {}).values()):
+            raise UsageError("--type: only a --mix has weights")
     if found.data:
-        for name in ("names", "first", "zone", "type"):
+        for name in ("names", "first", "zone", "type", "mix"):
             if getattr(found, name) is not None:
                 raise UsageError(f"--{name}: the questions come from {found.data}")
     if [found.json, found.csv, found.markdown, found.hdr].count("-") > 1:

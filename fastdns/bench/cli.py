@@ -2,8 +2,8 @@
 """`fastdns bench`: reads the words, checks what can be checked, measures, and hands the report to each output.
 
 Strategy: everything that could make a finished measurement useless is tried before it: the old report is read and
-compared by machine and scenario, the libraries are imported, the places of the files looked at. Exit statuses are
-in `--help`; an interrupted run shows what it has and ends with 130, as a shell expects.
+compared by machine and scenario, the libraries are imported, the places of the files looked at. Exit statuses are in
+`--help`; an interrupted run shows what it has and ends with 130, as a shell expects.
 """
 
 from __future__ import annotations

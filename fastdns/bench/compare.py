@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two reports side by side: what got better, what got worse, and whether that is more than the threshold.
 
-Strategy: a comparison of figures from different machines or of different questions means nothing, so it is refused, with
-every difference named, unless it is forced. What only explains a change (versions of fastdns, Python, the compiler) is
-shown and never refused. The verdict rests on CPU per answer and queries per second, medians over the rounds; the other
-figures are shown beside them.
+Strategy: a comparison of figures from different machines or of different questions means nothing, so it is refused,
+with every difference named, unless it is forced. What only explains a change (versions of fastdns, Python, the
+compiler) is shown and never refused. The verdict rests on CPU per answer and queries per second, medians over the
+rounds; the other figures are shown beside them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from dataclasses import dataclass
 
 from .errors import BenchError
 from .formats import ROWS
-from .report import Machine, Report, Scenario, Spread, figures
+from .report import Machine, Report, Scenario, figures
+from .turns import Spread
 
 THRESHOLD = 5.0
 """Percent."""
 DECIDING = {"qps": 1, "cpu": -1}
 """The figures that decide, and the direction that is better."""
 BETTER = {**DECIDING, "floor": -1, "p50": -1, "p99": -1}
-SAME_MACHINE = ("model", "architecture", "cores", "kernel")
-MAY_DIFFER = ("fastdns", "python", "compiler")
+SAME_MACHINE = ("cpu", "family", "architecture", "cores", "usable_cores", "governor", "virtual", "kernel")
+MAY_DIFFER = ("fastdns", "python", "compiler", "libc")
 LENGTHS = ("duration", "warm")
 """Parts of a scenario that make its figures more or less certain, but not other figures."""
-NOTHING = Spread(median=0.0, min=0.0, max=0.0)
+NOTHING = Spread(0.0, 0.0, 0.0)
 MORE_FAILED = 0.001
 """A share of lost and wrong answers that grew by more than this is a regression whatever the figures say."""
 
@@ -79,16 +80,16 @@ def compare(old: Report, new: Report, threshold: float = THRESHOLD, force: bool 
         require_same(old.machine, old.scenario, new.machine, new.scenario)
     differences = obstacles(old.machine, old.scenario, new.machine, new.scenario)
     before, after = figures(old), figures(new)
-    if not any(key in after and before.get(key, NOTHING)["median"] for key in DECIDING):
+    if not any(key in after and before.get(key, NOTHING).median for key in DECIDING):
         raise BenchError("cannot compare: neither queries per second nor CPU per answer is in both")
     changes = []
     for key, words, form, factor in ROWS:
         was, now = before.get(key), after.get(key)
-        if was is None or now is None or not was["median"]:
+        if was is None or now is None or not was.median:
             continue
-        percent = (now["median"] - was["median"]) / was["median"] * 100
+        percent = (now.median - was.median) / was.median * 100
         verdict = _verdict(percent * DECIDING[key], threshold) if key in DECIDING else ""
-        changes.append(Change(key, words, form.format(was["median"] * factor), form.format(now["median"] * factor),
+        changes.append(Change(key, words, form.format(was.median * factor), form.format(now.median * factor),
                               percent, verdict))
     notes = [f"forced although {difference}" for difference in differences]
     for name in MAY_DIFFER:

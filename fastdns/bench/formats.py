@@ -18,8 +18,9 @@ import typing
 from typing import Any, TypeVar
 
 from .errors import BenchError, extra
-from .report import SCHEMA, Report, Spread, figures, latency
+from .report import SCHEMA, Report, figures, latency
 from .tally import Histogram
+from .turns import Spread
 
 T = TypeVar("T")
 MOST_OCTETS = 64 << 20
@@ -31,7 +32,8 @@ def to_json(report: Report) -> str:
     """One JSON object, with a final newline."""
     plain = _plain(report)
     plain["quotable"] = report.quotable
-    plain["figures"] = {**figures(report), "latency": latency(report.server.total().latency)}
+    spreads = {name: found._asdict() for name, found in figures(report).items()}
+    plain["figures"] = {**spreads, "latency": latency(report.server.total().latency)}
     if report.floor is not None:
         plain["figures"]["floor_latency"] = latency(report.floor.total().latency)
     return json.dumps(plain, indent=1, allow_nan=False) + "\n"
@@ -170,7 +172,7 @@ ROWS = (
 
 def show(found: Spread, form: str, factor: float) -> tuple[str, str, str]:
     """Median, min and max in a row's form."""
-    median, low, high = (form.format(found[key] * factor) for key in ("median", "min", "max"))
+    median, low, high = (form.format(value * factor) for value in found)
     return median, low, high
 
 
@@ -178,8 +180,7 @@ def to_markdown(report: Report) -> str:
     """A table with the machine and the scenario named above it, for a README or a pull request."""
     machine, found = report.machine, figures(report)
     lines = [
-        f"{machine.model}, {machine.cores} cores, Linux {machine.kernel}, Python {machine.python}, {machine.compiler}; "
-        f"fastdns {machine.fastdns}",
+        f"{machine}; {machine.versions}",
         "",
         describe(report),
         "",

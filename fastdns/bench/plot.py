@@ -69,9 +69,8 @@ def draw(report: Report, path: str) -> None:
         _course(right, report)
         figure.suptitle(_headline(report), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
         machine = report.machine
-        figure.supxlabel(f"{describe(report)}\n{machine.model}, {machine.cores} cores, Linux {machine.kernel}; "
-                         f"fastdns {machine.fastdns}, Python {machine.python}, {machine.compiler}",
-                         x=0.01, ha="left", fontsize=7.5, color="#57606a")
+        below = f"{describe(report)}\n{machine}; {machine.versions}"
+        figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="#57606a")
         try:
             figure.savefig(path, metadata={"Date": None} if path.lower().endswith(".svg") else None)
         except OSError as error:
@@ -80,11 +79,11 @@ def draw(report: Report, path: str) -> None:
 
 def _headline(report: Report) -> str:
     found = figures(report)
-    parts = [f"{found['qps']['median']:,.0f} queries per second"]
+    parts = [f"{found['qps'].median:,.0f} queries per second"]
     if "cpu" in found:
-        parts.append(f"{found['cpu']['median']:.2f} µs of CPU per answer")
+        parts.append(f"{found['cpu'].median:.2f} µs of CPU per answer")
     if "floor" in found:
-        parts.append(f"{found['floor']['median']:.2f} × the floor")
+        parts.append(f"{found['floor'].median:.2f} × the floor")
     return " · ".join(parts) + ("" if report.quotable else "  (not to be quoted)")
 
 

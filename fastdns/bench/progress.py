@@ -27,7 +27,7 @@ class Progress(Protocol):
     """Told of every stage of a run, and several times a second how far it is."""
 
     def stage(self, words: str, seconds: float) -> None:
-        """A stage of so many seconds begins."""
+        """A stage of so many seconds begins; 0: nobody knows how many."""
 
     def update(self, now: Now) -> None:
         """The stage's counts so far."""
@@ -71,7 +71,7 @@ class Live:
         """Replaces the bar by a fresh one."""
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(words, total=seconds, shown="")
+        self._task = self._bar.add_task(words, total=seconds or None, shown="")
 
     def update(self, now: Now) -> None:
         """Moves the bar."""

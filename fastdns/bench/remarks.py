@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .report import NOISE, Arm, Remark, Report, Round, Spread, spread
+from .report import Arm, Remark, Report, Round, spread
+from .turns import NOISY_SPREAD, NOISY_STOLEN
 
 BUSY = 0.97
 """A CPU that is busy for this share of the time is at its limit."""
@@ -21,12 +22,12 @@ LOST = 0.001
 """More lost answers than this share are a finding; a single one may be an accident of the start."""
 
 
-def judge(report: Report, interrupted: bool = False) -> list[Remark]:
-    """Every remark that a report needs, in the order of their weight."""
+def judge(report: Report, short: str = "") -> list[Remark]:
+    """Every remark that a report needs, in the order of their weight; `short` is why it ended early, if it did."""
     checks = (_wrong, _lost, _generator, _shared, _noisy, _errors, _truncated, _unknown)
     remarks = [remark for check in checks for remark in check(report)]
-    if interrupted:
-        remarks.insert(0, Remark("short", "interrupted: the figures cover less than was asked for"))
+    if short:
+        remarks.insert(0, Remark("short", f"{short}: the figures cover less than was asked for"))
     return remarks
 
 
@@ -74,9 +75,15 @@ def _generator(report: Report) -> Iterator[Remark]:
                 yield Remark("generator", f"the generator sent {left} to {who}: give it more CPUs or a lower rate")
                 break
             full = tally.cpu_seconds >= BUSY * tally.seconds * threads
-            if not scenario.rate and full and (share := server_share(report, one)) is not None and share < IDLE:
-                yield Remark("generator", f"the generator was the limit: its CPUs were full while {who} used "
-                             f"{share:.0%} of its own; queries per second is the generator's figure, not the server's")
+            if scenario.rate or not full:
+                continue
+            share = server_share(report, one)
+            if share is None:
+                yield Remark("generator", f"the generator's CPUs were full; whether {who} could do more is not known")
+                break
+            if share < IDLE:
+                yield Remark("generator", f"the generator was the limit: its CPUs were full, {who} used {share:.0%} of "
+                             "its own; queries per second are the generator's figure, not the server's")
                 break
 
 
@@ -102,13 +109,11 @@ def _noisy(report: Report) -> Iterator[Remark]:
         what = "CPU per answer"
         if found is None and not report.scenario.rate:
             found, what = spread(arm, lambda one: one.tally.qps), "queries per second"
-        if found is not None and (share := relative(found)) > NOISE:
-            yield Remark("noisy", f"too noisy to quote: {what} of {who} varied by {share:.0%} between rounds")
-
-
-def relative(found: Spread) -> float:
-    """(max - min) / median."""
-    return (found["max"] - found["min"]) / found["median"] if found["median"] else 0.0
+        if found is not None and found.relative > NOISY_SPREAD:
+            yield Remark("noisy", f"too noisy to quote: {what} of {who} varied by {found.relative:.0%} between rounds")
+        stolen = max(one.stolen for one in arm.rounds)
+        if stolen > NOISY_STOLEN:
+            yield Remark("noisy", f"too noisy to quote: the hypervisor took {stolen:.0%} of a CPU from {who}")
 
 
 def _errors(report: Report) -> Iterator[Remark]:

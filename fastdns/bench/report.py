@@ -9,31 +9,44 @@ formats and the comparison cannot disagree. Times are seconds, sizes octets, unl
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .tally import Histogram, Tally
+from .turns import Spread
 
 SCHEMA = "fastdns-bench/1"
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 AGAINST_QUOTING = {"noisy", "generator", "shared", "lost", "wrong", "short", "errors"}
 """Kinds of remarks with which a figure is not to be quoted; `remarks.py` says when each is made."""
-NOISE = 0.05
-"""A spread of CPU per answer over the rounds, (max - min) / median, above which a run is not to be quoted."""
 
 
 @dataclass
 class Machine:
-    """Where the figures come from. No host name, no user, no address."""
+    """Where the figures come from, as `cpu.machine` tells. No name of the host or of a user."""
 
-    model: str
-    architecture: str
+    cpu: str
+    family: str
+    mhz: str
     cores: int
+    usable_cores: int
+    governor: str
+    architecture: str
     kernel: str
     python: str
     compiler: str
+    libc: str
+    virtual: str
     fastdns: str
+
+    def __str__(self) -> str:
+        guest = ", a virtual machine" if self.virtual == "yes" else ""
+        return f"{self.cpu}, {self.cores} cores{guest}, Linux {self.kernel}"
+
+    @property
+    def versions(self) -> str:
+        """The software that was measured, and what built it."""
+        return f"fastdns {self.fastdns}, {self.python}, compiler {self.compiler}"
 
 
 @dataclass
@@ -72,11 +85,12 @@ class Point:
 @dataclass
 class Round:
     """One round of one arm. `server_cpu` is None where the server's processes are not known; `cores` is the busy share
-    of each CPU of the machine, by number."""
+    of each CPU of the machine, by number; `stolen` the largest share of one that a hypervisor took."""
 
     tally: Tally
     server_cpu: float | None
     cores: dict[int, float]
+    stolen: float
     course: list[Point]
 
     @property
@@ -122,14 +136,6 @@ class Report:
     def quotable(self) -> bool:
         """Whether no remark speaks against quoting the figures."""
         return not any(remark.kind in AGAINST_QUOTING for remark in self.remarks)
-
-
-class Spread(dict[str, float]):
-    """`median`, `min` and `max` of one figure over the rounds."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(median=statistics.median(values), min=min(values), max=max(values))
 
 
 def spread(arm: Arm, figure: Callable[[Round], float | None]) -> Spread | None:

@@ -2,7 +2,8 @@
 """The report for people: dnsperf's words first, then what dnsperf does not measure.
 
 Strategy: the first block is laid out as dnsperf prints it, with counts over all rounds, so that scripts that read
-dnsperf's output read this one. Figures over rounds follow with their spread, because a figure without one says little.
+dnsperf's output read this one. Figures over rounds follow with their spread, because a figure without one says
+little.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ def summary(report: Report) -> str:
     tally = report.server.total()
     lines = ["Statistics:", "", *_counts(tally), "", *_latency(tally.latency), "", *_percentiles(report), ""]
     lines += [*_figures(report), "", *_cpu(report), "", f"  Scenario:             {describe(report)}"]
-    machine = report.machine
-    lines.append(f"  Machine:              {machine.model}, {machine.cores} cores, Linux {machine.kernel}")
-    lines.append(f"  Versions:             fastdns {machine.fastdns}, Python {machine.python}, {machine.compiler}")
+    lines.append(f"  Machine:              {report.machine}")
+    lines.append(f"  Versions:             {report.machine.versions}")
     lines += ["", *_remarks(report)]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,7 @@ def one_round(qps: float, cpu_us: float, body: float = 120e-6, seed: int = 1, **
         cpu_seconds=4.2, latency=latency(body, body * 50, seed=seed),
     )
     made = Round(
-        tally=tally, server_cpu=n * cpu_us / 1e6, cores={0: 0.99, 1: 0.86},
+        tally=tally, server_cpu=n * cpu_us / 1e6, cores={0: 0.99, 1: 0.86}, stolen=0.0,
         course=[Point(step / 2, qps * rng.uniform(0.97, 1.03)) for step in range(1, 11)],
     )
     for name, value in changes.items():
@@ -43,7 +43,11 @@ def report(qps: float = 200_000, cpu_us: float = 4.8, floor: bool = True, **chan
     below = [one_round(qps * 2, cpu_us / 2, 60e-6, seed) for seed in range(9, 12)]
     return Report(
         schema=SCHEMA, taken="2026-01-02T03:04:05Z",
-        machine=Machine("A Processor 3 GHz", "x86_64", 2, "6.1.0", "3.11.2", "gcc 12.2.0", "0.1.0"),
+        machine=Machine(
+            cpu="A Processor 3 GHz", family="Maker/6/106/6", mhz="3000.000", cores=2, usable_cores=2,
+            governor="performance", architecture="x86_64", kernel="6.1.0", python="CPython 3.11.2",
+            compiler="12.2.0", libc="glibc 2.36", virtual="no", fastdns="0.1.0",
+        ),
         scenario=Scenario(
             server="corefile", corefile="c" * 64, protocol="udp", sockets=64, in_flight=4, segment=False, rate=0.0,
             timeout=2.0, questions="d" * 64, count=1000, once=False, duration=SECONDS, warm=2.0, server_cpus=[0],

@@ -38,7 +38,7 @@ def test_verdicts(new, threshold, regression, verdicts):
 @pytest.mark.parametrize(
     ("part", "name", "value", "why"),
     [
-        ("machine", "model", "Another", "machine.model: 'A Processor 3 GHz' then, 'Another' now"),
+        ("machine", "cpu", "Another", "machine.cpu: 'A Processor 3 GHz' then, 'Another' now"),
         ("machine", "cores", 64, "machine.cores: 2 then, 64 now"),
         ("machine", "kernel", "6.6.0", "machine.kernel: '6.1.0' then, '6.6.0' now"),
         ("scenario", "sockets", 512, "scenario.sockets: 64 then, 512 now"),
@@ -56,7 +56,7 @@ def test_other_machines_and_scenarios_need_force(part, name, value, why):
     assert found.notes == [f"forced although {why}"] and not found.regression
 
 
-@pytest.mark.parametrize("name", ["fastdns", "python", "compiler"])
+@pytest.mark.parametrize("name", ["fastdns", "python", "compiler", "libc"])
 def test_versions_may_differ_and_are_shown(name):
     other = report()
     setattr(other.machine, name, "9.9")

@@ -60,7 +60,7 @@ def change(text: str, path: str, value: object) -> str:
     [
         ("schema", "fastdns-bench/0", "schema 'fastdns-bench/0'; this program reads 'fastdns-bench/1'"),
         ("schema", 1, "no report of fastdns bench"),
-        ("machine.model", None, "machine.model: missing"),
+        ("machine.cpu", None, "machine.cpu: missing"),
         ("machine.colour", "red", "machine.colour: no such field"),
         ("machine", [], "machine: not an object"),
         ("scenario.sockets", "64", "scenario.sockets: not of type int"),
@@ -126,7 +126,7 @@ def test_the_readme_documents_every_field():
     section = README.split("## fastdns bench")[1].split("\n## ")[0]
     documented = set(re.findall(r"^\| `([^`]+)` \|", section, re.M))
     written = {re.sub(r"^figures\.(?:floor_)?latency\..*", "figures.latency", path) for path in fields(found)}
-    written = {re.sub(r"^figures\.(\w+)\.(?:median|min|max)$", r"figures.\1", path) for path in written}
+    written = {re.sub(r"^figures\.(\w+)\.(?:median|low|high)$", r"figures.\1", path) for path in written}
     assert written == documented
     assert f"`{SCHEMA}`" in section
 
@@ -179,8 +179,8 @@ def test_summary_speaks_dnsperf():
     assert lines[0] == "Statistics:"
 
 
-def kinds(made: Report, interrupted: bool = False) -> list[str]:
-    return [remark.kind for remark in judge(made, interrupted)]
+def kinds(made: Report, short: str = "") -> list[str]:
+    return [remark.kind for remark in judge(made, short)]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,9 @@ def kinds(made: Report, interrupted: bool = False) -> list[str]:
         ({"truncated": 3}, ["truncated"]),
         ({"server_cpu": None}, ["cpu"]),
         ({"server_cpu": 2.0, "cpu_seconds": 4.95}, ["generator"]),
+        ({"server_cpu": None, "cpu_seconds": 4.95}, ["generator", "cpu"]),
         ({"server_cpu": 4.9, "cpu_seconds": 4.95}, []),
+        ({"stolen": 0.03}, ["noisy"]),
     ],
     ids=str,
 )
@@ -217,7 +219,7 @@ def test_remarks_on_noise_and_shared_cpus():
     shared = report()
     shared.scenario.load_cpus = [0, 1]
     assert kinds(shared) == ["shared"]
-    assert kinds(report(), interrupted=True) == ["short"]
+    assert kinds(report(), "interrupted") == ["short"]
 
 
 def test_an_open_loop_that_fell_behind():

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run from options to report: what is asked, who is asked and where everybody runs; then round after round.
+
+Strategy: everything that can be refused is refused in `Session.__init__`, before a server starts. The load is one
+thread on each of its CPUs, without the interpreter's lock; this thread only waits, shows what they count, and stops
+them when it is interrupted. With the floor beside it, server and floor take turns, and the order turns round each
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import __version__
+from ._load import Load, Questions
+from .arguments import Options
+from .asking import questions
+from .cpu import CoreMeter, CpuMeter, tree
+from .cpu import machine as machine_facts
+from .errors import BenchError
+from .owned import Owned
+from .progress import Now, Progress
+from .remarks import judge
+from .report import SCHEMA, Arm, Machine, Point, Report, Round, Scenario
+from .tally import Tally
+from .target import Address, Server, Target
+
+STEPS = 20
+"""Points of a round's course, as far as they are not closer than `SHORTEST` seconds."""
+SHORTEST, LONGEST = 0.1, 1.0
+SHOW_SECONDS = 0.1
+
+
+@dataclass
+class Places:
+    """Who runs where. No CPU: the kernel decides."""
+
+    server: list[int]
+    load: list[int]
+
+
+def place(options: Options, usable: list[int]) -> Places:
+    """The CPUs that were asked for. Without a word: our own server and its load divide the machine, three quarters to
+    one, and a running server that is bound to some CPUs (as `--pids` shows) leaves the last other one to the load."""
+    server, load = options.server_cpus or bound_to(options.pids), options.load_cpus
+    if options.conf and not server and not load and len(usable) > 1:
+        load = usable[-max(1, len(usable) // 4) :]
+    free = [cpu for cpu in usable if cpu not in (server or load)]
+    if options.conf:
+        server, load = server or free or usable, load or free[-max(1, len(free) // 2) :] or usable
+    elif server and not load:
+        load = free[-1:]
+    return Places(server, load)
+
+
+def bound_to(pids: list[int]) -> list[int]:
+    """The CPUs that processes and their descendants may use, as far as those are not all of the machine."""
+    found: set[int] = set()
+    for pid in tree(pids):
+        with contextlib.suppress(ProcessLookupError):
+            found |= os.sched_getaffinity(pid)
+    return sorted(found) if len(found) < (os.cpu_count() or 1) else []
+
+
+class Loads:
+    """The threads of the load on one server, as one."""
+
+    def __init__(self, server: Server, options: Options, asked: Questions, cpus: list[int]) -> None:
+        threads = max(1, len(cpus))
+        if options.sockets < threads:
+            raise BenchError(f"{options.sockets} sockets cannot be shared by {threads} threads: fewer --load-cpus")
+        if options.once and len(asked) < threads:
+            raise BenchError(f"{len(asked)} questions cannot be shared by {threads} threads")
+        self.once = options.once
+        self.threads = []
+        for number in range(threads):
+            mine = asked
+            if options.once and threads > 1:
+                mine = Questions([asked.wire(index) for index in range(number, len(asked), threads)],
+                                 [asked.rcode(index) for index in range(number, len(asked), threads)])
+            try:
+                self.threads.append(Load(
+                    server.address, server.port, mine, protocol=options.protocol,
+                    sockets=(options.sockets + number) // threads, in_flight=options.in_flight,
+                    rate=options.rate / threads, segment=options.segment, timeout=options.timeout,
+                    first=0 if options.once else len(asked) * number // threads, loop=not options.once,
+                    cpu=cpus[number] if cpus else -1,
+                ))
+            except (ValueError, OSError) as error:
+                raise BenchError(f"{server.address} port {server.port}: {error}") from None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether each question was to be asked once, and was."""
+        return self.once and all(one.next_index >= len(one.questions) for one in self.threads)
+
+    def run(self, seconds: float, show: Callable[[Tally], None], stop: threading.Event) -> tuple[Tally, list[Point]]:
+        """All threads at once for so many seconds, or until `stop`, which an interrupt sets. Raises BenchError."""
+        step = min(max(seconds / STEPS, SHORTEST), LONGEST)
+        runs = [_Run(load, seconds, step, stop) for load in self.threads]
+        try:
+            for run in runs:
+                run.start()
+            for run in runs:
+                while run.is_alive():
+                    try:
+                        run.join(SHOW_SECONDS)
+                        show(together([run.latest for run in runs]))
+                    except KeyboardInterrupt:
+                        stop.set()
+        finally:
+            if any(run.is_alive() for run in runs):
+                stop.set()
+            for run in runs:
+                if run.ident is not None:
+                    run.join()
+        for run in runs:
+            if run.error is not None:
+                raise BenchError(f"{run.load.address} port {run.load.port}: {run.error}") from run.error
+        return together([run.latest for run in runs]), course([run.marks for run in runs])
+
+
+class _Run(threading.Thread):
+    """One thread of load, once."""
+
+    def __init__(self, load: Load, seconds: float, step: float, stop: threading.Event) -> None:
+        super().__init__(name="load", daemon=True)
+        self.load, self.seconds, self.step, self.ended = load, seconds, step, stop
+        self.latest = Tally()
+        self.marks: list[tuple[float, int]] = [(0.0, 0)]
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._note(self.load.run(self.seconds, self._tick, self.step))
+        except (OSError, RuntimeError) as error:
+            self.error = error
+
+    def _tick(self, tally: Tally) -> bool:
+        self._note(tally)
+        return not self.ended.is_set()
+
+    def _note(self, tally: Tally) -> None:
+        self.latest = tally
+        # The end of a run comes at its own moment; too short a last interval says nothing.
+        if tally.seconds - self.marks[-1][0] > self.step / 2:
+            self.marks.append((tally.seconds, tally.in_window))
+
+
+Sides = dict[str, tuple[Server, Loads]]
+"""Who takes turns, by name."""
+
+
+def together(tallies: list[Tally]) -> Tally:
+    """Runs at the same time as one."""
+    total = sum(tallies, start=Tally())
+    total.seconds = max(tally.seconds for tally in tallies)
+    return total
+
+
+def course(threads: list[list[tuple[float, int]]]) -> list[Point]:
+    """The rates of all threads, interval by interval."""
+    points = []
+    for step in range(1, min(map(len, threads))):
+        rate = sum((marks[step][1] - marks[step - 1][1]) / (marks[step][0] - marks[step - 1][0]) for marks in threads)
+        points.append(Point(max(marks[step][0] for marks in threads), rate))
+    return points
+
+
+class Session:
+    """One run of the bench. Raises BenchError, and UsageError where the words turn out not to fit."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.interrupted = False
+        self.short = ""
+        self.questions = questions(options)
+        self.places = place(options, sorted(os.sched_getaffinity(0)))
+        self.owned = Owned(options, self.questions.wire(0), self.places.server) if options.conf else None
+        self.machine = Machine(**machine_facts(), fastdns=__version__)  # type: ignore[arg-type]
+        here = self.owned is not None or ipaddress.ip_address(options.address).is_loopback
+        self.scenario = Scenario(
+            server="corefile" if self.owned else "loopback" if here else "remote",
+            corefile=self.owned.digest if self.owned else "", protocol=options.protocol, sockets=options.sockets,
+            in_flight=options.in_flight, segment=options.segment, rate=options.rate, timeout=options.timeout,
+            questions=digest(self.questions), count=len(self.questions), once=options.once, duration=options.duration,
+            warm=options.warm, server_cpus=self.places.server, load_cpus=self.places.load,
+        )
+        self._stop = threading.Event()
+
+    def measure(self, show: Progress) -> Report:
+        """Start what is ours, warm, measure, and judge. Raises FastdnsError; KeyboardInterrupt before the first round."""
+        options = self.options
+        taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with contextlib.ExitStack() as stack:
+            show.stage("starting", 0.0)
+            own = stack.enter_context(self.owned.target) if self.owned else None
+            server: Server = own or Address(options.address, options.port, options.pids)
+            sides: Sides = {}
+            sides["server"] = server, Loads(server, options, self.questions, self.places.load)
+            if options.floor:
+                cpus = ",".join(map(str, self.places.server))
+                floor = stack.enter_context(Target.floor(segment=options.segment, cpus=cpus))
+                sides["floor"] = floor, Loads(floor, options, self.questions, self.places.load)
+            rounds: dict[str, list[Round]] = {name: [] for name in sides}
+            self._warm(sides, show)
+            self._rounds(sides, rounds, show)
+        if self.interrupted:
+            self.short = "interrupted"
+        if not rounds["server"]:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            raise BenchError(f"{self.short} before the first round: ask more of them, or warm less")
+        floor_arm = Arm(rounds["floor"]) if rounds.get("floor") else None
+        report = Report(SCHEMA, taken, self.machine, self.scenario, Arm(rounds["server"]), floor_arm)
+        report.remarks = judge(report, self.short)
+        return report
+
+    def _warm(self, sides: Sides, show: Progress) -> None:
+        if not self.options.warm:
+            return
+        for name, (server, loads) in sides.items():
+            tally = self._load(f"warming the {name}", loads, self.options.warm, show)[0]
+            _answered(server, tally)
+            if self.interrupted:
+                raise KeyboardInterrupt
+
+    def _rounds(self, sides: Sides, rounds: dict[str, list[Round]], show: Progress) -> None:
+        """All rounds; a round that was interrupted counts only as far as it is the first."""
+        for number in range(self.options.rounds):
+            order = list(sides) if number % 2 == 0 else list(sides)[::-1]
+            for name in order:
+                server, loads = sides[name]
+                if loads.exhausted:
+                    self.short = f"all {len(self.questions)} questions were asked"
+                    return
+                words = f"round {number + 1} of {self.options.rounds}, {name}"
+                one = self._round(words, server, loads, show)
+                if self.interrupted and rounds["server"]:
+                    return
+                _answered(server, one.tally)
+                rounds[name].append(one)
+                if self.interrupted:
+                    return
+
+    def _round(self, words: str, server: Server, loads: Loads, show: Progress) -> Round:
+        pids = server.pids()
+        try:
+            with CoreMeter() as cores, CpuMeter(pids) as cpu:
+                tally, points = self._load(words, loads, self.options.duration, show)
+        except RuntimeError as error:
+            raise BenchError(str(error)) from None
+        return Round(
+            tally=tally, server_cpu=cpu.seconds if pids else None,
+            cores={number: core.busy for number, core in cores.cores.items()},
+            stolen=max((core.stolen for core in cores.cores.values()), default=0.0), course=points,
+        )
+
+    def _load(self, words: str, loads: Loads, seconds: float, show: Progress) -> tuple[Tally, list[Point]]:
+        show.stage(words, seconds)
+        found = loads.run(seconds, lambda tally: show.update(_now(tally)), self._stop)
+        self.interrupted = self._stop.is_set()
+        return found
+
+
+def _now(tally: Tally) -> Now:
+    return Now(tally.seconds, tally.completed, tally.lost, tally.qps)
+
+
+def _answered(server: Server, tally: Tally) -> None:
+    if not tally.completed:
+        raise BenchError(f"no answer from {server.address} port {server.port}: {tally.sent} queries sent")
+
+
+def digest(asked: Questions) -> str:
+    """SHA-256 over all questions, each behind its length and its expected response code."""
+    found = hashlib.sha256()
+    for index in range(len(asked)):
+        wire = asked.wire(index)
+        found.update(len(wire).to_bytes(2, "big") + asked.rcode(index).to_bytes(1, "big", signed=True) + wire)
+    return found.hexdigest()
