@@ -16,12 +16,13 @@ from typing import TextIO
 
 from ..errors import FastdnsError
 from . import compare, formats
-from .arguments import Options, UsageError, parser, read
+from .arguments import Options, parser, read
 from .errors import BenchError, extra
 from .progress import progress
 from .report import Report
 from .session import Session
 from .summary import summary
+from .words import UsageError
 
 FINE, REGRESSION, FAILED, INTERRUPTED = 0, 1, 2, 130
 FILES: dict[str, Callable[[Report], str]] = {

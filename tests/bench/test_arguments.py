@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from fastdns import cli
-from fastdns.bench.arguments import Options, UsageError, read
+from fastdns.bench.arguments import Options, read
+from fastdns.bench.words import UsageError
 
 USABLE = sorted(os.sched_getaffinity(0))
 
