@@ -16,6 +16,8 @@ BUSY = 0.97
 """A CPU that is busy for this share of the time is at its limit."""
 IDLE = 0.90
 """A server whose CPUs are busy for less than this share could have answered more."""
+OTHERS = 0.10
+"""What else than our own processes may use of their CPUs; interrupts and the kernel's threads are part of it."""
 KEPT = 0.98
 """The share of the asked rate that must have left for the rate to count as kept."""
 LOST = 0.001
@@ -24,7 +26,7 @@ LOST = 0.001
 
 def judge(report: Report, short: str = "") -> list[Remark]:
     """Every remark that a report needs, in the order of their weight; `short` is why it ended early, if it did."""
-    checks = (_wrong, _lost, _generator, _shared, _noisy, _errors, _truncated, _unknown)
+    checks = (_wrong, _lost, _generator, _shared, _crowded, _noisy, _single, _errors, _truncated, _unknown)
     remarks = [remark for check in checks for remark in check(report)]
     if short:
         remarks.insert(0, Remark("short", f"{short}: the figures cover less than was asked for"))
@@ -102,6 +104,25 @@ def _shared(report: Report) -> Iterator[Remark]:
         yield Remark("shared", f"server and load shared CPU {named}: each took time from the other")
 
 
+def _crowded(report: Report) -> Iterator[Remark]:
+    """Other programs ran on the CPUs of the server or of the load."""
+    scenario, rounds = report.scenario, report.server.rounds
+    seconds = sum(one.tally.seconds for one in rounds)
+    known = all(one.server_cpu is not None for one in rounds)
+    used = {
+        "server": (scenario.server_cpus if known else [], sum(one.server_cpu or 0.0 for one in rounds)),
+        "load": (scenario.load_cpus, sum(one.tally.cpu_seconds for one in rounds)),
+    }
+    if set(scenario.server_cpus) & set(scenario.load_cpus) or not seconds:
+        return
+    for who, (cpus, own) in used.items():
+        busy = sum(one.cores.get(cpu, 0.0) * one.tally.seconds for cpu in cpus for one in rounds)
+        others = (busy - own) / (seconds * len(cpus)) if cpus else 0.0
+        if others > OTHERS:
+            named = ", ".join(map(str, cpus))
+            yield Remark("crowded", f"other programs used {others:.0%} of CPU {named}, which the {who} was to have alone")
+
+
 def _noisy(report: Report) -> Iterator[Remark]:
     """CPU per answer is the figure that load from elsewhere disturbs least; if it varies, nothing else is steady."""
     for who, arm in _arms(report):
@@ -114,6 +135,11 @@ def _noisy(report: Report) -> Iterator[Remark]:
         stolen = max(one.stolen for one in arm.rounds)
         if stolen > NOISY_STOLEN:
             yield Remark("noisy", f"too noisy to quote: the hypervisor took {stolen:.0%} of a CPU from {who}")
+
+
+def _single(report: Report) -> Iterator[Remark]:
+    if len(report.server.rounds) == 1:
+        yield Remark("single", "one round does not show how much rounds vary")
 
 
 def _errors(report: Report) -> Iterator[Remark]:

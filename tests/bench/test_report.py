@@ -201,10 +201,12 @@ def kinds(made: Report, short: str = "") -> list[str]:
         ({"reconnects": 3}, ["reconnects"]),
         ({"truncated": 3}, ["truncated"]),
         ({"server_cpu": None}, ["cpu"]),
-        ({"server_cpu": 2.0, "cpu_seconds": 4.95}, ["generator"]),
+        ({"server_cpu": 2.0, "cpu_seconds": 4.95, "cores": {0: 0.4, 1: 0.99}}, ["generator"]),
         ({"server_cpu": None, "cpu_seconds": 4.95}, ["generator", "cpu"]),
         ({"server_cpu": 4.9, "cpu_seconds": 4.95}, []),
         ({"stolen": 0.03}, ["noisy"]),
+        ({"server_cpu": 4.0}, ["crowded"]),
+        ({"cores": {0: 0.99, 1: 0.97}}, ["crowded"]),
     ],
     ids=str,
 )
@@ -220,6 +222,9 @@ def test_remarks_on_noise_and_shared_cpus():
     shared.scenario.load_cpus = [0, 1]
     assert kinds(shared) == ["shared"]
     assert kinds(report(), "interrupted") == ["short"]
+    single = report(floor=False)
+    del single.server.rounds[1:]
+    assert kinds(single) == ["single"] and dataclasses.replace(single, remarks=judge(single)).quotable
 
 
 def test_an_open_loop_that_fell_behind():
