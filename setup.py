@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the compiled modules of fastdns.
 
-Strategy: one rule finds the modules (`fastdns/_*.pyx`, `fastdns/bench/_*.pyx`, `plugins/<name>/_*.pyx`), one table holds the
-Cython directives, and three switches, read from the environment, change a build:
+Strategy: one rule finds the modules (`fastdns/_*.pyx`, `fastdns/bench/_*.pyx`, `plugins/<name>/_*.pyx`), one table
+holds the Cython directives, and three switches, read from the environment, change a build:
 
     FASTDNS_DEBUG=1      bounds checks, assertions and symbols
     FASTDNS_TRACE=1      line tracing, for coverage of the .pyx files

@@ -2,9 +2,9 @@
 # cython: language_level=3
 """The floor: what any UDP server on recvmmsg and sendmmsg must pay per query.
 
-Strategy: receive a batch, set QR in each message, send the batch back; no parsing, no table. Answers to clients that went away
-are dropped one by one and the rest still leaves. Segmented, neighbours of equal size and peer leave as one datagram
-(UDP_SEGMENT), which is what a server may gain from heavy clients. One thread, without the GIL.
+Strategy: receive a batch, set QR in each message, send the batch back; no parsing, no table. Answers to clients that
+went away are dropped one by one and the rest still leaves. Segmented, neighbours of equal size and peer leave as one
+datagram (UDP_SEGMENT), which is what a server may gain from heavy clients. One thread, without the GIL.
 """
 
 import socket

@@ -1,12 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latencies in log-linear buckets; HdrHistogram's format."""
 
-import struct
-
-COOKIE: int
-COMPRESSED_COOKIE: int
-HEADER: struct.Struct
-
 class Histogram:
     """How often each latency occurred, to three significant digits, up to an hour. Everything public is in seconds."""
 

@@ -2,8 +2,9 @@
 # cython: language_level=3
 """Latencies: log-linear buckets, percentiles, and HdrHistogram's format for other tools.
 
-Strategy: `_histogram.pxd` counts, in nanoseconds; this file answers questions in seconds. `encode` writes the V2 format of
-HdrHistogram (compressed, base64), which its libraries for Python, Java, Go, C and others read, so none of them is needed here.
+Strategy: `_histogram.pxd` counts, in nanoseconds; this file answers questions in seconds. `encode` writes the V2
+format of HdrHistogram (compressed, base64), which its libraries for Python, Java, Go, C and others read, so none of
+them is needed here.
 """
 
 import base64
@@ -17,9 +18,9 @@ from fastdns.bench._histogram cimport (
     BUCKETS, DIGITS, HIGHEST_S, SUB_BITS, SUB_HALF, Distribution, bucket_of, distribution_add,
 )
 
-COOKIE = 0x1C849303 | 0x10              # version 2; 0x10: counts are of variable length
-COMPRESSED_COOKIE = 0x1C849304 | 0x10
-HEADER = struct.Struct(">iiiiqqd")      # cookie, octets behind, offset, digits, lowest, highest, ratio
+_COOKIE = 0x1C849303 | 0x10              # version 2; 0x10: counts are of variable length
+_COMPRESSED_COOKIE = 0x1C849304 | 0x10
+_HEADER = struct.Struct(">iiiiqqd")      # cookie, octets behind, offset, digits, lowest, highest, ratio
 
 
 cdef uint64_t lowest_in(uint32_t bucket) noexcept nogil:
@@ -146,9 +147,9 @@ cdef class Histogram:
             else:
                 zigzag(payload, <int64_t>self.d.buckets[i])
                 i += 1
-        head = HEADER.pack(COOKIE, len(payload), 0, DIGITS, 1, <uint64_t>HIGHEST_S * 1000000000u, 1.0)
+        head = _HEADER.pack(_COOKIE, len(payload), 0, DIGITS, 1, <uint64_t>HIGHEST_S * 1000000000u, 1.0)
         packed = zlib.compress(head + bytes(payload))
-        return base64.b64encode(struct.pack(">ii", COMPRESSED_COOKIE, len(packed)) + packed)
+        return base64.b64encode(struct.pack(">ii", _COMPRESSED_COOKIE, len(packed)) + packed)
 
     @staticmethod
     def decode(encoded: bytes) -> Histogram:
@@ -160,14 +161,14 @@ cdef class Histogram:
             raw = base64.b64decode(encoded, validate=True)
             cookie, size = struct.unpack_from(">ii", raw)
             inflater = zlib.decompressobj()
-            data = inflater.decompress(raw[8:8 + size], HEADER.size + 9 * BUCKETS)
-            inner, octets, offset, digits, lowest, highest, _ratio = HEADER.unpack_from(data)
+            data = inflater.decompress(raw[8:8 + size], _HEADER.size + 9 * BUCKETS)
+            inner, octets, offset, digits, lowest, highest, _ratio = _HEADER.unpack_from(data)
         except (ValueError, struct.error, zlib.error) as error:
             raise ValueError(f"not an HdrHistogram: {error}") from None
         shape = cookie, inner, offset, digits, lowest, highest
-        if shape != (COMPRESSED_COOKIE, COOKIE, 0, DIGITS, 1, <uint64_t>HIGHEST_S * 1000000000u):
+        if shape != (_COMPRESSED_COOKIE, _COOKIE, 0, DIGITS, 1, <uint64_t>HIGHEST_S * 1000000000u):
             raise ValueError("an HdrHistogram of another version, range or precision")
-        return filled(data[HEADER.size:HEADER.size + octets])
+        return filled(data[_HEADER.size:_HEADER.size + octets])
 
 
 cdef Histogram filled(bytes payload):

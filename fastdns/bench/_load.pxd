@@ -2,14 +2,15 @@
 #
 # The load generator: its memory, and the seam between it and a transport.
 #
-# Strategy: one thread, one `Generator`, a fixed number of sockets (`Conn`). Each socket has a table of flights; a query's id
-# is the flight's place, with the number of times that this place was used above it, under a mask drawn per socket. So a
-# reply finds its query by one index, the table is as small as what is in flight (it stays in the CPU's cache), and
-# an id comes again only after all 65,536 were used. Places are taken in the order in which they became free. A place whose
-# query was lost rests for two more timeouts, so a late answer is known as such and never taken for another's.
+# Strategy: one thread, one `Generator`, a fixed number of sockets (`Conn`). Each socket has a table of flights; a
+# query's id is the flight's place, with the number of times that this place was used above it, under a mask drawn per
+# socket. So a reply finds its query by one index, the table is as small as what is in flight (it stays in the CPU's
+# cache), and an id comes again only after all 65,536 were used. Places are taken in the order in which they became
+# free. A place whose query was lost rests for two more timeouts, so a late answer is known as such and never taken
+# for another's.
 #
-# A transport is five functions. It carries octets and knows nothing of questions; what it received goes to `judge`, what
-# it sends comes from `compose`.
+# A transport is five functions. It carries octets and knows nothing of questions; what it received goes to `judge`,
+# what it sends comes from `compose`.
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -13,8 +13,8 @@ TRANSPORTS: tuple[str, ...]
 class Questions:
     """Queries in wire form, packed: what a generator asks, in this order. Immutable.
 
-    `rcodes`: the expected response code of each (0 .. 15, as in a header), -1 for any. ValueError names the first query that is
-    not one: no header, no question, more than one, over 512 octets."""
+    `rcodes`: the expected response code of each (0 .. 15, as in a header), -1 for any. ValueError names the first
+    query that is not one: no header, no question, more than one, over 512 octets."""
 
     def __init__(self, wires: Iterable[bytes], rcodes: Iterable[int] | None = None) -> None: ...
     def __len__(self) -> int: ...
@@ -27,10 +27,11 @@ class Questions:
 class Load:
     """One thread of load on one address.
 
-    rate 0: closed loop, `sockets` times `in_flight` queries under way. rate > 0 (queries per second): open loop, in which only the
-    ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP). `timeout`, in seconds: when
-    a query is lost. `first`: the question to begin with; each run continues where the last one stopped (`next_index`).
-    `loop` False: each question is asked at most once. `cpu`: where the calling thread runs meanwhile, -1 anywhere.
+    rate 0: closed loop, `sockets` times `in_flight` queries under way. rate > 0 (queries per second): open loop, in
+    which only the ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP).
+    `timeout`, in seconds: when a query is lost. `first`: the question to begin with; each run continues where the
+    last one stopped (`next_index`). `loop` False: each question is asked at most once. `cpu`: where the calling
+    thread runs meanwhile, -1 anywhere.
 
     ValueError for values that make no sense, OSError when sockets cannot be had."""
 
@@ -78,5 +79,6 @@ class Load:
     ) -> Tally:
         """Load for so many seconds, then wait for what is under way (a timeout at most).
 
-        `tick` is called with the tally so far every `interval` seconds; returning False, it ends the run. The sockets of UDP
-        stay open between runs, connections are made anew. ValueError, OSError; RuntimeError when it runs already."""
+        `tick` is called with the tally so far every `interval` seconds; returning False, it ends the run. The sockets
+        of UDP stay open between runs, connections are made anew. ValueError, OSError; RuntimeError when it runs
+        already."""

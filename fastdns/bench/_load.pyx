@@ -2,11 +2,12 @@
 # cython: language_level=3
 """The load generator: questions out, answers judged and timed, nothing else.
 
-Strategy. `_load.pxd` says how ids work. In the closed loop each socket keeps so many queries in flight: an answer makes room,
-and the room is filled before the next socket is looked at. At a fixed rate a query has a moment when it is due, counted
-from the start and independent of every answer; its latency is counted from that moment, so a server (or this
-generator) that stands still for a while is charged for each query that should have left meanwhile (no coordinated omission).
-The clock is read once per batch received. `run` gives the GIL up and takes it back for the tick and for signals only.
+Strategy. `_load.pxd` says how ids work. In the closed loop each socket keeps so many queries in flight: an answer
+makes room, and the room is filled before the next socket is looked at. At a fixed rate a query has a moment when it
+is due, counted from the start and independent of every answer; its latency is counted from that moment, so a server
+(or this generator) that stands still for a while is charged for each query that should have left meanwhile (no
+coordinated omission). The clock is read once per batch received. `run` gives the GIL up and takes it back for the
+tick and for signals only.
 
 Transports: `_load_udp.pxi`, `_load_tcp.pxi`.
 """
@@ -16,19 +17,20 @@ import socket
 import time
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._sys cimport (
-    AF_INET, AF_INET6, CLOCK_MONOTONIC, CMSG_LEN, CMSG_SPACE, C_COMPILER, EAGAIN, ECONNREFUSED, EINPROGRESS, EINTR, EINVAL,
-    EIO, EMSGSIZE, ENOBUFS, ENOMEM, ENOPROTOOPT, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
-    EPOLL_CTL_MOD, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, POLLOUT, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
-    SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_ERROR, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SYS_epoll_pwait2,
-    TCP_NODELAY, UDP_SEGMENT, c_close, c_connect, c_getpeername, c_getsockopt, c_poll, c_recv, c_send, c_setsockopt,
-    c_socket, c_syscall, calloc, clock_gettime, cmsghdr, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, free,
-    malloc, memcmp, memcpy, memmove, memset, mmsghdr, pollfd, recvmmsg, sendmmsg, sockaddr, socklen_t, timespec,
+    CLOCK_MONOTONIC, CMSG_LEN, CMSG_SPACE, C_COMPILER, EAGAIN, ECONNREFUSED, EINPROGRESS, EINTR, EINVAL, EIO,
+    EMSGSIZE, ENOBUFS, ENOPROTOOPT, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, POLLOUT, SOCK_CLOEXEC, SOCK_DGRAM,
+    SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_ERROR, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE,
+    SYS_epoll_pwait2, TCP_NODELAY, UDP_SEGMENT, c_close, c_connect, c_getpeername, c_getsockopt, c_poll, c_recv,
+    c_send, c_setsockopt, c_socket, c_syscall, calloc, clock_gettime, cmsghdr, epoll_create1, epoll_ctl,
+    epoll_event, epoll_wait, errno, free, malloc, memcmp, memcpy, memmove, memset, pollfd, recvmmsg, sendmmsg,
+    sockaddr, socklen_t, timespec,
 )
 from fastdns._wire cimport get16, put16
-from fastdns.bench._histogram cimport BUCKETS, Histogram, distribution_add
+from fastdns.bench._histogram cimport Histogram, distribution_add
 
 from fastdns.bench.tally import Tally
 
@@ -75,8 +77,8 @@ cdef uint32_t question_end(const uint8_t *wire, uint32_t n) noexcept nogil:
 cdef class Questions:
     """Queries in wire form, packed: what a generator asks, in this order. Immutable.
 
-    `rcodes`: the expected response code of each (0 .. 15, as in a header), -1 for any. ValueError names the first query that is
-    not one: no header, no question, more than one, over 512 octets.
+    `rcodes`: the expected response code of each (0 .. 15, as in a header), -1 for any. ValueError names the first
+    query that is not one: no header, no question, more than one, over 512 octets.
     """
 
     def __cinit__(self, wires, rcodes=None):
@@ -498,10 +500,11 @@ TRANSPORTS = ("udp", "tcp")
 cdef class Load:
     """One thread of load on one address.
 
-    rate 0: closed loop, `sockets` times `in_flight` queries under way. rate > 0 (queries per second): open loop, in which only the
-    ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP). `timeout`, in seconds: when
-    a query is lost. `first`: the question to begin with; each run continues where the last one stopped (`next_index`).
-    `loop` False: each question is asked at most once. `cpu`: where the calling thread runs meanwhile, -1 anywhere.
+    rate 0: closed loop, `sockets` times `in_flight` queries under way. rate > 0 (queries per second): open loop, in
+    which only the ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP).
+    `timeout`, in seconds: when a query is lost. `first`: the question to begin with; each run continues where the
+    last one stopped (`next_index`). `loop` False: each question is asked at most once. `cpu`: where the calling
+    thread runs meanwhile, -1 anywhere.
 
     ValueError for values that make no sense, OSError when sockets cannot be had.
     """
@@ -586,8 +589,9 @@ cdef class Load:
     def run(self, seconds: float, tick=None, interval: float = 0.5):
         """Load for so many seconds, then wait for what is under way (a timeout at most); returns the `Tally`.
 
-        `tick` is called with the tally so far every `interval` seconds; returning False, it ends the run. The sockets of UDP
-        stay open between runs, connections are made anew. ValueError, OSError; RuntimeError when it runs already.
+        `tick` is called with the tally so far every `interval` seconds; returning False, it ends the run. The sockets
+        of UDP stay open between runs, connections are made anew. ValueError, OSError; RuntimeError when it runs
+        already.
         """
         must_be(0 < seconds <= 1e7, "seconds", seconds, "over 0, at most 10^7")
         must_be(0 < interval, "interval", interval, "over 0 seconds")

@@ -5,7 +5,8 @@
 # Strategy: queries gather in a connection's buffer and leave by one send; what does not fit waits until the socket is
 # writable. Answers are cut out of one common read buffer; of one that is cut by the end of a read only the head that
 # `judge` looks at is kept, so 512 connections take no more memory for the longest answers than for short ones. A
-# connection that ends loses what was under way on it and is made again: at once if it answered anything, else after a pause.
+# connection that ends loses what was under way on it and is made again: at once if it answered anything, else after a
+# pause.
 
 
 cdef void stream_reset(Stream *s) noexcept nogil:

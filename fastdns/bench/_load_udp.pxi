@@ -2,9 +2,10 @@
 #
 # Load over UDP: connected sockets, batches in both directions.
 #
-# Strategy: a batch of queries leaves by one sendmmsg; where segmentation is asked for, those of equal size lie side by side
-# and leave as one datagram that the kernel cuts (UDP_SEGMENT). Of a reply only its head is copied out of the kernel; its
-# true size is known nevertheless (MSG_TRUNC). A single query or reply takes the plain call, which is cheaper.
+# Strategy: a batch of queries leaves by one sendmmsg; where segmentation is asked for, those of equal size lie side
+# by side and leave as one datagram that the kernel cuts (UDP_SEGMENT). Of a reply only its head is copied out of the
+# kernel; its true size is known nevertheless (MSG_TRUNC). A single query or reply takes the plain call, which is
+# cheaper.
 
 
 cdef int udp_open(Generator *g, Conn *c) noexcept nogil:

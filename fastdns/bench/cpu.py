@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU time of a server, however many processes and threads it has; how busy each core was; what machine this is.
 
-Strategy. A process's CPU clock (clock_gettime(2) takes the id of any process) says to the nanosecond what all of its threads used,
-those that ended included; /proc/PID/task/*/schedstat, its fallback, knows only threads that live. A process that ends takes its
-clock along, but the kernel adds its time to its parent's `cutime` and `cstime` when it is waited for. So the figure is the
-difference of (clocks + what ended children left behind) over the whole tree: nothing that ended is missing, and only what
-ended is as coarse as a tick (10 ms). Processes that were handed to another parent are still counted.
+Strategy. A process's CPU clock (clock_gettime(2) takes the id of any process) says to the nanosecond what all of its
+threads used, those that ended included; /proc/PID/task/*/schedstat, its fallback, knows only threads that live. A
+process that ends takes its clock along, but the kernel adds its time to its parent's `cutime` and `cstime` when it is
+waited for. So the figure is the difference of (clocks + what ended children left behind) over the whole tree: nothing
+that ended is missing, and only what ended is as coarse as a tick (10 ms). Processes that were handed to another
+parent are still counted.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def process(pid: int) -> Process | None:
 
 def processes() -> dict[int, Process]:
     """Every process there is, by pid."""
-    found = (process(int(entry)) for entry in os.listdir(PROC) if entry.isdigit())
+    found = (process(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit())
     return {p.pid: p for p in found if p}
 
 
@@ -93,23 +94,28 @@ def scheduled_seconds(pid: int) -> float:
 class CpuMeter:
     """CPU seconds that processes and all their descendants use inside a `with` block.
 
-    `seconds` can be read inside the block too. RuntimeError when one of the processes named ends meanwhile: such a figure is none.
+    Of the processes named, those that descend from another one named may come and go like any descendant. `seconds`
+    can be read inside the block too. RuntimeError when one of the others ends meanwhile: such a figure is none.
     """
 
     def __init__(self, pids: int | Iterable[int]) -> None:
         self.pids = [pids] if isinstance(pids, int) else list(pids)
         self._seen: dict[tuple[int, int], None] = {}
+        self._tops: list[int] = []
         self._roots: dict[int, int] = {}
         self._start = 0.0
         self._end: float | None = None
 
     def _read(self) -> float:
         every = processes()
-        for pid in self.pids:
+        if not self._roots:
+            inner = {pid for root in self.pids for pid in tree([root], every) if pid != root}
+            self._tops = [pid for pid in self.pids if pid not in inner]
+        for pid in self._tops:
             now = every.get(pid)
             if now is None or self._roots.setdefault(pid, now.started) != now.started:
                 raise RuntimeError(f"process {pid} ended while it was measured")
-        living = tree(self.pids, every)
+        living = tree(self._tops, every)
         known = [pid for pid, started in self._seen if pid in every and every[pid].started == started]
         total = 0.0
         for pid in dict.fromkeys([*living, *tree(known, every)]):
@@ -133,7 +139,9 @@ class CpuMeter:
         self._start = self._read()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._end = self._read()
 
@@ -169,7 +177,9 @@ class CoreMeter:
         self._before = core_ticks()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.cores = {}
         for number, after in core_ticks().items():
             before = self._before.get(number, after)
@@ -186,7 +196,8 @@ def first_line(path: str, key: str = "") -> str:
         return ""
     if not key:
         return lines[0].strip() if lines else ""
-    return next((value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key), "")
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
 
 
 def model() -> str:
@@ -199,9 +210,10 @@ def machine() -> dict[str, str | int]:
     """What a figure should be read beside: processor, cores, system, interpreter, compiler."""
     from ._load import COMPILER
 
+    family = (first_line("/proc/cpuinfo", key) for key in ("vendor_id", "cpu family", "model", "stepping"))
     return {
         "cpu": model(),
-        "family": "/".join(first_line("/proc/cpuinfo", key) for key in ("vendor_id", "cpu family", "model", "stepping")),
+        "family": "/".join(part for part in family if part),
         "mhz": first_line("/proc/cpuinfo", "cpu MHz"),
         "cores": os.cpu_count() or 0,
         "usable_cores": len(os.sched_getaffinity(0)),

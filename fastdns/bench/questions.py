@@ -5,8 +5,9 @@
     synthetic(1000)                                 h0000000.example.org to h0000999.example.org, type A
     mix(100_000, hit_ratio=0.9, nxdomain=0.05, types={"A": 7, "AAAA": 3}, do=0.2)
 
-Strategy: each gives `Questions`, packed once before the run, so the generator copies octets and nothing else. A mix is drawn from
-a seeded generator: the same arguments give the same queries on every machine. An error in a file names file and line.
+Strategy: each gives `Questions`, packed once before the run, so the generator copies octets and nothing else. A mix
+is drawn from a seeded generator: the same arguments give the same queries on every machine. An error in a file names
+file and line.
 """
 
 from __future__ import annotations
@@ -163,10 +164,10 @@ def mix(
     """`count` queries drawn by shares (0 .. 1).
 
     `hit_ratio`: of names that come again and again, drawn of `hot` ones (h0000000 on); the others are asked once each,
-    numbered from `first` in names of their own (m0000000 on), so a cache cannot have them. `nxdomain`: of names below `missing_zone`,
-    which has none; hits and misses alike. `types`: their weights, A alone by default. `edns`: with an OPT of `edns_size` octets;
-    `do`: of those with OPT, with DO. `check`: NXDOMAIN is expected below the missing zone and NOERROR elsewhere.
-    ValueError for anything outside these ranges.
+    numbered from `first` in names of their own (m0000000 on), so a cache cannot have them. `nxdomain`: of names below
+    `missing_zone`, which has none; hits and misses alike. `types`: their weights, A alone by default. `edns`: with an
+    OPT of `edns_size` octets; `do`: of those with OPT, with DO. `check`: NXDOMAIN is expected below the missing zone
+    and NOERROR elsewhere. ValueError for anything outside these ranges.
     """
     for name, value in (("hit_ratio", hit_ratio), ("nxdomain", nxdomain), ("edns", edns), ("do", do)):
         share(name, value)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run counted.
 
-Strategy: plain numbers, added up by compiled code and copied here when the run ends or ticks. Each query that was sent is
-completed, lost, or still under way: `sent == completed + lost` at the end of a run. The other counters say what arrived.
+Strategy: plain numbers, added up by compiled code and copied here when the run ends or ticks. Each query that was
+sent is completed, lost, or still under way: `sent == completed + lost` at the end of a run. The other counters say
+what arrived.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ __all__ = ["Histogram", "Tally"]
 
 @dataclass
 class Tally:
-    """The counters of one run; of a part of it when a tick is given one. `+` adds two runs that came one after the other."""
+    """The counters of one run; of a part of it when a tick is given one. `+` adds two runs that came one after the
+    other."""
 
     seconds: float = 0.0
     """From the first query to the moment when no more were sent; to the last answer if the questions ran out before."""

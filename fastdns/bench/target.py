@@ -4,8 +4,9 @@
     with Target.fastdns(corefile, cpus="0") as server:
         Load(server.address, server.port, questions, cpu=1).run(5)
 
-Strategy: any argv under taskset, in a session of its own; it is up when it answers a question, whatever the answer. `pids()` is
-asked anew for each measurement, because a server forks. At the end the whole session goes: first asked, then killed.
+Strategy: any argv under taskset, in a session of its own; it is up when it answers a question, whatever the answer.
+`pids()` is asked anew for each measurement, because a server forks. At the end the whole session goes: first asked,
+then killed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from fastdns.errors import FastdnsError
 
@@ -93,16 +94,18 @@ class Address:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
 
 class Target:
     """A server started for a measurement; a context manager.
 
-    `argv` starts it in the foreground, on `address` and `port`. `cpus`: where it may run, as taskset(1) reads it, "" anywhere.
-    `question`, in wire form, is asked until it is answered, for `patience` seconds. `start_seconds`: how long that took.
-    TargetError when it ends before, or never answers.
+    `argv` starts it in the foreground, on `address` and `port`. `cpus`: where it may run, as taskset(1) reads it, ""
+    anywhere. `question`, in wire form, is asked until it is answered, for `patience` seconds. `start_seconds`: how
+    long that took. TargetError when it ends before, or never answers.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class Target:
         self._files: list[Path] = []
 
     @classmethod
-    def fastdns(cls, corefile: str, *, port: int = 0, cpus: str = "", arguments: Sequence[str] = (), **options) -> Self:  # type: ignore[no-untyped-def]
+    def fastdns(cls, corefile: str, *, port: int = 0, cpus: str = "", arguments: Sequence[str] = (), **options: Any) -> Self:
         """fastdns from this interpreter. `{port}` in the Corefile is replaced; without it `-dns.port` says the port."""
         port = port or free_port()
         handle, name = tempfile.mkstemp(prefix="Corefile-", suffix=".bench")
@@ -143,7 +146,7 @@ class Target:
         return made
 
     @classmethod
-    def floor(cls, *, segment: bool = False, port: int = 0, cpus: str = "", **options) -> Self:  # type: ignore[no-untyped-def]
+    def floor(cls, *, segment: bool = False, port: int = 0, cpus: str = "", **options: Any) -> Self:
         """The floor (`fastdns.bench.floor`) as a process of its own."""
         port = port or free_port()
         more = ["--segment"] if segment else []
@@ -162,7 +165,7 @@ class Target:
 
     def start(self) -> Self:
         """Start it and wait until it answers. TargetError."""
-        self._output = tempfile.TemporaryFile(prefix="bench-target-")
+        self._output = tempfile.TemporaryFile(prefix="bench-target-")  # noqa: SIM115 - stop() closes it
         begin = time.monotonic()
         try:
             self.process = subprocess.Popen(
@@ -209,5 +212,7 @@ class Target:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers compared turn about: A B A B ..., because a machine's speed drifts and neighbours come and go.
 
-Strategy. Every arm is up for the whole measurement; in a round each has its turn of the same load, and the arms' order alternates
-from round to round. The first round is thrown away. What is reported per arm is the median with its extremes; what is
-compared is each round's ratio to the first arm (the floor), whose median a slow minute of the machine does not move. A
-spread of the CPU time per answer above 5 % of its median, or a core that the hypervisor took away, makes the figures `noisy`.
+Strategy. Every arm is up for the whole measurement; in a round each has its turn of the same load, and the arms'
+order alternates from round to round. The first round is thrown away. What is reported per arm is the median with its
+extremes; what is compared is each round's ratio to the first arm (the floor), whose median a slow minute of the
+machine does not move. A spread of the CPU time per answer above 5 % of its median, or a core that the hypervisor took
+away, makes the figures `noisy`.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ class Turn:
 
     tally: Tally
     cpu_seconds: float
-    """Of all of the server's processes."""
+    """Of all of the server's processes; 0 when they are not known."""
     stolen: float
     """The largest share of a core that the hypervisor took."""
 
     @property
     def cpu_us_per_answer(self) -> float:
-        return self.cpu_seconds * 1e6 / self.tally.completed if self.tally.completed else float("inf")
+        return self.cpu_seconds * 1e6 / self.tally.completed if self.tally.completed else 0.0
 
     @property
     def server_share(self) -> float:
@@ -169,7 +170,7 @@ def generator(arm: Arm, shape: Shape, load_cpu: int, timeout: float) -> Load:
 def turn(arm: Arm, shape: Shape, seconds: float, *, load_cpu: int = LOAD_CPU, timeout: float = 2.0) -> Turn:
     """One turn of load on one arm. ValueError, OSError; RuntimeError when the server ends meanwhile."""
     load = generator(arm, shape, load_cpu, timeout)
-    with CoreMeter() as cores, CpuMeter(arm.server.pids()[:1] or ()) as cpu:
+    with CoreMeter() as cores, CpuMeter(arm.server.pids()) as cpu:
         tally = load.run(seconds)
     arm.next_index = load.next_index
     load.close()
@@ -196,7 +197,7 @@ def figures(name: str, turns: Sequence[Turn], base: Sequence[Turn]) -> Figures:
     """One arm's figures, and its ratios to `base` round by round."""
 
     def ratios(of: Callable[[Turn], float]) -> Spread:
-        return Spread.of([of(t) / of(b) if of(b) else float("inf") for t, b in zip(turns, base, strict=True)])
+        return Spread.of([of(t) / of(b) if of(b) else 0.0 for t, b in zip(turns, base, strict=True)])
 
     cpu = Spread.of([t.cpu_us_per_answer for t in turns])
     return Figures(
@@ -227,9 +228,9 @@ def measure(
 ) -> Result:
     """Turn about over the arms, the first being what the others are compared with.
 
-    Each arm is warmed for `warm` seconds, then one round is thrown away and `rounds` count. A mapping of names to servers asks
-    all of them the same `questions`. `progress` is told of each turn: arm, round (0: the one thrown away), and what it gave.
-    ValueError, OSError; RuntimeError when a server ends meanwhile.
+    Each arm is warmed for `warm` seconds, then one round is thrown away and `rounds` count. A mapping of names to
+    servers asks all of them the same `questions`. `progress` is told of each turn: arm, round (0: the one thrown
+    away), and what it gave. ValueError, OSError; RuntimeError when a server ends meanwhile.
     """
     if isinstance(arms, Mapping):
         if questions is None:

@@ -33,6 +33,13 @@ COMPILED = [
     "_drive_chain",
 ]
 
+# Compiled modules of the bench: above those that are named, and the server's know nothing of them.
+BENCH = {
+    "_histogram": {"_sys"},
+    "_load": {"_sys", "_wire", "_histogram"},
+    "_floor": {"_sys"},
+}
+
 # Python modules of the core: what each may import of ours. "compiled" stands for all compiled modules.
 PYTHON: dict[str, set[str]] = {
     "errors": set(),
@@ -70,6 +77,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "cli": {"errors", "corefile", "order", "registry", "server"},
+    "bench": {"errors", "corefile", "compiled"},
     "__main__": {"cli"},
     "__init__": set(),
     "testing": {
@@ -141,13 +149,14 @@ def kind(target: tuple[str, ...]) -> str:
     return "version" if head == "__version__" else head
 
 
+BENCH_FILES = sorted(p for p in (ROOT / "fastdns" / "bench").glob("_*.p*") if p.suffix in {".pyx", ".pxd", ".pxi"})
 COMPILED_FILES = sorted(p for p in (ROOT / "fastdns").glob("_*.p*") if p.suffix in {".pyx", ".pxd", ".pxi"})
 CORE_FILES = sorted((ROOT / "fastdns").rglob("*.py"))
 PLUGIN_FILES = sorted(p for p in (ROOT / "plugins").glob("*/*") if p.suffix in {".py", ".pyx", ".pxd"})
 
 
 def test_there_is_something_to_check():
-    assert len(COMPILED_FILES) > 10 and len(CORE_FILES) > 10 and len(PLUGIN_FILES) > 5
+    assert len(COMPILED_FILES) > 10 and len(CORE_FILES) > 10 and len(PLUGIN_FILES) > 5 and len(BENCH_FILES) > 5
 
 
 @pytest.mark.parametrize("path", COMPILED_FILES, ids=lambda p: p.name)
@@ -164,6 +173,15 @@ def test_compiled_modules_cimport_downwards(path):
 @pytest.mark.parametrize("path", COMPILED_FILES, ids=lambda p: p.name)
 def test_compiled_modules_import_only_errors_and_each_other(path):
     assert {kind(target) for target in imports(path)} <= {"errors", "compiled", "version"}
+
+
+@pytest.mark.parametrize("path", BENCH_FILES, ids=lambda p: p.name)
+def test_compiled_modules_of_the_bench(path):
+    name = next(name for name in BENCH if path.stem == name or path.stem.startswith(f"{name}_"))
+    text = path.read_text()
+    found = cimports(path) - {"bench"} | set(re.findall(r"^\s*from fastdns\.bench\.(\w+) cimport", text, re.M))
+    assert found - {name} <= BENCH[name]
+    assert {kind(target) for target in imports(path)} <= {"bench"}
 
 
 @pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted([*(ROOT / "fastdns").glob("_*.pyx"), *(ROOT / "plugins").glob("*/_*.pyx")])
+PLACES = ROOT / "fastdns", ROOT / "fastdns" / "bench"
+MODULES = sorted([*(p for place in PLACES for p in place.glob("_*.pyx")), *(ROOT / "plugins").glob("*/_*.pyx")])
 KEPT = {"__init__", "__len__", "__enter__", "__exit__", "__iter__", "__next__", "__getitem__", "__contains__"}
 
 
