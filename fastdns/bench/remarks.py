@@ -120,7 +120,7 @@ def _crowded(report: Report) -> Iterator[Remark]:
         others = (busy - own) / (seconds * len(cpus)) if cpus else 0.0
         if others > OTHERS:
             named = ", ".join(map(str, cpus))
-            yield Remark("crowded", f"other programs used {others:.0%} of CPU {named}, which the {who} was to have alone")
+            yield Remark("crowded", f"other programs used {others:.0%} of CPU {named}, meant for the {who} alone")
 
 
 def _noisy(report: Report) -> Iterator[Remark]:

@@ -8,8 +8,7 @@ import pytest
 from fastdns.bench.compare import compare, text
 from fastdns.bench.errors import BenchError
 from fastdns.bench.remarks import judge
-
-from .made import report
+from tests.made_reports import report
 
 
 @pytest.mark.parametrize(

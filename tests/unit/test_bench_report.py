@@ -15,8 +15,7 @@ from fastdns.bench.errors import BenchError
 from fastdns.bench.remarks import judge
 from fastdns.bench.report import SCHEMA, Report, figures
 from fastdns.bench.summary import summary
-
-from .made import report
+from tests.made_reports import report
 
 README = (Path(__file__).resolve().parents[2] / "bench" / "README.md").read_text()
 
