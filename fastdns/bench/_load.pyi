@@ -74,9 +74,7 @@ class Load:
     def close(self) -> None:
         """Close every socket; a later run opens them again. RuntimeError during a run."""
 
-    def run(
-        self, seconds: float, tick: Callable[[Tally], bool | None] | None = None, interval: float = 0.5
-    ) -> Tally:
+    def run(self, seconds: float, tick: Callable[[Tally], bool | None] | None = None, interval: float = 0.5) -> Tally:
         """Load for so many seconds, then wait for what is under way (a timeout at most).
 
         `tick` is called with the tally so far every `interval` seconds; returning False, it ends the run. The sockets

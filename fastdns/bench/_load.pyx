@@ -537,7 +537,7 @@ cdef class Load:
         wanted = 4 * in_flight if rate == 0 else (1 + REST) * 1.25 * rate * timeout / sockets
         while places < wanted and places < MOST_PLACES:
             places *= 2
-        must_be(places * sockets <= MOST_FLIGHTS, "sockets", sockets, f"fewer: {MOST_FLIGHTS} queries are the most to be kept")
+        must_be(places * sockets <= MOST_FLIGHTS, "sockets", sockets, f"fewer: {MOST_FLIGHTS} queries are kept at most")
         prepare_messages(g)
         find_peer(g, address, port)
         g.conns = <Conn *>calloc(g.conn_n, sizeof(Conn))
@@ -545,11 +545,13 @@ cdef class Load:
         if g.conns == NULL or g.epoll < 0:
             g.conn_n = 0
             raise MemoryError("a load generator's sockets") if g.conns == NULL else OSError(errno, "epoll_create1")
-        masks = os.urandom(2 * sockets)
+        cdef bytes masks = os.urandom(2 * sockets)
+        cdef const uint8_t *mask = masks
+        cdef bint stream = protocol != "udp"
         for i in range(g.conn_n):
             g.conns[i].fd = -1
         for i in range(g.conn_n):
-            if not conn_init(&g.conns[i], places, get16(<const uint8_t *>(<bytes>masks) + 2 * i), protocol == "tcp", segment):
+            if not conn_init(&g.conns[i], places, get16(mask + 2 * i), stream, segment):
                 raise MemoryError("a load generator's sockets")
         self.histogram = Histogram()
 

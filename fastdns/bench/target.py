@@ -134,7 +134,9 @@ class Target:
         self._files: list[Path] = []
 
     @classmethod
-    def fastdns(cls, corefile: str, *, port: int = 0, cpus: str = "", arguments: Sequence[str] = (), **options: Any) -> Self:
+    def fastdns(
+        cls, corefile: str, *, port: int = 0, cpus: str = "", arguments: Sequence[str] = (), **options: Any
+    ) -> Self:
         """fastdns from this interpreter. `{port}` in the Corefile is replaced; without it `-dns.port` says the port."""
         port = port or free_port()
         handle, name = tempfile.mkstemp(prefix="Corefile-", suffix=".bench")
