@@ -93,7 +93,7 @@ class _Run(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._note(self.load.run(self.seconds, self._tick, self.step))
+            self._note(self.load.run(self.seconds, self._tick, self.step), ended=True)
         except (OSError, RuntimeError) as error:
             self.error = error
 
@@ -101,10 +101,10 @@ class _Run(threading.Thread):
         self._note(tally)
         return not self.ended.is_set()
 
-    def _note(self, tally: Tally) -> None:
+    def _note(self, tally: Tally, ended: bool = False) -> None:
         self.latest = tally
-        # The end of a run comes at its own moment; too short a last interval says nothing.
-        if tally.seconds - self.marks[-1][0] > self.step / 2:
+        # The end of a run comes at its own moment; too short a last interval says nothing, unless it is the only one.
+        if tally.seconds - self.marks[-1][0] > self.step / 2 or (ended and len(self.marks) == 1 and tally.seconds > 0):
             self.marks.append((tally.seconds, tally.in_window))
 
 

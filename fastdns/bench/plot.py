@@ -32,7 +32,7 @@ def curve(histogram: Histogram) -> tuple[list[float], list[float]]:
     if histogram.count < 2:
         return [], []
     xs = [math.exp(step / STEPS * math.log(histogram.count)) for step in range(STEPS + 1)]
-    return xs, [histogram.percentile(100 * (1 - 1 / x)) * 1e3 for x in xs]
+    return xs, [*(histogram.percentile(100 * (1 - 1 / x)) * 1e3 for x in xs[:-1]), histogram.max * 1e3]
 
 
 def course(arm: Arm) -> tuple[list[float], list[float], list[float]]:

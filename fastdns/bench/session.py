@@ -48,7 +48,7 @@ def place(options: Options, usable: list[int]) -> Places:
         load = usable[-max(1, len(usable) // 4) :]
     free = [cpu for cpu in usable if cpu not in (server or load)]
     if options.conf:
-        server, load = server or free or usable, load or free[-max(1, len(free) // 2) :] or usable
+        server, load = server or free or usable, load or free[-max(1, len(server) // 3) :] or usable
     elif server and not load:
         load = free[-1:]
     return Places(server, load)
