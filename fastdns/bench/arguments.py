@@ -8,7 +8,6 @@ the option. What comes out is `Options`, plain values that need no further check
 from __future__ import annotations
 
 import argparse
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -17,17 +16,18 @@ from .compare import THRESHOLD
 from .plot import FORMATS
 from .questions import ZONE
 from .turns import SHAPES as ALL_SHAPES
-from .words import PROTOCOLS, UsageError, cpus, decimal, pids, qtypes, share, target, whole
+from .words import PROTOCOLS, UsageError, cpus, decimal, is_local, pids, qtypes, share, target, whole
 
 SHAPES = {name: shape for name, shape in ALL_SHAPES.items() if shape.protocol == "udp"}
 DEFAULT_SHAPE = "64x4"
 MOST_SOCKETS, MOST_IN_FLIGHT, MOST_NAMES, MOST_ROUNDS = 65_536, 32_768, 10_000_000, 1_000
 EDNS_OCTETS = 1232
+DNS_PORT = 53
 
 
 @dataclass
 class Options:
-    """What was asked for. Seconds; `address` is empty where the Corefile decides it."""
+    """What was asked for. Seconds; `address` is empty and `port` 0 where the Corefile decides."""
 
     conf: str
     address: str
@@ -156,27 +156,31 @@ def read(words: Sequence[str]) -> Options | None:
     _check(found, protocol, address)
     shape = SHAPES[found.shape or DEFAULT_SHAPE]
     return Options(
-        conf=found.conf, address=address, port=port, protocol=protocol or found.mode or "udp", pids=found.pids,
-        server_cpus=found.server_cpus or [], load_cpus=found.load_cpus or [],
+        conf=found.conf, address=address, port=port or (0 if found.conf else DNS_PORT),
+        protocol=protocol or found.mode or "udp", pids=found.pids, server_cpus=found.server_cpus or [],
+        load_cpus=found.load_cpus or [],
         data=found.data, names=found.names or 1000, first=found.first or 0, zone=found.zone or ZONE,
         types=found.type or {"A": 1.0}, mix=found.mix or 0, miss=found.miss or 0.0, nxdomain=found.nxdomain or 0.0,
-        edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do,
-        once=found.once, sockets=found.sockets or shape.sockets, in_flight=found.in_flight or shape.in_flight,
+        edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do, once=found.once,
+        sockets=found.sockets or shape.sockets, in_flight=found.in_flight or shape.in_flight,
         segment=found.segment or shape.segment, rate=found.rate, timeout=found.timeout, duration=found.duration,
-        warm=found.warm, rounds=found.rounds, floor=found.floor, json=found.json, csv=found.csv,
-        markdown=found.markdown, hdr=found.hdr, plot=found.plot, histogram=found.histogram, compare=found.compare,
-        threshold=found.threshold, force=found.force, progress=not found.no_progress,
+        warm=found.warm, rounds=found.rounds, floor=found.floor,
+        json=found.json, csv=found.csv, markdown=found.markdown, hdr=found.hdr, plot=found.plot,
+        histogram=found.histogram, compare=found.compare, threshold=found.threshold, force=found.force,
+        progress=not found.no_progress,
     )
 
 
 def _check(found: argparse.Namespace, protocol: str, address: str) -> None:
     """What options mean for each other."""
     tcp = (protocol or found.mode) == "tcp"
-    here = not address or ipaddress.ip_address(address).is_loopback
+    here = not address or is_local(address)
     rules = (
         (not found.conf and not address, "no server: name an ADDRESS, or a Corefile with -conf"),
         (bool(protocol and found.mode and protocol != found.mode), f"-m {found.mode} contradicts {protocol}://"),
         (bool(found.conf and found.pids), "--pids: the processes of our own server are known"),
+        (bool(found.pids and not here), "--pids: the server runs elsewhere"),
+        (found.conf == "stdin", "-conf stdin: the server could not read it again"),
         (bool(found.server_cpus and not found.conf), "--server-cpus: only a server that -conf starts can be placed"),
         (bool(found.shape and (found.sockets or found.in_flight)),
          "--shape says what --sockets and --in-flight say: use either"),

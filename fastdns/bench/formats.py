@@ -25,7 +25,7 @@ from .turns import Spread
 T = TypeVar("T")
 MOST_OCTETS = 64 << 20
 NS_PER_MS = 1e6
-SERVERS = {"corefile": "own server from a Corefile", "loopback": "server on this machine", "remote": "remote server"}
+SERVERS = {"corefile": "own server from a Corefile", "local": "server on this machine", "remote": "remote server"}
 
 
 def to_json(report: Report) -> str:

@@ -32,7 +32,8 @@ class Owned:
         source = read_source(options.conf)
         corefile = load_source(source, port=free)
         self.digest = digest(corefile)
-        self.address, self.port = (options.address, options.port) if options.address else asked(corefile)
+        address, port = asked(corefile, options.address)
+        self.address, self.port = address, options.port or port
         if self.port != free:
             _untaken(self.address, self.port)
         self.target = Target(
@@ -50,12 +51,12 @@ def digest(corefile: Corefile) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def asked(corefile: Corefile) -> tuple[str, int]:
+def asked(corefile: Corefile, address: str = "") -> tuple[str, int]:
     """(address, port) of the first `dns://` key. BenchError where there is none, or `bind` names no address."""
     for block in corefile.blocks:
         for zone in block.zones:
             if zone.scheme == SCHEME:
-                return _bound(block), zone.port
+                return address or _bound(block), zone.port
     raise BenchError(f"{corefile.filename}: no server block speaks {SCHEME}://")
 
 

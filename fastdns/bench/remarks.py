@@ -14,6 +14,7 @@ from .turns import NOISY_SPREAD, NOISY_STOLEN
 
 BUSY = 0.97
 """A CPU that is busy for this share of the time is at its limit."""
+NOERROR, NXDOMAIN = 0, 3
 IDLE = 0.90
 """A server whose CPUs are busy for less than this share could have answered more."""
 OTHERS = 0.10
@@ -26,7 +27,7 @@ LOST = 0.001
 
 def judge(report: Report, short: str = "") -> list[Remark]:
     """Every remark that a report needs, in the order of their weight; `short` is why it ended early, if it did."""
-    checks = (_wrong, _lost, _generator, _shared, _crowded, _noisy, _single, _errors, _truncated, _unknown)
+    checks = (_wrong, _failures, _lost, _generator, _shared, _crowded, _noisy, _single, _errors, _truncated, _unknown)
     remarks = [remark for check in checks for remark in check(report)]
     if short:
         remarks.insert(0, Remark("short", f"{short}: the figures cover less than was asked for"))
@@ -62,6 +63,15 @@ def _lost(report: Report) -> Iterator[Remark]:
     late = report.server.total().late
     if late:
         yield Remark("late", f"{late} answers came after their timeout; they count as lost")
+
+
+def _failures(report: Report) -> Iterator[Remark]:
+    """An error costs a server next to nothing: a run full of them says nothing about answers."""
+    tally = report.server.total()
+    failed = sum(count for code, count in tally.rcodes.items() if code not in (NOERROR, NXDOMAIN))
+    if failed > LOST * tally.completed:
+        share = failed / tally.completed
+        yield Remark("failures", f"{share:.1%} of the answers are errors such as SERVFAIL or REFUSED: other questions?")
 
 
 def _generator(report: Report) -> Iterator[Remark]:

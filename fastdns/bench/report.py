@@ -17,7 +17,7 @@ from .turns import Spread
 
 SCHEMA = "fastdns-bench/1"
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
-AGAINST_QUOTING = {"noisy", "generator", "shared", "crowded", "lost", "wrong", "short", "errors"}
+AGAINST_QUOTING = {"noisy", "generator", "shared", "crowded", "lost", "wrong", "failures", "short", "errors"}
 """Kinds of remarks with which a figure is not to be quoted; `remarks.py` says when each is made."""
 
 
@@ -53,7 +53,7 @@ class Machine:
 class Scenario:
     """What was asked of whom, and how: two reports with equal scenarios may be compared.
 
-    `server` is `corefile` (our own server), `loopback` or `remote`; `corefile` and `questions` are SHA-256 digests of
+    `server` is `corefile` (our own server), `local` or `remote`; `corefile` and `questions` are SHA-256 digests of
     the configuration's text and of all questions in wire form. `rate` 0 is a closed loop.
     """
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import threading
 import time
@@ -30,6 +29,7 @@ from .remarks import judge
 from .report import SCHEMA, Arm, Machine, Point, Report, Round, Scenario
 from .tally import Tally
 from .target import Address, Server, Target
+from .words import is_local
 
 
 @dataclass
@@ -78,9 +78,8 @@ class Session:
         self.places = place(options, sorted(os.sched_getaffinity(0)))
         self.owned = Owned(options, self.questions.wire(0), self.places.server) if options.conf else None
         self.machine = Machine(**machine_facts(), fastdns=__version__)  # type: ignore[arg-type]
-        here = self.owned is not None or ipaddress.ip_address(options.address).is_loopback
         self.scenario = Scenario(
-            server="corefile" if self.owned else "loopback" if here else "remote",
+            server="corefile" if self.owned else "local" if is_local(options.address) else "remote",
             corefile=self.owned.digest if self.owned else "", protocol=options.protocol, sockets=options.sockets,
             in_flight=options.in_flight, segment=options.segment, rate=options.rate, timeout=options.timeout,
             questions=digest(self.questions), count=len(self.questions), once=options.once, duration=options.duration,

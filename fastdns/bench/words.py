@@ -8,9 +8,11 @@ front of it. What words mean for each other is not known here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,20 +97,29 @@ def share(text: str) -> float:
 
 
 def target(text: str) -> tuple[str, str, int]:
-    """(protocol or "", address, port) of `[udp://|tcp://]IP[:PORT]`. Raises UsageError."""
+    """(protocol or "", address, port or 0) of `[udp://|tcp://]IP[:PORT]`. Raises UsageError."""
     scheme, mark, rest = text.partition("://")
     protocol = scheme.lower() if mark else ""
     if mark and protocol not in PROTOCOLS:
         raise UsageError(f"{text}: {scheme}:// is not spoken; {' and '.join(f'{name}://' for name in PROTOCOLS)} are")
     rest = rest if mark else text
+    with contextlib.suppress(ValueError):
+        return protocol, str(ipaddress.ip_address(rest.strip("[]"))), 0
     try:
-        host, port = str(ipaddress.ip_address(rest.strip("[]"))), "53"
+        host, port = split_host_port(rest)
+        host = str(ipaddress.ip_address(host))
     except ValueError:
-        try:
-            host, port = split_host_port(rest)
-            host = str(ipaddress.ip_address(host))
-        except ValueError:
-            raise UsageError(f"{text}: not an IP address with or without a port") from None
+        raise UsageError(f"{text}: not an IP address with or without a port") from None
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UsageError(f"{text}: no port from 1 to 65535")
     return protocol, host, int(port)
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True

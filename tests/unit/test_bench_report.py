@@ -189,6 +189,8 @@ def kinds(made: Report, short: str = "") -> list[str]:
         ({"lost": 9_000}, ["lost"]),
         ({"lost": 900}, []),
         ({"late": 1}, ["late"]),
+        ({"rcodes": {0: 998_000, 5: 2_000}}, ["failures"]),
+        ({"rcodes": {0: 500_000, 3: 500_000}}, []),
         ({"wrong_id": 1}, ["wrong"]),
         ({"wrong_question": 2}, ["wrong"]),
         ({"wrong_rcode": 3}, ["wrong"]),

@@ -21,11 +21,13 @@ from fastdns.bench import formats, plot
 from fastdns.bench.arguments import read
 from fastdns.bench.errors import BenchError
 from fastdns.bench.loads import course, together
+from fastdns.bench.owned import asked, digest
 from fastdns.bench.progress import Live, Now, Silent, progress
 from fastdns.bench.report import Report
 from fastdns.bench.session import Places, Session, place
 from fastdns.bench.tally import Tally
 from fastdns.bench.target import Target, free_port
+from fastdns.corefile.source import Source, load_source
 from tests.made_reports import report
 
 SHORT = ["-l", "0.3", "--rounds", "2", "--warm", "0.1", "--names", "50", "-c", "4"]
@@ -92,7 +94,7 @@ def test_knotd(knot, mode):
     status, out, err = bench(f"{mode}://127.0.0.1:{knot.port}", "--pids", pids, *SHORT, "--json", "-")
     assert (status, err) == (0, "")
     found = checked(out)
-    assert found.scenario.server == "loopback" and found.scenario.corefile == ""
+    assert found.scenario.server == "local" and found.scenario.corefile == ""
     assert all(one.tally.rcodes.keys() == {0} and one.server_cpu for one in found.server.rounds)
 
 
@@ -310,6 +312,37 @@ def test_histogram_has_a_column_for_each_bin():
 def test_places(words, usable, expected):
     options = read(words)
     assert options is not None and place(options, usable) == expected
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_a_running_server_that_is_bound_leaves_another_cpu_to_the_load():
+    first, *_, last = sorted(os.sched_getaffinity(0))
+    with Target.floor(cpus=f"{first}") as floor:
+        options = read([f"127.0.0.1:{floor.port}", "--pids", f"{floor.pids()[0]}"])
+        assert options is not None and place(options, sorted(os.sched_getaffinity(0))) == Places([first], [last])
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "expected"),
+    [
+        (". {\n}\n", "", ("127.0.0.1", 5)),
+        (".:7 {\n}\n", "", ("127.0.0.1", 7)),
+        ("tls://. {\n}\ndns://a:8 b:9 {\n bind 127.0.0.3\n}\n", "", ("127.0.0.3", 8)),
+        (". {\n bind ::\n}\n", "", ("::1", 5)),
+        (". {\n bind 0.0.0.0\n}\n", "", ("127.0.0.1", 5)),
+        (". {\n bind lo\n}\n", "127.0.0.2", ("127.0.0.2", 5)),
+    ],
+)
+def test_where_our_own_server_is_asked(text, address, expected):
+    assert asked(load_source(Source("Corefile", text.encode()), port=5), address) == expected
+
+
+def test_the_digest_of_a_corefile_is_of_what_it_says():
+    def of(text: str) -> str:
+        return digest(load_source(Source("Corefile", text.encode()), port=5))
+
+    assert of(". {\n whoami\n}\n") == of("# a comment\n\n.  {\n\twhoami\n}\n")
+    assert len({of(f"{key} {{\n {name}\n}}\n") for key in (".", ".:53") for name in ("whoami", "demo")}) == 4
 
 
 def test_places_that_were_asked_for():
