@@ -105,7 +105,9 @@ cdef int turns(Floor *f, int fd, bint segment) noexcept nogil:
 
 
 def reflect(sock: socket.socket, segment: bool = False) -> None:
-    """Answer on a bound UDP socket until a signal handler raises. OSError when the socket fails."""
+    """Answer on a bound UDP socket until a signal handler raises. OSError when the socket fails.
+
+    Handlers run when a wait is interrupted or ends: a socket with SO_RCVTIMEO misses no signal for longer than that."""
     cdef Floor *f = <Floor *>calloc(1, sizeof(Floor))
     if f == NULL:
         raise MemoryError("the floor")

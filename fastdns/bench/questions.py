@@ -83,9 +83,9 @@ def query(name: str, qtype: int, edns: Edns | None = None) -> bytes:
 
 
 def parse(lines: Iterable[str], file: str = "-", edns: Edns | None = None) -> Iterator[bytes]:
-    """Queries from lines of dnsperf's format: `name type`; what follows `;` or `#` at a line's start is a comment.
+    """Queries from lines of dnsperf's format: `name type`; a line that begins with `;` or `#` is a comment.
 
-    A line without a type asks for A, as queryperf did. QuestionsError names the line.
+    QuestionsError names the line.
     """
     for number, line in enumerate(lines, 1):
         if len(line) > MOST_LINE:
@@ -93,10 +93,11 @@ def parse(lines: Iterable[str], file: str = "-", edns: Edns | None = None) -> It
         words = line.split()
         if not words or words[0][0] in ";#":
             continue
-        if len(words) > 2:
-            raise QuestionsError(file, number, f"{words[2]!r} behind name and type")
+        if len(words) != 2:
+            cause = f"{words[2]!r} behind name and type" if len(words) > 2 else f"no type behind {words[0]!r}"
+            raise QuestionsError(file, number, cause)
         try:
-            yield query(words[0], type_number(words[1]) if len(words) > 1 else 1, edns)
+            yield query(words[0], type_number(words[1]), edns)
         except ValueError as error:
             raise QuestionsError(file, number, str(error)) from None
 

@@ -3,6 +3,7 @@
 
 import signal
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -390,6 +391,7 @@ def test_the_floor_reflects(segment):
         pass
 
     sock = bound("127.0.0.1", 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
     port = sock.getsockname()[1]
     tallies = []
 
