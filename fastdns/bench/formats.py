@@ -197,12 +197,13 @@ def to_markdown(report: Report) -> str:
 def describe(report: Report) -> str:
     """The scenario in a sentence."""
     s = report.scenario
-    loop = f"open loop at {s.rate:,.0f} queries per second" if s.rate else "closed loop"
+    closed = f"{s.in_flight} in flight on each, closed loop"
+    loop = f"open loop at {s.rate:,.0f} queries per second" if s.rate else closed
     rounds = len(report.server.rounds)
     parts = [
         SERVERS.get(s.server, s.server),
         f"{s.protocol.upper()}{' segmented' if s.segment else ''}",
-        f"{s.sockets} sockets, {s.in_flight} in flight on each, {loop}",
+        f"{s.sockets} sockets, {loop}",
         f"{s.count:,} questions{' once each' if s.once else ''}",
         f"{rounds} round{'s' if rounds != 1 else ''} of {s.duration:g} s after {s.warm:g} s of warming",
     ]

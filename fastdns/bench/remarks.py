@@ -27,7 +27,7 @@ LOST = 0.001
 
 def judge(report: Report, short: str = "") -> list[Remark]:
     """Every remark that a report needs, in the order of their weight; `short` is why it ended early, if it did."""
-    checks = (_wrong, _failures, _lost, _generator, _shared, _crowded, _noisy, _single, _errors, _truncated, _unknown)
+    checks = (_wrong, _failures, _lost, _limit, _shared, _crowded, _noisy, _single, _errors, _truncated, _unknown)
     remarks = [remark for check in checks for remark in check(report)]
     if short:
         remarks.insert(0, Remark("short", f"{short}: the figures cover less than was asked for"))
@@ -74,8 +74,8 @@ def _failures(report: Report) -> Iterator[Remark]:
         yield Remark("failures", f"{share:.1%} of the answers are errors such as SERVFAIL or REFUSED: other questions?")
 
 
-def _generator(report: Report) -> Iterator[Remark]:
-    """The generator was the limit: an open loop fell behind, or its CPUs were full while the server's were not."""
+def _limit(report: Report) -> Iterator[Remark]:
+    """Who was the limit: in an open loop generator or server fell behind; in a closed one, whose CPUs were full."""
     scenario = report.scenario
     threads = max(1, len(scenario.load_cpus))
     for who, arm in _arms(report):
@@ -85,6 +85,10 @@ def _generator(report: Report) -> Iterator[Remark]:
             if scenario.rate and tally.sent < KEPT * asked:
                 left = f"{tally.sent / tally.seconds:,.0f} of {scenario.rate:,.0f} queries per second"
                 yield Remark("generator", f"the generator sent {left} to {who}: give it more CPUs or a lower rate")
+                break
+            if scenario.rate and tally.qps < KEPT * scenario.rate:
+                yield Remark("behind", f"{who} answered {tally.qps:,.0f} of {scenario.rate:,.0f} queries per second: "
+                             "latencies are those of a queue that grows")
                 break
             full = tally.cpu_seconds >= BUSY * tally.seconds * threads
             if scenario.rate or not full:

@@ -17,7 +17,7 @@ from .turns import Spread
 
 SCHEMA = "fastdns-bench/1"
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
-AGAINST_QUOTING = {"noisy", "generator", "shared", "crowded", "lost", "wrong", "failures", "short", "errors"}
+AGAINST_QUOTING = {"noisy", "generator", "behind", "shared", "crowded", "lost", "wrong", "failures", "short", "errors"}
 """Kinds of remarks with which a figure is not to be quoted; `remarks.py` says when each is made."""
 
 

@@ -99,8 +99,8 @@ def _cpu(report: Report) -> list[str]:
         lines.append(f"  Server's own share:   {sum(shares) / len(shares):.0%} of CPU "
                      + ", ".join(map(str, report.scenario.server_cpus)))
     load = tally.cpu_seconds / tally.seconds if tally.seconds else 0.0
-    where = ", ".join(map(str, report.scenario.load_cpus)) or "any"
-    lines.append(f"  Generator:            {load:.0%} of a CPU on CPU {where}")
+    where = ", ".join(map(str, report.scenario.load_cpus))
+    lines.append(f"  Generator:            {load:.0%} of a CPU, {f'on CPU {where}' if where else 'bound to none'}")
     return lines
 
 

@@ -235,3 +235,5 @@ def test_an_open_loop_that_fell_behind():
     assert judge(behind)[0].text.startswith("the generator sent 200,000 of 250,000 queries per second to the server")
     behind.scenario.rate = 200_000
     assert kinds(behind) == []
+    behind.server.rounds[1].tally.in_window //= 2
+    assert kinds(behind) == ["behind"] and not dataclasses.replace(behind, remarks=judge(behind)).quotable
