@@ -6,6 +6,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+COMPARE ?=
+THRESHOLD ?= 10%
 CASES ?= 10000000
 FLAVOUR ?= release
 SWITCH_release :=
@@ -15,7 +17,7 @@ SWITCH_sanitize := FASTDNS_SANITIZE=1
 SOURCES := fastdns plugins tests bench setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build run test debug trace lint type bench-micro \
+.PHONY: help setup setup-test build run test debug trace lint type bench-micro instructions \
         fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
@@ -61,8 +63,16 @@ lint: setup-test ## ruff and cython-lint
 type: setup-test ## mypy
 	@$(PY) -m mypy
 
-bench-micro: setup-test compile ## the micro benchmarks
-	@$(PY) -m pytest -q bench/micro --benchmark-only $(ARGS)
+# A run is kept below .benchmarks; one that compares is not, so that it is never its own measure.
+bench-micro: setup-test compile ## the micro benchmarks; COMPARE=1: against the last run (THRESHOLD=10%)
+	@[ -z "$(COMPARE)" ] || ls .benchmarks/*/*.json >/dev/null 2>&1 \
+	    || { echo "no run is kept to compare with; make bench-micro keeps one" >&2; exit 2; }
+	@$(PY) -m pytest -q bench/micro --benchmark-only --benchmark-name=long --benchmark-sort=fullname $(if $(COMPARE), \
+	    --benchmark-columns=min --benchmark-compare --benchmark-compare-fail=min:$(THRESHOLD), \
+	    --benchmark-columns=min,median,iqr,rounds --benchmark-save=run) $(ARGS)
+
+instructions: setup-test compile ## instructions per query by callgrind, written to bench/instructions
+	@$(PY) -m bench.instructions $(ARGS)
 
 fuzz-query fuzz-reply fuzz-cache: fuzz-%: ## CASES=n inputs through the query parser, the reply parser, the cache's reader
 	@VENV=$(VENV) tests/setup.sh fuzz

@@ -13,10 +13,12 @@
 # before). Octets that do not fit into a record travel in a malloc'd block that the receiver frees.
 #
 # Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner
-# answers SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way. So the ring up, which has room for both,
-# is never full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps
-# beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original
-# stays Python's.
+# answers SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way, and BRIDGE_STREAMS streams, each of which
+# has at most STREAM_WINDOW messages that were not yet acknowledged, here and at the Python stage that reads it. So the
+# ring up, which has room for all of these, is never full; where the ring down is full, the Python thread waits for the
+# hot thread. A query that Python keeps beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot
+# thread through a copy; the original stays Python's. A stream has no deadline here: its client's silence is the
+# connection's to judge, its plugin's the Python thread's.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program
@@ -24,7 +26,10 @@ from fastdns._stage cimport Query as CQuery, Worker
 
 cdef enum:
     BRIDGE_QUERIES = 4096
-    BRIDGE_CHILDREN = 4096
+    BRIDGE_CHILDREN = 2816
+    BRIDGE_STREAMS = 128
+    STREAM_WINDOW = 4           # messages of a stream on their way
+    STREAM_OCTETS = 65536       # octets of a stream on their way, before one more message is sent
     BRIDGE_UP = 8192            # records, a power of two
     BRIDGE_DOWN = 1024          # records, a power of two
     BRIDGE_INLINE = 256         # octets inside a record
@@ -35,24 +40,30 @@ cdef enum:
 cdef enum:                      # kinds of records, up
     UP_QUERY = 0                # run from q.pos
     UP_RESULT = 1               # how the child of `token` ended
+    UP_ROOM = 2                 # ulen messages of the stream `token` have gone; or its verdict says that none will
+    UP_PART = 3                 # a message of the child of `token`, which is q
 
 cdef enum:                      # kinds of records, down
     DOWN_FINISH = 0             # the Python stage ended with `verdict`
     DOWN_NEXT = 1               # run a child of q from `pos`, with the octets given, or else q's own
     DOWN_LOOKUP = 2             # run a child of q through the whole server
+    DOWN_PART = 3               # a message of q's stream, `token`; without octets: it begins
+    DOWN_ROOM = 4               # one message of the child q of `token` was read, or (STREAM_GONE) none will be
 
 cdef enum:                      # one more verdict beside those of _stage
     PANIC = 16                  # an exception: SERVFAIL, no stage above hears of it
 
 cdef struct Outcome:
-    # How a query ended: what both directions say of it. The octets are reply, options, error text, in this order.
+    # How a query ended: what both directions say of it. The octets are reply, options, error text, and what the stages
+    # behind were asked instead (Asked), in this order.
     uint8_t verdict
     uint8_t has_opt
     uint8_t set_do
-    uint8_t spare
+    uint8_t streamed            # the end of a stream: REPLY, or it broke off
     uint16_t rcode
     uint16_t opt_size
     uint16_t error_len
+    uint16_t asked_len
     uint32_t reply_len
     uint32_t options_len
     uint32_t ulen
@@ -80,6 +91,9 @@ cdef struct Held:
     uint64_t deadline_ns
     uint16_t next_free
     bint answered               # the hot thread has answered for Python
+    uint64_t stream             # token of its stream
+    uint32_t owed               # messages of the stream that were taken and not yet acknowledged
+    bint told                   # that nobody reads the stream
 
 cdef struct Rings:
     Up *up

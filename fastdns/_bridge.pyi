@@ -2,7 +2,7 @@
 """Types of the bridge (see _bridge.pyx): what a plugin holds in its hands. Import them from fastdns.plugin."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, TypeVar
 
@@ -91,6 +91,25 @@ class Reply:
     def message(self) -> Any:
         """A fastdns.message.Message, parsed anew at each call. To send a changed one, return it, or
         `Reply(message)`."""
+
+class Stream(AsyncIterator[Reply]):
+    """A result: many messages to one query, each a Reply, its octets, or a message object; what `next` gives when a
+    plugin behind returned one. Iterating gives each as a Reply.
+
+    Little is made ahead of the client: at most four messages are on their way to it. The iterator is always ended:
+    `aclose` (of a plain iterator `close`) runs, also when the client leaves. A plain iterator runs where its plugin
+    runs: on the event loop, or in the threads of plain functions. The first message has the question (RFC 5936 2.2).
+    Over UDP the client gets REFUSED instead. The plugin's `deadline` holds for each message.
+    """
+
+    def __init__(self, messages: AsyncIterable[Any] | Iterable[Any]) -> None: ...
+    def __aiter__(self) -> Stream: ...
+    async def __anext__(self) -> Reply: ...
+    async def aclose(self) -> None:
+        """Ends the iterator; a generator's `finally` runs."""
+
+    def threaded(self, call: Callable[..., Awaitable[Any]]) -> None:
+        """The server's: has a plain iterator run by `call(function, ...)`."""
 
 class Query:
     """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
@@ -182,9 +201,19 @@ class Query:
     def reply(self, rcode: int = 0, *, aa: bool = False, ra: bool = False, ad: bool = False) -> Reply:
         """A reply to this query without records; id, opcode, RD, CD and question are copied."""
 
-    def replace(self, *, name: str | None = None, type: int | None = None, qclass: int | None = None) -> Query:
-        """Another query of the same client, to be given to `next`. Raises ValueError for what the server would not
-        admit."""
+    def replace(
+        self,
+        *,
+        name: str | None = None,
+        type: int | None = None,
+        qclass: int | None = None,
+        do: bool | None = None,
+        bufsize: int | None = None,
+        options: Sequence[tuple[int, bytes]] | None = None,
+    ) -> Query:
+        """Another query of the same client, to be given to `next`; None: as the client asked. `do`, `bufsize` (octets)
+        and `options` (code, data) give the query an OPT where the client sent none; the reply to the client has an OPT
+        only if the client did. Raises ValueError for what the server would not admit."""
 
     def lookup(self, name: str, type: int) -> Awaitable[Any]:
         """Asks the server itself, as the same client, through the routing of all its blocks: awaits to a Reply (an
@@ -226,8 +255,16 @@ class Bridge:
     def stop(self) -> None:
         """Ends what is still under way with SERVFAIL."""
 
+    async def join(self) -> None:
+        """After `stop`: waits until the streams' iterators have ended."""
+
+
     def drain(self) -> None: ...
     def ended(self, request: Any, future: Future[Any]) -> None: ...
+    def stream_ended(self, pump: Any, future: Future[Any]) -> None: ...
+    def stream_closed(self, task: Future[Any]) -> None: ...
+    def enter_lane(self, pump: Any) -> Any: ...
+    def leave_lane(self, pump: Any) -> None: ...
     def sweep(self) -> None: ...
 
 def use_messages(parse: Callable[[bytes], Any], pack: Callable[[Any], bytes]) -> None:

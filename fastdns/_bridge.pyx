@@ -10,7 +10,9 @@ described in _bridge.pxd.
 """
 
 import asyncio
+import collections
 import functools
+import math
 import inspect
 import ipaddress
 import os
@@ -22,16 +24,24 @@ from cpython.ref cimport PyObject, Py_REFCNT, Py_XDECREF
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 
-from fastdns._chain cimport Program
+from fastdns._chain cimport Program, stream_room
 from fastdns._stage cimport (
     DROP,
     MOD_BRIDGE,
     ORIGIN_PYTHON,
+    ORIGIN_TCP,
     PROTO_UDP,
     RCODE,
     REPLY,
+    STREAM_GO,
+    STREAM_GONE,
+    STREAM_REFUSED,
+    STREAM_UNFIT,
+    STREAM_WAIT,
+    Asked,
     Query as CQuery,
     Worker,
+    asked_fill,
 )
 from fastdns._log cimport LEVEL_ERROR
 from fastdns._stats cimport Stats, stat_add
@@ -75,10 +85,12 @@ from fastdns._wire cimport (
     SECTION_AUTHORITY,
     TYPE_A,
     TYPE_AAAA,
+    TYPE_OPT,
     TYPE_SRV,
     TYPE_TXT,
     WIRE_HEADER,
     WIRE_MAX,
+    WIRE_QUERY_MAX,
     WIRE_RECORDS_MAX,
     Message,
     Packet,
@@ -98,9 +110,12 @@ from fastdns._wire cimport (
 
 from fastdns.errors import PluginError
 
+cdef uint64_t NEVER = <uint64_t>1 << 62   # a deadline, with room for what is added to it
+
 cdef enum:
     NO_HELD = 0xffff
     THREADS = 32                # of plain functions
+    OPT_SIZE = 1232             # octets that a replacement's own OPT advertises, unless it says
     ROUNDS = 512                # records that the Python thread takes before asyncio's other work has its turn
     WAIT_MS = 1000              # that the Python thread waits for room in the ring down, once the hot thread has ended
 
@@ -112,6 +127,10 @@ cdef inline Up *up_room(Rings *r) noexcept nogil:
     cdef Up *u = &r.up[r.up_head & (BRIDGE_UP - 1)]
     memset(u, 0, sizeof(Up))
     return u
+
+
+cdef inline uint16_t asked_octets(const Asked *a) noexcept nogil:
+    return <uint16_t>(<const uint8_t *>&a.name[0] - <const uint8_t *>a) + a.name_len
 
 
 cdef inline void up_publish(Rings *r) noexcept nogil:
@@ -132,6 +151,8 @@ cdef bint bridge_push(Worker *w, CQuery *q) noexcept nogil:
     r.held_n += 1
     h.q = q
     h.answered = False
+    h.owed = 0
+    h.told = False
     # A Python stage has no C configuration: the place holds its deadline in nanoseconds.
     h.deadline_ns = w.now_ns + <uint64_t><uintptr_t>q.block.stages[q.pos].config
     if r.held_n == 1:
@@ -173,41 +194,102 @@ cdef void let_go(Rings *r, uint16_t slot) noexcept nogil:
     r.held_n -= 1
 
 
+cdef bint copy_up(Up *u, const CQuery *q) noexcept nogil:
+    # The octets that the record's outcome announces. False: no memory, and the outcome says nothing.
+    cdef Outcome *o = &u.outcome
+    cdef uint8_t *at
+    cdef size_t n = <size_t>o.reply_len + o.options_len + o.error_len + o.asked_len
+    if n == 0:
+        return True
+    u.block = at = <uint8_t *>malloc(n)
+    if at == NULL:
+        memset(o, 0, sizeof(Outcome))
+        return False
+    memcpy(at, q.reply, o.reply_len)
+    at += o.reply_len
+    if o.options_len:
+        memcpy(at, q.options, o.options_len)
+    at += o.options_len
+    memcpy(at, q.error, o.error_len)
+    memcpy(at + o.error_len, &q.asked, o.asked_len)
+    return True
+
+
+cdef void describe(Outcome *o, const CQuery *q) noexcept nogil:
+    o.rcode = q.rcode
+    o.reply_len = q.reply_len
+    o.ulen = q.ulen
+    o.has_opt = q.has_opt
+    o.set_do = q.set_do
+    o.opt_size = q.opt_size
+    if q.has_opt:
+        o.options_len = q.options_len
+
+
 cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
     # A child has ended: its reply is copied for Python.
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
     cdef Up *u = up_room(r)
     cdef Outcome *o = &u.outcome
-    cdef size_t n
     u.kind = UP_RESULT
     u.token = q.handle
     o.rcode = q.rcode
     if r.panicking:
         o.verdict = PANIC
+    elif q.streamed:
+        o.streamed = True
+        o.verdict = RCODE if q.cut else REPLY
     elif q.written:
         o.verdict = REPLY
-        o.reply_len = q.reply_len
-        o.ulen = q.ulen
-        o.has_opt = q.has_opt
-        o.set_do = q.set_do
-        o.opt_size = q.opt_size
-        if q.has_opt:
-            o.options_len = q.options_len
+        describe(o, q)
     else:
         o.verdict = DROP if q.dropped else RCODE
     o.error_len = q.error_len if q.error_len <= sizeof(q.error) else sizeof(q.error)
-    n = <size_t>o.reply_len + o.options_len + o.error_len
-    if n:
-        u.block = <uint8_t *>malloc(n)
-        if u.block == NULL:
-            memset(o, 0, sizeof(Outcome))
-            o.verdict = RCODE
-            o.rcode = RCODE_SERVFAIL
-        else:
-            memcpy(u.block, q.reply, o.reply_len)
-            memcpy(u.block + o.reply_len, q.options, o.options_len)
-            memcpy(u.block + o.reply_len + o.options_len, q.error, o.error_len)
+    if q.replaced:
+        o.asked_len = asked_octets(&q.asked)
+    if not copy_up(u, q):
+        o.verdict = RCODE
+        o.rcode = RCODE_SERVFAIL
+        o.streamed = q.streamed > 0
     up_publish(r)
+
+
+cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
+    # A message of a child's stream. The next one waits until this one was read.
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef Up *u = up_room(r)
+    u.kind = UP_PART
+    u.token = q.handle
+    u.q = q
+    describe(&u.outcome, q)
+    if not copy_up(u, q):
+        return STREAM_UNFIT
+    up_publish(r)
+    return STREAM_WAIT
+
+
+cdef void tell(Rings *r, Held *h, int verdict, uint32_t gone) noexcept nogil:
+    # Says to a stream's plugin that so many of its messages have gone, or once that no more will.
+    cdef Up *u
+    if h.told:
+        return
+    h.told = verdict != STREAM_GO
+    u = up_room(r)
+    u.kind = UP_ROOM
+    u.token = h.stream
+    u.outcome.verdict = <uint8_t>verdict
+    u.outcome.ulen = gone
+    h.owed -= gone
+    up_publish(r)
+
+
+cdef void push_room(Worker *w, CQuery *q) noexcept nogil:
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef Held *h = &r.held[<uint16_t>q.stage_word]
+    if q.gone:
+        tell(r, h, STREAM_GONE, 0)
+    elif h.owed:
+        tell(r, h, STREAM_GO, h.owed)
 
 
 cdef void refuse_child(Rings *r, uint64_t token, const char *text, uint16_t n) noexcept nogil:
@@ -249,10 +331,66 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
     w.api.run(w, c)
 
 
+cdef void take_reply(Worker *w, CQuery *q, const Outcome *o, const uint8_t *octets) noexcept nogil:
+    # The options stay where they are until the sink has taken the message, before the record is done with.
+    w.api.reply_room(w, q)
+    memcpy(q.reply, octets, o.reply_len)
+    q.rcode = o.rcode
+    q.reply_len = o.reply_len
+    q.ulen = o.ulen
+    q.has_opt = o.has_opt
+    q.set_do = o.set_do
+    q.opt_size = o.opt_size
+    q.options = octets + o.reply_len
+    q.options_len = o.options_len
+
+
+cdef void send_part(Worker *w, Rings *r, Down *d) noexcept nogil:
+    cdef CQuery *q = d.q
+    cdef Held *h = &r.held[<uint16_t>q.stage_word]
+    cdef int taken
+    h.stream = d.token
+    h.deadline_ns = NEVER
+    if h.told:
+        return                  # what was on its way behind a message that was not taken
+    if h.answered:
+        tell(r, h, STREAM_GONE, 0)
+        return
+    if d.outcome.reply_len == 0:
+        if q.proto == PROTO_UDP or w.part[q.origin] == NULL:
+            tell(r, h, STREAM_REFUSED, 0)
+        return
+    take_reply(w, q, &d.outcome, d.block if d.block != NULL else d.octets)
+    taken = w.api.stream(w, q)
+    if taken == STREAM_GO or taken == STREAM_WAIT:
+        h.owed += 1
+    if taken != STREAM_WAIT:
+        tell(r, h, taken, h.owed)
+
+
+cdef void give_room(Worker *w, Down *d) noexcept nogil:
+    # The child may have ended meanwhile, and its slot be another query's: tokens are never used twice.
+    cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    cdef CQuery *q = d.q
+    cdef Held *h
+    if not q.detached or q.origin != ORIGIN_PYTHON or q.handle != d.token:
+        return
+    if d.outcome.verdict == STREAM_GONE:
+        q.gone = True
+    elif q.block.stages[q.pos].ops == NULL:
+        # One was read; others that were sent with it may still wait.
+        h = &r.held[<uint16_t>q.stage_word]
+        if h.owed:
+            tell(r, h, STREAM_GO, 1)
+        return
+    stream_room(w, q)
+
+
 cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
     cdef CQuery *q = d.q
     cdef Outcome *o = &d.outcome
     cdef const uint8_t *octets = d.block if d.block != NULL else d.octets
+    cdef const uint8_t *at = octets + o.reply_len + o.options_len
     cdef uint16_t slot = <uint16_t>q.stage_word
     cdef bint answered = r.held[slot].answered
     let_go(r, slot)
@@ -261,26 +399,23 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
         return
     q.rcode = o.rcode
     q.error_len = o.error_len
-    memcpy(q.error, octets + o.reply_len + o.options_len, o.error_len)
+    memcpy(q.error, at, o.error_len)
+    if o.asked_len:
+        q.replaced = True
+        memcpy(&q.asked, at + o.error_len, o.asked_len)
     if o.verdict == PANIC:
         q.base = q.pos          # nobody above hears of it
         if q.origin != ORIGIN_PYTHON and w.dropped != NULL:
             w.dropped(w, q, RCODE_SERVFAIL)
         r.panicking = True
-        w.api.resume(w, q, RCODE)
+        w.api.stream_end(w, q, False)
         r.panicking = False
         return
+    if o.streamed:
+        w.api.stream_end(w, q, o.verdict == REPLY)
+        return
     if o.verdict == REPLY:
-        w.api.reply_room(w, q)
-        memcpy(q.reply, octets, o.reply_len)
-        q.reply_len = o.reply_len
-        q.ulen = o.ulen
-        q.has_opt = o.has_opt
-        q.set_do = o.set_do
-        q.opt_size = o.opt_size
-        # The options stay where they are until the sink has taken the query, before resume returns.
-        q.options = octets + o.reply_len
-        q.options_len = o.options_len
+        take_reply(w, q, o, octets)
     w.api.resume(w, q, o.verdict)
 
 
@@ -317,6 +452,10 @@ cdef int64_t bridge_tick(Worker *w) noexcept nogil:
         d = &r.down[tail & (BRIDGE_DOWN - 1)]
         if d.kind == DOWN_FINISH:
             finish_query(w, r, d)
+        elif d.kind == DOWN_PART:
+            send_part(w, r, d)
+        elif d.kind == DOWN_ROOM:
+            give_room(w, d)
         else:
             start_child(w, d)
         free(d.block)
@@ -369,11 +508,13 @@ cdef object bridge_open(Worker *w, Program program):
         ])
     w.mod[MOD_BRIDGE] = r
     w.push_python = bridge_push
+    w.push_room = push_room
     w.on_event[MOD_BRIDGE] = bridge_event
     w.on_tick[MOD_BRIDGE] = bridge_tick
     w.on_flush[MOD_BRIDGE] = bridge_flush
     w.on_sleep[MOD_BRIDGE] = bridge_sleep
     w.sink[ORIGIN_PYTHON] = python_sink
+    w.part[ORIGIN_PYTHON] = python_part
     if not w.api.watch(w, r.hot_fd, MOD_BRIDGE, <uint64_t>r.hot_fd, EPOLLIN):
         raise OSError("the bridge's eventfd cannot be watched")
     return bridge
@@ -381,4 +522,6 @@ cdef object bridge_open(Worker *w, Program program):
 
 include "_bridge_reply.pxi"
 include "_bridge_query.pxi"
+include "_bridge_next.pxi"
+include "_bridge_stream.pxi"
 include "_bridge_drive.pxi"

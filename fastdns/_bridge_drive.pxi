@@ -8,175 +8,6 @@
 # other plugin is a task from the start, a plain function runs in a thread. However it ends - result, error, panic,
 # deadline, nonsense - exactly one FINISH goes back for each query.
 
-cdef class _PythonStage:
-    # A plugin instance in a block's chain.
-    cdef object plugin
-    cdef object call
-    cdef object name
-    cdef bint eager
-    cdef bint threaded
-    cdef double deadline        # seconds
-    cdef const uint64_t *version    # of what the plugin publishes; NULL: it does not
-    cdef uint64_t seen
-
-    def __init__(self, plugin):
-        self.plugin = plugin
-        self.call = plugin.serve_dns
-        self.name = plugin.name
-        self.threaded = not inspect.iscoroutinefunction(plugin.serve_dns)
-        self.eager = bool(plugin.eager) and not self.threaded
-        self.deadline = float(plugin.deadline)
-
-
-def _wants_traceback(plugin):
-    """Whether a plugin of the same block asks for the traceback of a panic: `errors` with its option `stacktrace`."""
-    members = getattr(getattr(plugin, "block", None), "members", ())
-    return any(getattr(member, "stacktrace", False) for _, member in members)
-
-
-class _Panicked(Exception):
-    """A plugin further down the chain panicked; whoever lets this pass has panicked too."""
-
-
-@cython.freelist(256)
-@cython.final
-cdef class _Wait:
-    # A child under way: what `next(query)` and `query.lookup(...)` give, to be awaited once.
-    cdef _Request request
-    cdef bytes wire             # of the child; None: the client's own octets
-    cdef uint8_t kind
-    cdef uint16_t pos
-    cdef uint8_t state          # 0 new, 1 sent, 2 ended
-    cdef object future          # where a task waits
-    cdef object pause           # the future's iterator
-    cdef object value
-    cdef object error
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.state == 0:
-            self.request.bridge.send_child(self)
-            self.state = 1
-            if asyncio.current_task() is None:
-                return self
-            self.future = self.request.bridge.loop.create_future()
-            self.pause = self.future.__await__()
-        if self.state == 1:
-            if self.pause is None:
-                return self
-            return next(self.pause)
-        if self.error is not None:
-            raise self.error
-        raise StopIteration(self.value)
-
-
-cdef _Wait wait_for(_Request request, int kind, int pos, bytes wire):
-    cdef _Wait wait = _Wait.__new__(_Wait)
-    wait.request = request
-    wait.kind = <uint8_t>kind
-    wait.pos = <uint16_t>pos
-    wait.wire = wire
-    return wait
-
-
-@cython.freelist(256)
-@cython.final
-cdef class Next:
-    # The rest of the chain, as a plugin calls it.
-    cdef _Request request
-    cdef uint16_t pos           # of the stage that comes next
-
-    def __call__(self, query):
-        cdef _Request request = self.request
-        cdef _PythonStage stage = None
-        cdef Query view
-        cdef Next rest
-        if type(query) is not Query or (<Query>query).request is not request:
-            raise TypeError("next() takes the query that came in, or a replacement of it")
-        if request.done:
-            raise RuntimeError("the query is over")
-        view = query
-        if self.pos < len(request.stages):
-            stage = request.stages[self.pos]
-        if stage is None:
-            return wait_for(request, DOWN_NEXT, self.pos,
-                            None if view.own == NULL else <bytes>view.own.wire[:view.own.length])
-        rest = Next.__new__(Next)
-        rest.request = request
-        rest.pos = self.pos + 1
-        request.bridge.refresh(request, stage)
-        if stage.threaded:
-            return request.bridge.in_thread(stage, view, rest)
-        if stage.eager or asyncio.current_task() is not None:
-            return stage.call(view, rest)
-        return request.bridge.loop.create_task(_guarded(stage.call(view, rest)))
-
-
-class ThreadNext:
-    """The rest of the chain for a plain function, which runs in a thread of its own: calls block."""
-
-    def __init__(self, rest, loop):
-        self._rest = rest
-        self._loop = loop
-
-    def __call__(self, query):
-        return self.run(query, self._rest)
-
-    def run(self, query, call):
-        """Runs `call(query)`, which gives an awaitable, on the event loop and returns what it ends with."""
-        return asyncio.run_coroutine_threadsafe(_awaited(call, query), self._loop).result()
-
-
-async def _awaited(call, query):
-    return await call(query)
-
-
-class _Adopted:
-    # A coroutine that paused before a task took it over.
-    def __init__(self, coro, first):
-        self.coro = coro
-        self.first = first
-
-    def __await__(self):
-        coro, pause = self.coro, self.first
-        while True:
-            try:
-                value = yield pause
-            except BaseException as error:
-                try:
-                    pause = coro.throw(error)
-                except StopIteration as stop:
-                    return stop.value
-            else:
-                try:
-                    pause = coro.send(value)
-                except StopIteration as stop:
-                    return stop.value
-
-
-class _Left(Exception):
-    """Stands for SystemExit and its like, which would end the event loop if a task raised them."""
-
-
-async def _guarded(coro):
-    try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise _Left from error
-
-
-def _called(call, query, rest):
-    try:
-        return call(query, rest)
-    except (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration) as error:
-        raise _Left from error
-
-
 @cython.final
 cdef class Bridge:
     # The Python thread's end.
@@ -191,12 +22,20 @@ cdef class Bridge:
     cdef tuple servers          # labels by listener
     cdef list zones             # by block: names of its zones
     cdef dict waits             # token: _Wait
+    cdef dict sources           # token: _Source, of children that stream
+    cdef dict pumps             # token: _Pump
+    cdef dict lanes             # connection: [its lock, streams that want it]
+    cdef set closing            # tasks that end iterators
     cdef dict pending           # _Request: None, in order of arrival
     cdef uint64_t last_token
     cdef uint64_t *row
     cdef uint32_t slot_panics
     cdef uint32_t slot_queries
     cdef uint32_t slot_deadline
+    cdef uint32_t slot_streams
+    cdef uint32_t slot_parts
+    cdef uint32_t slot_cut
+    cdef uint32_t slot_stream_shed
     cdef bint sweeping
     cdef bint running
 
@@ -216,6 +55,10 @@ cdef class Bridge:
         self.r.hot_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.r.python_sleeps = 1
         self.waits = {}
+        self.sources = {}
+        self.pumps = {}
+        self.lanes = {}
+        self.closing = set()
         self.pending = {}
         self.servers = ()
 
@@ -254,6 +97,14 @@ cdef class Bridge:
         self.r.slot_late = self.slot_deadline
         self.r.slot_shed = stats.intern(
             "fastdns_python_shed_total", (), "counter", (), "Queries refused because too many were in Python.")
+        self.slot_streams = stats.intern(
+            "fastdns_python_streams_total", (), "counter", (), "Answers of several messages that plugins began.")
+        self.slot_parts = stats.intern(
+            "fastdns_python_stream_messages_total", (), "counter", (), "Messages of such answers.")
+        self.slot_cut = stats.intern(
+            "fastdns_python_streams_cut_total", (), "counter", (), "Such answers that ended before their end.")
+        self.slot_stream_shed = stats.intern(
+            "fastdns_python_streams_shed_total", (), "counter", (), "Such answers refused because too many were sent.")
         for block in self.stages:
             for stage in block:
                 self.follow(stage, stats)
@@ -268,6 +119,14 @@ cdef class Bridge:
         self.loop.remove_reader(self.r.python_fd)
         for request in list(self.pending):
             self.expire(request)
+        for source in list(self.sources.values()):
+            (<_Source>source).close()
+
+    async def join(self):
+        """Waits until the streams that `stop` ended are closed, and lets go of the threads."""
+        left = [(<_Pump>pump).task for pump in self.pumps.values()] + list(self.closing)
+        if left:
+            await asyncio.wait(left)
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -301,6 +160,10 @@ cdef class Bridge:
             try:
                 if u.kind == UP_QUERY:
                     self.begin(u.q)
+                elif u.kind == UP_ROOM:
+                    self.got_room(&u)
+                elif u.kind == UP_PART:
+                    self.child_part(&u)
                 else:
                     self.child_ended(&u)
             except Exception as error:
@@ -445,16 +308,55 @@ cdef class Bridge:
         self.ring()
         return 0
 
+    cdef int child_part(self, Up *u) except -1:
+        # A message of a child that streams; with the first one `next` has its result.
+        cdef Reply reply = child_reply(u, b"")
+        cdef _Source source = self.sources.get(u.token)
+        cdef _Wait wait
+        if source is None:
+            wait = self.waits.pop(u.token)
+            source = _Source.__new__(_Source)
+            source.request = wait.request
+            source.q = u.q
+            source.token = u.token
+            source.queue = collections.deque()
+            self.sources[u.token] = source
+            if wait.request.done:
+                source.close()
+            else:
+                wait.request.sources = [*(wait.request.sources or ()), source]
+            wait.value = Stream(source)
+            self.wake(wait)
+        if not source.closed:
+            source.queue.append(reply)
+            source.wake()
+        return 0
+
+    cdef int source_ended(self, _Source source, Up *u) except -1:
+        cdef bytes text
+        source.ended = True
+        if u.outcome.verdict == PANIC:
+            source.error = _Panicked()
+        elif u.outcome.verdict != REPLY:
+            text = u.block[:u.outcome.error_len] if u.outcome.error_len else b"the stream broke off"
+            source.error = PluginError(u.outcome.rcode, text.decode("utf-8", "replace"))
+        free(u.block)
+        return source.wake()
+
     cdef int child_ended(self, Up *u) except -1:
+        cdef _Source source = self.sources.pop(u.token, None)
+        if source is not None:
+            return self.source_ended(source, u)
         cdef _Wait wait = self.waits.pop(u.token)
-        cdef _Request request = wait.request
         cdef uint8_t *block = u.block
+        cdef uint32_t at = u.outcome.reply_len + u.outcome.options_len
         cdef bytes text = b""
-        wait.state = 2
         try:
             if u.outcome.error_len:
-                text = block[u.outcome.reply_len + u.outcome.options_len:
-                             u.outcome.reply_len + u.outcome.options_len + u.outcome.error_len]
+                text = block[at:at + u.outcome.error_len]
+            if u.outcome.asked_len and wait.kind == DOWN_NEXT:
+                at += u.outcome.error_len
+                wait.request.asked = block[at:at + u.outcome.asked_len]
             if u.outcome.verdict == REPLY:
                 wait.value = child_reply(u, text)
                 block = NULL
@@ -470,6 +372,11 @@ cdef class Bridge:
                 wait.value = Rcode(u.outcome.rcode)
         finally:
             free(block)
+        return self.wake(wait)
+
+    cdef int wake(self, _Wait wait) except -1:
+        cdef _Request request = wait.request
+        wait.state = 2
         if wait.future is not None:
             if not wait.future.done():
                 wait.future.set_result(None)
@@ -478,6 +385,135 @@ cdef class Bridge:
             request.coro = None
             self.step(request, coro, None, None, None)
         return 0
+
+    # ------------------------------------------------------------------------------------------ streams
+
+    cdef int begin_stream(self, _Request request, stream) except -1:
+        cdef _PythonStage stage = request.stages[request.q.pos]
+        cdef _Pump pump
+        cdef Down *d
+        if request.q.proto == PROTO_UDP or len(self.pumps) >= BRIDGE_STREAMS:
+            self.close_stream(stream)
+            if request.q.proto == PROTO_UDP:
+                # A datagram has room for one message (RFC 5936 4.2).
+                return self.send_end(request, RCODE, RCODE_REFUSED, b"", False)
+            stat_add(self.row, self.slot_stream_shed, 1)
+            text = f"plugin/{stage.name}: too many streams"
+            return self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
+        if stage.threaded:
+            stream.threaded(functools.partial(self.loop.run_in_executor, self.pool))
+        pump = _Pump.__new__(_Pump)
+        pump.request = request
+        pump.stage = stage
+        pump.stream = stream
+        pump.sizes = collections.deque()
+        self.last_token += 1
+        pump.token = self.last_token
+        pump.lane = ("tcp", request.q.handle) if request.q.origin == ORIGIN_TCP else ("own", pump.token)
+        d = self.down_room()
+        if d == NULL:
+            self.close_stream(stream)
+            return 0
+        d.kind = DOWN_PART
+        d.q = request.q
+        d.token = pump.token
+        self.down_publish()
+        stat_add(self.row, self.slot_streams, 1)
+        self.keep(request, stage)
+        request.deadline = math.inf
+        request.pump = pump
+        self.pumps[pump.token] = pump
+        request.task = pump.task = self.loop.create_task(_guarded(_pumped(self, pump)))
+        pump.task.add_done_callback(functools.partial(self.stream_ended, pump))
+        return 0
+
+    cdef int close_stream(self, stream) except -1:
+        task = self.loop.create_task(_closed(stream))
+        self.closing.add(task)
+        task.add_done_callback(self.stream_closed)
+        return 0
+
+    def stream_closed(self, task):
+        """The iterator of a stream that nobody wanted has ended."""
+        self.closing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            stat_add(self.row, self.slot_panics, 1)
+            self.log(LEVEL_ERROR, f"a stream that was refused cannot be closed: {task.exception()!r}")
+
+    def enter_lane(self, _Pump pump):
+        """A connection's turn: a lock of all streams that answer queries of the same connection."""
+        lane = self.lanes.setdefault(pump.lane, [asyncio.Lock(), 0])
+        lane[1] += 1
+        return lane[0]
+
+    def leave_lane(self, _Pump pump):
+        """A stream does not want its connection any more."""
+        lane = self.lanes[pump.lane]
+        lane[1] -= 1
+        if lane[1] == 0:
+            del self.lanes[pump.lane]
+
+    cdef int send_part(self, _Pump pump, Reply reply) except -1:
+        cdef _Request request = pump.request
+        cdef uint32_t options = <uint32_t>len(reply.options) if reply.options is not None else 0
+        cdef size_t n = <size_t>reply.out.n + options
+        cdef uint8_t *block = NULL
+        cdef Down *d
+        if pump.told or request.done:
+            raise asyncio.CancelledError
+        if reply.out.bad or reply.out.n < WIRE_HEADER:
+            raise PluginError(RCODE_SERVFAIL, "the reply does not fit")
+        if pump.sent == 0 and get16(reply.out.p + 4) != 1:
+            raise PluginError(RCODE_SERVFAIL, f"plugin/{pump.stage.name}: a stream's first message has a question")
+        if n > BRIDGE_INLINE:
+            block = <uint8_t *>malloc(n)
+            if block == NULL:
+                raise MemoryError
+        d = self.down_room()
+        if d == NULL:
+            free(block)
+            raise asyncio.CancelledError
+        d.kind = DOWN_PART
+        d.q = request.q
+        d.token = pump.token
+        d.block = block
+        write_reply(d, request, reply, options)
+        self.down_publish()
+        self.ring()
+        pump.sent += 1
+        pump.sizes.append(n)
+        pump.octets += <uint32_t>n
+        stat_add(self.row, self.slot_parts, 1)
+        return 0
+
+    cdef int got_room(self, Up *u) except -1:
+        cdef _Pump pump = self.pumps.get(u.token)
+        return 0 if pump is None else pump.room(u.outcome.verdict, u.outcome.ulen)
+
+    def stream_ended(self, _Pump pump, future):
+        """The pump of a stream has ended: so does its query, if it was not over before."""
+        cdef _Request request = pump.request
+        self.pumps.pop(pump.token, None)
+        request.task = None
+        error = None if future.cancelled() else future.exception()
+        if request.done:
+            return
+        name = pump.stage.name
+        if pump.told == STREAM_REFUSED:
+            self.send_end(request, RCODE, RCODE_REFUSED, b"", False)
+        elif pump.told == STREAM_UNFIT:
+            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: a message of the stream is too long"))
+        elif pump.told:
+            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: the client left before the end"))
+        elif future.cancelled():
+            self.failed(request, PluginError(RCODE_SERVFAIL, "cancelled"))
+        elif error is not None:
+            self.failed(request, error)
+        elif pump.sent == 0:
+            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: the stream has no message"))
+        else:
+            self.send_end(request, REPLY, 0, b"", False)
+        self.ring()
 
     # ------------------------------------------------------------------------------------------ ends
 
@@ -538,6 +574,8 @@ cdef class Bridge:
                 self.send_end(request, RCODE, RCODE_SERVFAIL, b"the reply does not fit", alone)
             else:
                 self.send_reply(request, reply, alone)
+        elif type(result) is Stream:
+            self.begin_stream(request, result)
         elif type(result) is Rcode:
             self.send_end(request, RCODE, (<Rcode>result).rcode, b"", alone)
         elif result is _DROPPED:
@@ -552,11 +590,17 @@ cdef class Bridge:
         # A FINISH record with room for n octets; NULL when the loop has ended.
         cdef Down *d
         cdef uint8_t *block = NULL
+        cdef bytes asked = request.asked
+        cdef size_t all = n + (0 if asked is None else len(asked))
         request.done = True
         request.coro = None
         self.pending.pop(request, None)
-        if n > BRIDGE_INLINE:
-            block = <uint8_t *>malloc(n)
+        if request.sources is not None:
+            for source in request.sources:
+                (<_Source>source).close()
+            request.sources = None
+        if all > BRIDGE_INLINE:
+            block = <uint8_t *>malloc(all)
             if block == NULL:
                 raise MemoryError
         d = self.down_room()
@@ -566,6 +610,9 @@ cdef class Bridge:
         d.kind = DOWN_FINISH
         d.q = request.q
         d.block = block
+        if asked is not None:
+            d.outcome.asked_len = <uint16_t>len(asked)
+            memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>asked, len(asked))
         return d
 
     cdef int end_end(self, _Request request, bint alone) except -1:
@@ -583,33 +630,24 @@ cdef class Bridge:
         d.outcome.verdict = <uint8_t>verdict
         d.outcome.rcode = <uint16_t>rcode
         d.outcome.error_len = <uint16_t>len(text)
-        memcpy(d.octets, <const uint8_t *>text, len(text))
+        memcpy(d.block if d.block != NULL else d.octets, <const uint8_t *>text, len(text))
+        if request.pump is not None and request.pump.sent:
+            d.outcome.streamed = True
+            if verdict != REPLY:
+                stat_add(self.row, self.slot_cut, 1)
+        request.pump = None
         return self.end_end(request, alone)
 
     cdef int send_reply(self, _Request request, Reply reply, bint alone) except -1:
         cdef uint32_t options = <uint32_t>len(reply.options) if reply.options is not None else 0
         cdef uint32_t error = <uint32_t>len(reply.error) if reply.error is not None else 0
         cdef Down *d = self.begin_end(request, <size_t>reply.out.n + options + error)
-        cdef uint8_t *octets
         if d == NULL:
             return 0
-        octets = d.block if d.block != NULL else d.octets
-        memcpy(octets, reply.out.p, reply.out.n)
-        # A reply answers this query, wherever the plugin took it from.
-        put16(octets, request.q.pkt.id)
-        octets[2] |= FLAG_QR >> 8
-        if options:
-            memcpy(octets + reply.out.n, <const uint8_t *>reply.options, options)
+        write_reply(d, request, reply, options)
         if error:
-            memcpy(octets + reply.out.n + options, <const uint8_t *>reply.error, error)
-        d.outcome.verdict = REPLY
-        d.outcome.rcode = reply.rcode
-        d.outcome.reply_len = reply.out.n
-        d.outcome.ulen = reply.ulen
-        d.outcome.has_opt = reply.has_opt
-        d.outcome.set_do = reply.set_do
-        d.outcome.opt_size = reply.opt_size
-        d.outcome.options_len = options
+            memcpy((d.block if d.block != NULL else d.octets) + reply.out.n + options, <const uint8_t *>reply.error,
+                   error)
         d.outcome.error_len = <uint16_t>error
         return self.end_end(request, alone)
 
@@ -685,6 +723,24 @@ cdef class Bridge:
                 # Whatever it says now is too late: its query has been answered.
                 return 0
         return 0
+
+
+cdef void write_reply(Down *d, _Request request, Reply reply, uint32_t options) noexcept:
+    cdef uint8_t *octets = d.block if d.block != NULL else d.octets
+    memcpy(octets, reply.out.p, reply.out.n)
+    # A reply answers this query, wherever the plugin took it from.
+    put16(octets, request.q.pkt.id)
+    octets[2] |= FLAG_QR >> 8
+    if options:
+        memcpy(octets + reply.out.n, <const uint8_t *>reply.options, options)
+    d.outcome.verdict = REPLY
+    d.outcome.rcode = reply.rcode
+    d.outcome.reply_len = reply.out.n
+    d.outcome.ulen = reply.ulen
+    d.outcome.has_opt = reply.has_opt
+    d.outcome.set_do = reply.set_do
+    d.outcome.opt_size = reply.opt_size
+    d.outcome.options_len = options
 
 
 cdef Reply child_reply(Up *u, bytes error):

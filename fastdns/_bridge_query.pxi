@@ -19,6 +19,9 @@ cdef class _Request:
     cdef double deadline        # on the loop's clock, seconds
     cdef dict context
     cdef dict metadata
+    cdef bytes asked            # what `next` was called with last, an Asked; None: the client's own query
+    cdef list sources           # streams that its children send
+    cdef _Pump pump
     cdef bint done
 
     def __dealloc__(self):
@@ -215,22 +218,27 @@ cdef class Query:
         reply.ulen = reply.out.n
         return reply
 
-    def replace(self, *, name=None, type=None, qclass=None):
+    def replace(self, *, name=None, type=None, qclass=None, do=None, bufsize=None, options=None):
         cdef Query query = Query.__new__(Query)
         cdef const Packet *p
         cdef uint8_t owner[256]
         cdef int n = 0 if name is None else name_wire(name, owner)
         cdef int kind = 0 if type is None else type
         cdef int klass = 0 if qclass is None else qclass
-        if not (0 <= kind <= 65535 and 0 <= klass <= 65535):
-            raise ValueError("types and classes have 16 bits")
+        cdef Opt opt
+        cdef bytes rdata = None if options is None else options_wire(options)
+        opt.wants_dnssec = -1 if do is None else bool(do)
+        opt.size = -1 if bufsize is None else bufsize
+        if not (0 <= kind <= 65535 and 0 <= klass <= 65535 and -1 <= opt.size <= 65535):
+            raise ValueError("types, classes and sizes have 16 bits")
         # From here on nothing runs that could let another thread end the query.
         p = self.packet()
         if name is None:
             n = p.qname_len
             memcpy(owner, p.wire + WIRE_HEADER, n)
         query.request = self.request
-        derive(query, p, owner, n, p.qtype if type is None else kind, p.qclass if qclass is None else klass)
+        derive(query, p, owner, n, p.qtype if type is None else kind, p.qclass if qclass is None else klass, &opt,
+               rdata)
         return query
 
     def lookup(self, name, int type):
@@ -240,7 +248,7 @@ cdef class Query:
         cdef uint32_t size
         if not 0 <= type <= 65535:
             raise ValueError("types have 16 bits")
-        size = question_wire(self.packet(), owner, n, <uint16_t>type, CLASS_IN, out, False)
+        size = question_wire(self.packet(), owner, n, <uint16_t>type, CLASS_IN, out, NULL, b"")
         put16(out + 2, FLAG_RD)
         return wait_for(self.request, DOWN_LOOKUP, 0, <bytes>out[:size])
 
@@ -248,12 +256,32 @@ cdef class Query:
         return f"<Query {self.name} type {self.type} from {self.client}>"
 
 
+cdef struct Opt:
+    # What a replacement says of EDNS; -1: as the client did.
+    int wants_dnssec
+    int size
+
+
+cdef bytes options_wire(object options):
+    parts = []
+    for code, data in options:
+        if not 0 <= code <= 65535 or len(data) > WIRE_QUERY_MAX:
+            raise ValueError(f"EDNS option {code} with {len(data)} octets")
+        parts.append(code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + bytes(data))
+    rdata = b"".join(parts)
+    if len(rdata) > WIRE_QUERY_MAX:
+        raise ValueError("the EDNS options of a query have at most a few thousand octets")
+    return rdata
+
+
 cdef uint32_t question_wire(const Packet *p, const uint8_t *name, int n, uint16_t qtype, uint16_t qclass, uint8_t *out,
-                            bint options) noexcept:
-    # A query with p's header, another question, and p's OPT (with its options, or size and flags alone). Room for 284
-    # octets and the options. Octets.
+                            const Opt *opt, bytes options):
+    # A query with p's header, another question, and p's OPT as far as `opt` does not change it (NULL: its size and DO
+    # alone). `options`: None, p's own. Room for 284 octets and the options. Octets.
     cdef uint32_t at = WIRE_HEADER
-    cdef uint32_t length
+    cdef uint32_t length = p.opt_rdlen if options is None else <uint32_t>len(options)
+    cdef uint16_t flags = p.opt_flags if opt != NULL else p.opt_flags & FLAG_DO
+    cdef uint16_t size = p.udp_size
     memset(out, 0, WIRE_HEADER)
     put16(out, p.id)
     put16(out + 2, p.flags)
@@ -263,25 +291,35 @@ cdef uint32_t question_wire(const Packet *p, const uint8_t *name, int n, uint16_
     put16(out + at, qtype)
     put16(out + at + 2, qclass)
     at += 4
-    if p.has_opt:
-        length = p.opt_rdlen if options else 0
-        memset(out + at, 0, 11)
-        put16(out + at + 1, 41)
-        put16(out + at + 3, p.udp_size)
-        put16(out + at + 7, p.opt_flags if options else p.opt_flags & FLAG_DO)
-        put16(out + at + 9, length)
+    if not p.has_opt:
+        if opt == NULL or (opt.wants_dnssec < 0 and opt.size < 0 and options is None):
+            return at
+        flags, size, length = 0, OPT_SIZE, 0 if options is None else <uint32_t>len(options)
+    if opt != NULL and opt.wants_dnssec >= 0:
+        flags = (flags & ~FLAG_DO) | (FLAG_DO if opt.wants_dnssec else 0)
+    if opt != NULL and opt.size >= 0:
+        size = <uint16_t>opt.size
+    memset(out + at, 0, 11)
+    put16(out + at + 1, TYPE_OPT)
+    put16(out + at + 3, size)
+    put16(out + at + 7, flags)
+    put16(out + at + 9, length)
+    if options is not None:
+        memcpy(out + at + 11, <const uint8_t *>options, length)
+    elif length:
         memcpy(out + at + 11, p.wire + p.opt_rdata, length)
-        at += 11 + length
-        put16(out + 10, 1)
-    return at
+    put16(out + 10, 1)
+    return at + 11 + length
 
 
-cdef int derive(Query query, const Packet *p, const uint8_t *name, int n, int qtype, int qclass) except -1:
-    query.own = <Packet *>malloc(sizeof(Packet) + 284 + p.opt_rdlen)
+cdef int derive(Query query, const Packet *p, const uint8_t *name, int n, int qtype, int qclass, const Opt *opt,
+                bytes options) except -1:
+    cdef size_t room = sizeof(Packet) + 284 + (p.opt_rdlen if options is None else len(options))
+    query.own = <Packet *>malloc(room)
     if query.own == NULL:
         raise MemoryError
     cdef uint8_t *wire = <uint8_t *>query.own + sizeof(Packet)
-    cdef uint32_t size = question_wire(p, name, n, <uint16_t>qtype, <uint16_t>qclass, wire, True)
+    cdef uint32_t size = question_wire(p, name, n, <uint16_t>qtype, <uint16_t>qclass, wire, opt, options)
     if wire_admit(wire, size, query.own) != ADMIT_OK:
         raise ValueError("the server would not accept such a query")
     return 0

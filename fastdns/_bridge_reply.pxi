@@ -114,7 +114,8 @@ cdef class Reply:
         if is_message(octets):
             wire = pack_message(octets)
         else:
-            wire = bytes(octets)
+            # bytes() would take a number for a length.
+            wire = bytes(memoryview(octets))
         self.load(wire)
 
     def __dealloc__(self):

@@ -42,4 +42,5 @@ cdef void worker_reseed(Worker *w) noexcept nogil
 cdef void worker_clock(Worker *w) noexcept nogil
 cdef void chain_start(Worker *w, Query *q) noexcept nogil
 cdef void chain_drain_ready(Worker *w) noexcept nogil
+cdef void stream_room(Worker *w, Query *q) noexcept nogil
 cdef void query_identity(Query *q, const Query *parent) noexcept nogil

@@ -14,8 +14,8 @@ has ended, because the arena holds one unfinished reply at a time.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, Api, Block, CompiledStage, Listener,
-    Query, Stage, Worker, Zone,
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE, STREAM_REFUSED,
+    STREAM_WAIT, Api, Block, CompiledStage, Listener, Query, Stage, Worker, Zone, query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -24,8 +24,8 @@ from fastdns._sys cimport (
     memset, mmap, timespec,
 )
 from fastdns._wire cimport (
-    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_AXFR, TYPE_DS, Message, Record, WIRE_MAX,
-    WIRE_RECORDS_MAX, wire_admit,
+    ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX,
+    WIRE_RECORDS_MAX, get16, put16, wire_admit, wire_rcode,
 )
 
 # ---------------------------------------------------------------------------------------------- program
@@ -279,14 +279,11 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.options = NULL
     q.options_len = 0
     q.writer = 0
+    q.replaced = False
     q.error_len = 0
     q.pos = 0
     q.base = 0
     if q.pkt.qclass != CLASS_IN and not at.any_class:
-        server_rcode(w, q, RCODE_REFUSED)
-        return
-    if q.pkt.qtype == TYPE_AXFR and q.proto == PROTO_UDP:
-        # A transfer needs a stream (RFC 5936 4.2), whatever the block's plugins are.
         server_rcode(w, q, RCODE_REFUSED)
         return
     hit = route_query(<Router *>at.router, q)
@@ -416,6 +413,9 @@ cdef void resume(Worker *w, Query *q, int verdict) noexcept nogil:
         conclude(w, q, verdict)
 
 
+include "_chain_stream.pxi"
+
+
 # ---------------------------------------------------------------------------------------------- pool
 
 cdef Query *pool_take(Worker *w) noexcept nogil:
@@ -459,8 +459,11 @@ cdef Query *detach(Worker *w, Query *q) noexcept nogil:
     if d == NULL:
         return NULL
     frames = d.frames
-    # The error text is the struct's tail; a query that still runs has none.
-    memcpy(d, q, sizeof(Query) - sizeof(q.error))
+    memcpy(d, q, query_body(q))
+    if q.replaced:
+        d.asked = q.asked
+    if q.error_len:
+        memcpy(d.error, q.error, sizeof(q.error))
     d.detached = True
     d.link = NULL
     d.owned = NULL
@@ -514,7 +517,7 @@ cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Blo
     if q == NULL:
         return NULL
     frames = q.frames
-    memset(q, 0, sizeof(Query) - sizeof(q.error))
+    memset(q, 0, query_body(q))
     q.detached = True
     q.frames = frames
     if not pool_wire(w, q, wire, n) or wire_admit(q.pkt.wire, n, &q.pkt) != ADMIT_OK:
@@ -649,6 +652,8 @@ API.reply_room = reply_room
 API.child = child
 API.run = run
 API.release = release
+API.stream = stream
+API.stream_end = stream_end
 API.watch = watch
 API.unwatch = unwatch
 API.random = random64

@@ -96,12 +96,14 @@ cdef void count_query(
     cdef uint64_t *row = w.row
     cdef uint32_t proto = 1 if q.proto else 0
     cdef uint32_t family = 1 if q.family == 2 else 0
-    cdef uint32_t kind = type_index[q.pkt.qtype] if q.pkt.qtype < 260 else TYPES - 1
+    # What a stage asked in the client's place counts, but for its size.
+    cdef uint32_t qtype = q.asked.qtype if q.replaced else q.pkt.qtype
+    cdef uint32_t kind = type_index[qtype] if qtype < 260 else TYPES - 1
     cdef uint64_t size = q.ulen if written else 0
     if c.requests == 0:
         return
     stat_add(row, c.requests + (proto * 2 + family) * TYPES + kind, 1)
-    if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO:
+    if (q.replaced and q.asked.wants_dnssec) or (not q.replaced and q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO):
         stat_add(row, c.wants_dnssec, 1)
     stat_observe(row, c.duration, time_bounds, TIMES, now_ns - q.start_ns if now_ns > q.start_ns else 0)
     stat_observe(row, c.request_size + proto * (SIZES + 3), size_bounds, SIZES, q.pkt.end)

@@ -3,25 +3,26 @@
 """Runs a chain of compiled stages on queries, without sockets or time: the C half of the test kit.
 
 Strategy: the real router, runner and pool on a worker whose clocks the test sets. The last stage of the chain is a
-script: it suspends each query that reaches it and shows it to Python, which answers it when it likes. What the chain
-sends to clients is gathered as it left the outermost stage, before the finisher.
+script: it suspends each query that reaches it and shows it to Python, which answers it when it likes, with one message
+or a stream of them. What the chain sends to clients is gathered as it left the outermost stage, before the finisher.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport CacheView, Segment
-from fastdns._chain cimport Program, chain_drain_ready, chain_start, worker_open
+from fastdns._chain cimport Program, chain_drain_ready, chain_start, stream_room, worker_open
 from fastdns._stage cimport (
-    DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, SUSPEND, CompiledStage,
-    Query, Stage, StageOps, Worker,
+    DROP, MOD_CACHE, NEXT, MOD_LISTEN, ORIGIN_TCP, ORIGIN_UDP, PROTO_TCP, RCODE, REPLY, STREAM_GO, STREAM_WAIT,
+    SUSPEND, CompiledStage, Query, Stage, StageOps, Worker, query_asked, stage_frame,
 )
 from fastdns._stats cimport Stats
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
-from fastdns._wire cimport ADMIT_OK, WIRE_MAX, wire_admit, wire_scan
+from fastdns._wire cimport ADMIT_OK, WIRE_HEADER, WIRE_MAX, Packet, put16, wire_admit, wire_scan
 
 cdef enum:
     ROOM = 1024                 # queries at the script at once, and replies between two looks
     FRAMES = 4096
+    RETYPED = 512               # octets of a query whose type is changed
 
 cdef struct Sent:
     uint64_t token
@@ -40,6 +41,9 @@ cdef struct Book:
     uint32_t holds
     Sent sent[ROOM]
     uint32_t sends
+    uint32_t rooms              # times that a stream was told to go on
+    uint32_t gone               # ... or that nobody reads it
+    bint full                   # the client takes no more messages of a stream
 
 
 cdef int at_script(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -53,9 +57,73 @@ cdef int at_script(Worker *w, Stage *s, Query *q) noexcept nogil:
     return SUSPEND
 
 
+cdef void at_room(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef Book *book = <Book *>w.mod[MOD_LISTEN]
+    if q.gone:
+        book.gone += 1
+    else:
+        book.rooms += 1
+
+
 cdef StageOps SCRIPT
 SCRIPT.name = b"script"
 SCRIPT.request = at_script
+SCRIPT.room = at_room
+
+
+cdef struct Retype:
+    uint16_t qtype
+
+
+cdef struct Retyped:
+    Packet client
+    bint changed
+    uint8_t octets[RETYPED]     # the client's
+    uint8_t asked[RETYPED]
+
+
+cdef int retype(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef Retyped *f = <Retyped *>stage_frame(s, q)
+    if q.pkt.length > RETYPED:
+        return NEXT
+    f.client = q.pkt
+    f.changed = True
+    memcpy(f.octets, q.pkt.wire, q.pkt.length)
+    memcpy(f.asked, q.pkt.wire, q.pkt.length)
+    put16(f.asked + WIRE_HEADER + q.pkt.qname_len, (<Retype *>s.config).qtype)
+    wire_admit(f.asked, f.client.length, &q.pkt)
+    return NEXT
+
+
+cdef void retype_back(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef Retyped *f = <Retyped *>stage_frame(s, q)
+    if f.changed:
+        query_asked(q, &q.pkt)
+        q.pkt = f.client
+        q.pkt.wire = f.octets
+
+
+cdef StageOps RETYPER
+RETYPER.name = b"retyper"
+RETYPER.frame_size = sizeof(Retyped)
+RETYPER.request = retype
+RETYPER.response = retype_back
+
+
+cdef class _Retype:
+    cdef Retype config
+
+
+def retyper(int qtype):
+    """A stage that asks those behind it for another type, as `rewrite type` does."""
+    cdef _Retype owner = _Retype()
+    cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
+    owner.config.qtype = <uint16_t>qtype
+    stage.ops = &RETYPER
+    stage.config = &owner.config
+    stage.owner = owner
+    stage.name = "retyper"
+    return stage
 
 
 cdef void at_holder(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -102,6 +170,11 @@ cdef void gather(Worker *w, Query *q) noexcept nogil:
         return
     memcpy(s.octets, q.reply, s.length)
     book.sends += 1
+
+
+cdef int gather_part(Worker *w, Query *q) noexcept nogil:
+    gather(w, q)
+    return STREAM_WAIT if (<Book *>w.mod[MOD_LISTEN]).full else STREAM_GO
 
 
 cdef void discard(Worker *w, Query *q) noexcept nogil:
@@ -154,6 +227,7 @@ cdef class ChainBench:
         self.w.mod[MOD_LISTEN] = &self.book
         self.w.sink[ORIGIN_UDP] = gather
         self.w.sink[ORIGIN_TCP] = gather
+        self.w.part[ORIGIN_TCP] = gather_part
         self.w.arena_flush = rewind
         self.memory = <uint8_t *>calloc(1, FRAMES)
         if self.memory == NULL or self.program.blocks[0].frame_octets > FRAMES:
@@ -222,6 +296,48 @@ cdef class ChainBench:
     def in_flight(self):
         """Detached queries."""
         return self.w.in_flight
+
+    def stream(self, bytes reply not None, uint32_t number=0):
+        """A message of a stream from the script; the query goes on waiting. Returns what became of it (STREAM_...) and
+        what was sent."""
+        cdef Query *q
+        if number >= self.book.waits or len(reply) > WIRE_MAX:
+            raise IndexError(f"no query {number} waits")
+        self._clock()
+        q = self.book.waiting[number]
+        self.w.api.reply_room(&self.w, q)
+        memcpy(q.reply, <const uint8_t *>reply, len(reply))
+        q.reply_len = <uint32_t>len(reply)
+        q.rcode = q.reply[3] & 15
+        q.ulen = self.w.scan.ulen if wire_scan(q.reply, q.reply_len, self.w.scan) == 0 else 0
+        taken = self.w.api.stream(&self.w, q)
+        return taken, self.sent()
+
+    def stream_end(self, bint whole=True, int rcode=0):
+        """Ends the first query at the script as a stream. Returns what was sent: the summary."""
+        cdef Query *q
+        cdef uint32_t i
+        if self.book.waits == 0:
+            raise IndexError("no query waits")
+        self._clock()
+        q = self.book.waiting[0]
+        self.book.waits -= 1
+        for i in range(self.book.waits):
+            self.book.waiting[i] = self.book.waiting[i + 1]
+        q.rcode = rcode
+        self.w.api.stream_end(&self.w, q, whole)
+        chain_drain_ready(&self.w)
+        return self.sent()
+
+    def reader(self, bint full=False, bint room=False, bint gone=False):
+        """The client of the streams: takes no more (full), has room again, or went away. Returns (times that streams
+        were told to go on, that nobody reads)."""
+        cdef uint32_t i
+        self.book.full = full
+        for i in range(self.book.waits if room or gone else 0):
+            self.book.waiting[i].gone = gone
+            stream_room(&self.w, self.book.waiting[i])
+        return self.book.rooms, self.book.gone
 
     def answer(self, uint32_t number=0, bytes reply=None, int rcode=0, bint dropped=False, bint has_opt=False,
                bint set_do=False):

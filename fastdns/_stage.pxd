@@ -17,10 +17,24 @@
 # RCODE SERVFAIL. Reply octets live in the worker's transmit arena: w.api.reply_room(w, q) points q.reply at 65,535
 # free octets; they stay valid until the sink has taken the query. Nothing here may block, allocate per hit, or call
 # Python.
+#
+# A changed query. A stage that gives the stages behind it another query (rewrite; Python's next() with a replacement)
+# keeps the client's packet and octets in its frame, which moves along when the query is detached, puts both back on the
+# way up, and says what it asked instead with query_asked. Stages that report read that:
+# log type, class, size, DO and buffer size; prometheus type and DO; errors name and type; all else is the client's.
+# What the innermost stage asked last counts, as where all stages write to one message. `cache` ends it: CoreDNS's
+# cache gives a copy downwards.
+#
+# A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
+# and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.
+# STREAM_WAIT: it was taken, but the client has enough to read for now; ops.room says when to go on. In the end
+# w.api.stream_end runs the responses, once, with q.streamed > 0: q.reply is then header and question of the last
+# message and q.ulen the octets of all; what a response changes in it is not sent. ops.room with q.gone, or STREAM_GONE:
+# nobody reads any more; end it.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from fastdns._sys cimport sockaddr_in6
-from fastdns._wire cimport Packet, Message
+from fastdns._sys cimport memcpy, sockaddr_in6
+from fastdns._wire cimport FLAG_DO, Message, Packet
 from fastdns._log cimport Ring
 
 cdef enum:                      # Verdict
@@ -29,6 +43,13 @@ cdef enum:                      # Verdict
     RCODE = 2                   # q.rcode is set, nothing written (CoreDNS's bare return of an rcode)
     DROP = 3                    # deliberately silent
     SUSPEND = 4                 # the stage holds the query: w.api.resume(w, q, verdict) continues it
+
+cdef enum:                      # what became of a stream's message
+    STREAM_GO = 0               # taken; there is room for the next
+    STREAM_WAIT = 1             # taken; wait for ops.room
+    STREAM_GONE = 2             # not taken: the client went away
+    STREAM_UNFIT = 3            # not taken: it fits no message
+    STREAM_REFUSED = 4          # not taken: the transport has one reply for a query (UDP)
 
 cdef enum:                      # Origin
     ORIGIN_UDP = 0
@@ -49,6 +70,17 @@ cdef enum:                      # Module: owners of epoll tags, timers and w.mod
     MOD_CONTROL = 4             # stop, drain, reload (_udp)
     MOD_CACHE = 5               # refreshes
     MODULES = 8
+
+cdef struct Asked:
+    # What a stage asked the stages behind it instead of the client's question. Travels cut off behind the name.
+    uint32_t size               # octets of the query
+    uint16_t qtype
+    uint16_t qclass
+    uint16_t udp_size
+    uint8_t has_opt
+    uint8_t wants_dnssec        # DO
+    uint16_t name_len
+    uint8_t name[256]           # lower-cased, wire form
 
 cdef struct Query:
     # -- identity: set by the transport
@@ -89,16 +121,29 @@ cdef struct Query:
     const uint8_t *options      # options for the reply's OPT
     uint32_t options_len
     uint8_t writer              # 1 + position of the stage that wrote
+    uint8_t replaced            # `asked` counts
+    # -- a stream of messages
+    uint8_t gone                # the client went away
+    uint8_t waits               # for room
+    uint8_t cut                 # it ended before its end: the connection is of no more use
+    uint16_t stream_flags       # header flags of its last message
+    uint16_t stream_rcode       # ... and rcode
+    uint32_t streamed           # its messages so far; 0: no stream
+    uint32_t stream_octets      # ... their ulen together
+    Query *stream_next          # for the sink's list
     # -- why it failed: text for `errors`, empty when nothing did
     uint16_t error_len
     Query *link                 # for whoever holds the query (wait lists, free list)
     uint64_t stage_word         # for the stage that suspended it
     uint8_t *owned              # request octets that were allocated for it, freed with it
     uint8_t *kept               # reply and options of a query that is held on its way up, freed with it
+    # -- the tail: copied and cleared only where it counts
+    Asked asked
     char error[160]
 
 ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
+ctypedef void (*room_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
 ctypedef void (*stop_fn)(Worker *w, Stage *s) noexcept nogil
 
@@ -111,6 +156,10 @@ cdef struct StageOps:
     response_fn response
     start_fn start              # in each worker before its loop: per-worker state; non-zero refuses. NULL: none
     stop_fn stop                # NULL: none
+    # Each message of a stream on its way to the client; may change it as `response` would, but not hold. NULL: leaves
+    # it as it is
+    response_fn message
+    room_fn room                # of a stage that streams: go on, or q.gone. NULL: it does not stream
 
 cdef struct Stage:
     const StageOps *ops         # NULL: a Python stage
@@ -168,6 +217,11 @@ cdef struct Api:
         # Starts a child at q.pos.
     void (*release)(Worker *w, Query *q) noexcept nogil
         # Gives a detached query back without an answer.
+    int (*stream)(Worker *w, Query *q) noexcept nogil
+        # Sends q.reply as one message of a stream, from the stage that suspended q at q.pos: STREAM_...
+    void (*stream_end)(Worker *w, Query *q, bint whole) noexcept nogil
+        # Ends a stream; not whole: q.rcode and q.error say why, and the connection closes. Without any message sent the
+        # query ends with q.rcode alone. Consumes q.
     bint (*watch)(Worker *w, int fd, int module, uint64_t data, uint32_t events) noexcept nogil
         # epoll: events of fd arrive at w.on_event[module](w, data, events). data < 2^56. Also modifies.
     void (*unwatch)(Worker *w, int fd) noexcept nogil
@@ -178,6 +232,7 @@ ctypedef void (*event_fn)(Worker *w, uint64_t data, uint32_t events) noexcept no
 ctypedef int64_t (*tick_fn)(Worker *w) noexcept nogil
 ctypedef void (*flush_fn)(Worker *w) noexcept nogil
 ctypedef void (*sink_fn)(Worker *w, Query *q) noexcept nogil
+ctypedef int (*part_fn)(Worker *w, Query *q) noexcept nogil
 ctypedef bint (*sleep_fn)(Worker *w, bint sleeping) noexcept nogil
 
 cdef struct Worker:
@@ -198,6 +253,7 @@ cdef struct Worker:
     # before the loop sleeps (True; returns whether there is work after all) and after (False)
     sleep_fn on_sleep[8]
     sink_fn sink[4]             # by Origin: takes the finished query
+    part_fn part[4]             # by Origin: takes one message of a stream, STREAM_...; NULL: streams are refused
     void *mod[8]                # the modules' own state
     void *cache                 # CacheView*
     Message *scan               # scratch: an index of WIRE_RECORDS_MAX records
@@ -210,6 +266,7 @@ cdef struct Worker:
     uint32_t counts[16]         # slots of the ingress counters (_ingress.pxd)
     # -- the runner's (_chain)
     bint (*push_python)(Worker *w, Query *q) noexcept nogil
+    void (*push_room)(Worker *w, Query *q) noexcept nogil
     void (*dropped)(Worker *w, Query *q, int rcode) noexcept nogil
         # Counts a reply that the server itself made (zone="dropped"); NULL: not counted.
     Query *pool_free            # in-flight slots, last freed first
@@ -226,6 +283,26 @@ cdef struct Worker:
     void (*arena_flush)(Worker *w) noexcept nogil
     int epoll_fd
     uint64_t rng[4]
+
+cdef inline size_t query_body(const Query *q) noexcept nogil:
+    # Octets of a query before its tail.
+    return <size_t>(<const uint8_t *>&q.asked - <const uint8_t *>q)
+
+cdef inline void asked_fill(Asked *a, const Packet *p) noexcept nogil:
+    a.size = p.end
+    a.qtype = p.qtype
+    a.qclass = p.qclass
+    a.udp_size = p.udp_size
+    a.has_opt = p.has_opt
+    a.wants_dnssec = p.has_opt and (p.opt_flags & FLAG_DO) != 0
+    a.name_len = p.qname_len
+    memcpy(a.name, p.qname, p.qname_len)
+
+cdef inline void query_asked(Query *q, const Packet *p) noexcept nogil:
+    # Called on the way up by a stage that gave p to those behind it. One of those that did the same was later.
+    if not q.replaced:
+        q.replaced = True
+        asked_fill(&q.asked, p)
 
 cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
     return q.frames + s.frame_off

@@ -10,6 +10,7 @@ cdef enum:
     TCP_CONNECTIONS = 4096      # open connections of a worker
     TCP_IN_FLIGHT = 128         # queries of one connection that wait for their answers
     TCP_UNSENT = 131072         # octets of answers that a connection may leave unread before we stop reading it
+    TCP_STREAM = 65536          # ... before a stream waits: below TCP_UNSENT, so that queries beside it are still read
     TCP_TURN = 32               # messages taken from one connection in one turn of the loop
 
 cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -1

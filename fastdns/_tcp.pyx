@@ -6,6 +6,9 @@ Strategy: a fixed table of connections, each with a receive buffer and a send bu
 bound. Messages are taken from the receive buffer a few at a time, so that a pipelining client cannot hold up UDP;
 answers are appended to the send buffer in the order in which they are ready and leave once per turn, prefix and
 message in one write. A connection whose client does not read, or has too many queries waiting, is not read from.
+A stream's messages are answers like any other, in the order in which they come; it waits while TCP_STREAM octets are
+unsent, and learns when there is room or the client has gone. One that breaks off takes the connection along, once what
+else was asked there is answered.
 CoreDNS's timeouts: 3 s to the first query, 10 s to each later one, then a silent close.
 """
 
@@ -15,8 +18,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._ingress cimport (
     COUNT_TCP_ACCEPTED, COUNT_TCP_EVICTED, COUNT_TCP_PAUSED, COUNT_TCP_TIMEOUT, egress, identify, ingress,
 )
-from fastdns._chain cimport chain_drain_ready
-from fastdns._stage cimport MOD_TCP, ORIGIN_TCP, PROTO_TCP, Query, Worker
+from fastdns._chain cimport chain_drain_ready, stream_room
+from fastdns._stage cimport (
+    MOD_TCP, ORIGIN_TCP, PROTO_TCP, STREAM_GO, STREAM_GONE, STREAM_UNFIT, STREAM_WAIT, Query, Worker,
+)
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
@@ -24,7 +29,7 @@ from fastdns._sys cimport (
     c_getsockname, c_recv, c_send, c_setsockopt, calloc, errno, free, memcpy, memmove, realloc, sockaddr,
     sockaddr_in6, socklen_t,
 )
-from fastdns._wire cimport get16, put16
+from fastdns._wire cimport FLAG_TC, get16, put16
 
 cdef enum:
     NONE = 0xffffffff
@@ -59,6 +64,7 @@ cdef struct Conn:
     uint32_t wat
     uint32_t wlen
     uint32_t wcap
+    Query *streams              # whose messages go here, linked by stream_next
     sockaddr_in6 peer
     uint32_t peer_len
     uint8_t local_len
@@ -99,6 +105,7 @@ cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -
     w.on_tick[MOD_TCP] = tcp_tick
     w.on_flush[MOD_TCP] = tcp_flush
     w.sink[ORIGIN_TCP] = tcp_sink
+    w.part[ORIGIN_TCP] = tcp_part
     return 0
 
 
@@ -145,6 +152,7 @@ cdef void conn_close(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     c.fd = -1
     c.gen += 1
     c.in_flight = 0
+    streams_wake(w, c, True)
     t.open -= 1
     # A closed connection may still stand in the work or dirty list; it goes back to the free list once it left both.
     if not c.queued and not c.dirty:
@@ -264,6 +272,7 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
         c.queued = c.dirty = c.eof = c.paused = c.watching_out = c.spoke = False
         c.active_ns = w.now_ns
         c.deadline_ns = w.now_ns + t.first_ns
+        c.streams = NULL
         c.peer = peer
         c.peer_len = n
         c.local_len = 0
@@ -364,9 +373,9 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------- writing
 
-cdef void append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcept nogil:
-    # Prefix and message into the send buffer. Its size is bounded: reading stops at TCP_UNSENT, and what is in
-    # flight then is at most TCP_IN_FLIGHT messages.
+cdef bint append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcept nogil:
+    # Prefix and message into the send buffer. Its size is bounded: reading stops at TCP_UNSENT, what is in flight then
+    # is at most TCP_IN_FLIGHT messages, and streams wait. False: no memory, and the connection is to end.
     cdef Conn *c = &t.conns[i]
     cdef uint32_t cap
     cdef uint8_t *grown
@@ -384,7 +393,7 @@ cdef void append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcep
             grown = <uint8_t *>realloc(c.wbuf, cap)
             if grown == NULL:
                 c.eof = True
-                return
+                return False
             c.wbuf = grown
             c.wcap = cap
     put16(c.wbuf + c.wlen, n)
@@ -394,6 +403,7 @@ cdef void append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcep
         c.dirty = True
         c.next_dirty = t.dirty_head
         t.dirty_head = i
+    return True
 
 
 cdef void send_some(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
@@ -422,7 +432,57 @@ cdef void send_some(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     if waiting != c.watching_out:
         c.watching_out = waiting
         interest(w, t, i)
+    if c.streams != NULL and c.wlen - c.wat < TCP_STREAM:
+        streams_wake(w, c, False)
     settle(w, t, i)
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+cdef void streams_wake(Worker *w, Conn *c, bint gone) noexcept nogil:
+    # The streams that wait may go on; or all hear that the connection is no more.
+    cdef Query *q = c.streams
+    cdef Query *after
+    if gone:
+        c.streams = NULL
+    while q != NULL:
+        after = q.stream_next
+        if gone:
+            q.stream_next = NULL
+            q.gone = True
+        if gone or q.waits:
+            stream_room(w, q)
+        q = after
+
+
+cdef void stream_leave(Conn *c, Query *q) noexcept nogil:
+    cdef Query **at = &c.streams
+    while at[0] != NULL:
+        if at[0] == q:
+            at[0] = q.stream_next
+            q.stream_next = NULL
+            return
+        at = &at[0].stream_next
+
+
+cdef int tcp_part(Worker *w, Query *q) noexcept nogil:
+    # One message of a stream. `egress` finishes it like any other; cut to size it would be another message.
+    cdef Tcp *t = <Tcp *>w.mod[MOD_TCP]
+    cdef uint32_t i = <uint32_t>(q.handle & 0xffffffffu)
+    cdef Conn *c = &t.conns[i]
+    cdef bint was_cut = (get16(q.reply + 2) & FLAG_TC) != 0
+    cdef size_t n
+    if c.gen != <uint32_t>(q.handle >> 32) or c.fd < 0:
+        return STREAM_GONE
+    n = egress(w, q)
+    if n == 0 or ((get16(q.reply + 2) & FLAG_TC) != 0 and not was_cut):
+        return STREAM_UNFIT
+    if not append(t, i, q.reply, <uint32_t>n):
+        return STREAM_GONE
+    if q.streamed == 0:
+        q.stream_next = c.streams
+        c.streams = q
+    return STREAM_WAIT if c.wlen - c.wat >= TCP_STREAM else STREAM_GO
 
 
 cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
@@ -430,11 +490,17 @@ cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
     cdef uint32_t i = <uint32_t>(q.handle & 0xffffffffu)
     cdef uint32_t gen = <uint32_t>(q.handle >> 32)
     cdef Conn *c = &t.conns[i]
-    cdef size_t n
+    cdef size_t n = 0
     if c.gen != gen or c.fd < 0:
         return
     c.in_flight -= 1
-    n = egress(w, q)
+    if q.streamed:
+        stream_leave(c, q)
+        if q.cut and not c.eof:
+            c.eof = True        # no more is read; it closes when what is in flight has left
+            interest(w, t, i)
+    else:
+        n = egress(w, q)
     if n:
         append(t, i, q.reply, <uint32_t>n)
     elif not c.dirty:

@@ -249,8 +249,9 @@ class Generation:
 
     async def stop_worker(self) -> None:
         """Runs the workers' hooks for the end and lets go of the engine."""
-        await self._stop(lambda plugin: plugin.stop_worker())
         self._bridge.stop()
+        await self._bridge.join()
+        await self._stop(lambda plugin: plugin.stop_worker())
 
     async def event(self, name: str) -> None:
         """Tells every plugin of an event; all hear of it, then the first failure is raised."""

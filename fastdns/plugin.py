@@ -18,10 +18,13 @@ hands the query over to the worker's Python thread and goes on with other querie
 
 `await next(query)` runs the rest of the chain - in the compiled loop again where the next stage is compiled - and gives
 its result, which may be returned unchanged at no cost, looked into, or replaced. What `serve_dns` returns goes back
-through the stages before it (loadbalance, log, metrics ...) to the client.
+through the stages before it (loadbalance, log, metrics ...) to the client. `next(query.replace(...))` asks something
+else: `log`, `prometheus` and `errors` then report what was asked last, where CoreDNS's do after its `rewrite`.
 
 Results: a `Reply`; `Rcode(n)`, nothing was written, and the server writes an error reply for SERVFAIL, REFUSED, FORMERR
 and NOTIMP while any other rcode leaves the client without an answer, as in CoreDNS; `DROP`, silence; a dnslib message.
+For a transfer, a `Stream` of such messages: its iterator is asked for as many as the client reads, at most four ahead,
+and ended (`aclose`) when the client leaves. An exception on the way closes the connection. Over UDP it is REFUSED.
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
@@ -41,7 +44,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ._bridge import DROP, Query, Rcode, Reply, use_messages
+from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
 from .corefile.options import Arg, Directive, Option, Settings
@@ -343,5 +346,6 @@ __all__ = [
     "Settings",
     "SetupError",
     "StartError",
+    "Stream",
     "ZoneKey",
 ]

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dnslib import CLASS, QTYPE, RCODE, RD, RDMAP, TXT, DNSError, DNSLabel
+from dnslib.buffer import BufferError
 from dnslib.dns import HTTPS, decode_type_bitmap, encode_type_bitmap, label
+from dnslib.label import DNSBuffer
 
 from ._log import RCODES, TYPES
 
@@ -223,8 +225,6 @@ class Fields(RD):
         """Takes words of a zone file, or RFC 3597's `\\# LENGTH HEX`."""
         words = list(rd)
         if words[:1] == ["\\#"]:
-            from dnslib.label import DNSBuffer
-
             data = bytes.fromhex("".join(words[2:]))
             return cls.parse(DNSBuffer(data), len(data))
         values = [field.take(words, origin) for field in cls.fields]
@@ -258,7 +258,27 @@ class Text(TXT):
     __repr__ = toZone
 
 
-class SVCB(HTTPS):
+class Service(HTTPS):
+    """HTTPS (RFC 9460) that has a text whatever it holds: where dnslib knows none, that of RFC 3597."""
+
+    @classmethod
+    def fromZone(cls, rd: list[str], origin: Any = None) -> Any:  # noqa: N802
+        """Takes words of a zone file, or RFC 3597's `\\# LENGTH HEX`."""
+        if rd[:1] == ["\\#"]:
+            data = bytes.fromhex("".join(rd[2:]))
+            return cls.parse(DNSBuffer(data), len(data))
+        return super().fromZone(rd, origin)
+
+    def __repr__(self) -> str:
+        try:
+            return str(super().__repr__())
+        except (ValueError, DNSError, BufferError):
+            buffer = DNSBuffer()
+            self.pack(buffer)
+            return f"\\# {len(buffer.data)} {bytes(buffer.data).hex().upper()}"
+
+
+class SVCB(Service):
     """A service binding (RFC 9460), which HTTPS is the special case of."""
 
 
@@ -337,6 +357,7 @@ def install() -> None:
         RDMAP[name] = type(name, (Fields,), {"fields": fields, "attrs": tuple(field.name for field in fields)})
     RDMAP["TXT"] = RDMAP["SPF"] = Text
     RDMAP["SVCB"] = SVCB
+    RDMAP["HTTPS"] = Service
 
 
 install()

@@ -405,10 +405,13 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef bint read = False
     cdef bint good = False
     cdef bint stored = False
+    # CoreDNS's cache asks with a copy: what stages behind it asked instead is not seen before it.
+    q.replaced = False
     if f.mode == MODE_OFF:
         return
     q.pkt.flags = f.flags
-    if q.written and wire_scan(q.reply, q.reply_len, w.scan) == 0:
+    # The end of a stream shows no records, and a part of an answer is not kept.
+    if q.written and not q.streamed and wire_scan(q.reply, q.reply_len, w.scan) == 0:
         read = True
         judge(w, q, &verdict)
     if f.mode == MODE_MISS or f.mode == MODE_PREFETCH:

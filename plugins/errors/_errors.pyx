@@ -27,16 +27,21 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
         return
     if text > sizeof(q.error):
         text = sizeof(q.error)
-    n = wire_name(q.pkt.wire, q.pkt.length, WIRE_HEADER, name, &used)
-    if n <= 0 or n > WIRE_NAME_MAX:
-        return
-    wire_lower(name, n)
+    # The question that a stage asked in the client's place is the one that failed.
+    if q.replaced:
+        n = q.asked.name_len
+        memcpy(name, q.asked.name, n)
+    else:
+        n = wire_name(q.pkt.wire, q.pkt.length, WIRE_HEADER, name, &used)
+        if n <= 0 or n > WIRE_NAME_MAX:
+            return
+        wire_lower(name, n)
     r = <ErrorRecord *>ring_reserve(w.ring, LOG_ERROR, <uint32_t>(sizeof(ErrorRecord) + n + text))
     if r == NULL:
         return
     r.site = (<_Site *>s.config).number
     r.rcode = q.rcode
-    r.qtype = q.pkt.qtype
+    r.qtype = q.asked.qtype if q.replaced else q.pkt.qtype
     r.qname_len = <uint16_t>n
     r.text_len = <uint16_t>text
     memcpy(<uint8_t *>r + sizeof(ErrorRecord), name, n)

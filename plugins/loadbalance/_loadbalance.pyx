@@ -303,6 +303,7 @@ OPS.name = b"loadbalance"
 OPS.frame_size = 0
 OPS.request = request
 OPS.response = response
+OPS.message = response
 OPS.start = start
 OPS.stop = stop
 

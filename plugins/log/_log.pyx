@@ -109,6 +109,10 @@ cdef bint cut(Worker *w, const Query *q) noexcept nogil:
     return wire_cuts(&q.pkt, &f, q.reply, q.reply_len, w.scan, w.scratch)
 
 
+cdef inline uint32_t advertised(int proto, bint has_opt, uint16_t size) noexcept nogil:
+    return 65535 if proto else size if has_opt and size > 512 else 512
+
+
 cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
     cdef timespec ts
     cdef uint64_t now
@@ -116,16 +120,24 @@ cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
     clock_gettime(CLOCK_MONOTONIC, &ts)
     now = <uint64_t>ts.tv_sec * 1000000000 + <uint64_t>ts.tv_nsec
     r.duration_ns = now - q.start_ns if now > q.start_ns else 0
-    r.size = q.pkt.end
     r.id = q.pkt.id
-    r.qtype = q.pkt.qtype
-    r.qclass = q.pkt.qclass
     r.client_port = q.client_port
     r.opcode = q.pkt.opcode
     r.proto = q.proto
     r.family = 6 if q.family == 2 else 4
-    r.do_bit = 1 if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO else 0
-    r.bufsize = 65535 if q.proto else q.pkt.udp_size if q.pkt.has_opt and q.pkt.udp_size > 512 else 512
+    if q.replaced:
+        # What a stage asked in its place (rewrite): CoreDNS's stages all look at one message.
+        r.size = q.asked.size
+        r.qtype = q.asked.qtype
+        r.qclass = q.asked.qclass
+        r.do_bit = q.asked.wants_dnssec
+        r.bufsize = advertised(q.proto, q.asked.has_opt, q.asked.udp_size)
+    else:
+        r.size = q.pkt.end
+        r.qtype = q.pkt.qtype
+        r.qclass = q.pkt.qclass
+        r.do_bit = 1 if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO else 0
+        r.bufsize = advertised(q.proto, q.pkt.has_opt, q.pkt.udp_size)
     memcpy(r.client, q.client_ip, 16)
     # CoreDNS does not learn which address of a wildcard socket was asked over UDP, and says so.
     r.local_family = 4 if q.local_len == 4 and not anywhere else 6
@@ -133,7 +145,7 @@ cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
         memcpy(r.local, q.local_ip, 16)
     if q.written:
         r.written = 1
-        r.rcode = q.rcode
+        r.rcode = q.stream_rcode if q.streamed else q.rcode
         r.rsize = q.ulen
         r.rflags = get16(q.reply + 2)
         if not r.rflags & FLAG_TC and cut(w, q):

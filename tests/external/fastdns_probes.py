@@ -9,10 +9,13 @@ import asyncio
 import contextvars
 import time
 
-from fastdns.plugin import DROP, TXT, A, Directive, Plugin, PluginError, Rcode, Reply
+from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Directive, Plugin, PluginError, Rcode, Reply, Stream
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
+made = {}  # messages that streams were asked for, by name
+closed = []  # names of streams whose iterators have ended
+START = b"\0\0" + b"".join(n.to_bytes(4, "big") for n in (7, 3600, 600, 86400, 300))
 
 
 async def behave(plugin, query, next):
@@ -234,6 +237,150 @@ async def facts(plugin, query, next):
     )
 
 
+async def replaced(plugin, query, next):
+    """`replaced.KEYWORD.VALUE...`: what the stages before this one report of a query that was changed."""
+    word = query.name.split(".")[1]
+    query_of = {
+        "type": lambda: query.replace(type=AAAA),
+        "class": lambda: query.replace(qclass=1),
+        "name": lambda: query.replace(name="ok.a-much-longer." + query.name),
+        "do": lambda: query.replace(do=True),
+        "nodo": lambda: query.replace(do=False, bufsize=800),
+        "options": lambda: query.replace(bufsize=4096, options=[(65518, b"hello-world")]),
+        "error": lambda: query.replace(name="error." + query.name, type=TXT),
+        "nested": lambda: query.replace(name="replaced.type." + query.name),
+    }
+    if word == "back":
+        await next(query.replace(type=AAAA))
+        return await next(query)
+    if word == "last":
+        await next(query.replace(type=AAAA))
+        return query.reply(await ended(next(query.replace(type=TXT, name="ok." + query.name))))
+    found = await next(query_of[word]())
+    return query.reply(found.rcode, aa=True).a("192.0.2.1", ttl=60) if isinstance(found, Reply) else found
+
+
+async def ended(found):
+    return (await found).rcode
+
+
+def stream_of(query):
+    """How many messages: `stream.n100.example.`."""
+    for label in query.name.split("."):
+        if label[:1] == "n" and label[1:].isdecimal():
+            return int(label[1:])
+    return 3
+
+
+def parts(query, count):
+    """A zone as replies: SOA, `count` addresses, SOA."""
+    yield query.reply(aa=True).record(SOA, START, ttl=3600)
+    for n in range(count):
+        yield query.reply(aa=True).a(f"192.0.2.{n % 250}", ttl=60, name=f"h{n}.{query.name}")
+    yield query.reply(aa=True).record(SOA, START, ttl=3600)
+
+
+async def zone(query, change=None, pause=None):
+    try:
+        for n, reply in enumerate(parts(query, stream_of(query))):
+            made[query.name] = n + 1
+            if pause is not None:
+                await pause(n)
+            yield reply if change is None else change(n, reply)
+    finally:
+        closed.append(query.name)
+
+
+async def stream(plugin, query, next):
+    return Stream(zone(query))
+
+
+async def octets(plugin, query, next):
+    return Stream(zone(query, lambda n, reply: reply.wire if n % 2 else reply.message))
+
+
+async def listed(plugin, query, next):
+    return Stream(list(parts(query, stream_of(query))))
+
+
+async def bulky(plugin, query, next):
+    """Messages of some 60,000 octets."""
+    return Stream(zone(query, lambda n, reply: reply.txt("x" * 60000)))
+
+
+async def toolong(plugin, query, next):
+    """With an OPT, one message is longer than TCP can carry."""
+    def filled(n, reply):
+        if n != 2:
+            return reply
+        wire = query.reply().wire
+        rest = 65530 - len(wire) - 12
+        return wire[:7] + b"\1" + wire[8:] + b"\xc0\x0c\xff\0\0\1" + bytes(4) + rest.to_bytes(2, "big") + bytes(rest)
+
+    return Stream(zone(query, filled))
+
+
+async def midway(plugin, query, next):
+    def fails(n, reply):
+        if n == 3:
+            raise ValueError("midway")
+        return reply
+
+    return Stream(zone(query, fails))
+
+
+async def midwayerror(plugin, query, next):
+    def fails(n, reply):
+        if n == 3:
+            raise PluginError(2, "no more of it")
+        return reply
+
+    return Stream(zone(query, fails))
+
+
+async def nonsenseinside(plugin, query, next):
+    return Stream(zone(query, lambda n, reply: reply if n < 3 else 42))
+
+
+async def early(plugin, query, next):
+    def fails(n, reply):
+        raise PluginError(5, "not at all")
+
+    return Stream(zone(query, fails))
+
+
+async def empty(plugin, query, next):
+    return Stream([])
+
+
+async def unasked(plugin, query, next):
+    """The first message lacks the question."""
+    return Stream([query.wire[:4] + bytes(8)])
+
+
+async def headless(plugin, query, next):
+    """All messages but the first lack the question, as RFC 5936 2.2 allows."""
+    def bare(n, reply):
+        if n == 0:
+            return reply
+        return Reply(query.wire[:4] + bytes(8)).a(f"192.0.2.{n}", name=query.name)
+
+    return Stream(zone(query, bare))
+
+
+async def slowly(plugin, query, next):
+    return Stream(zone(query, pause=lambda n: asyncio.sleep(0.3)))
+
+
+async def stuck(plugin, query, next):
+    return Stream(zone(query, pause=lambda n: asyncio.sleep(3600 if n == 3 else 0)))
+
+
+async def looked(plugin, query, next):
+    found = await query.lookup("stream." + query.name.partition(".")[2], 252)
+    return query.reply().txt(str(len([reply async for reply in found])))
+
+
 async def spin(plugin, query, next):
     while True:
         time.monotonic()
@@ -284,7 +431,15 @@ class Plain(Plugin):
             time.sleep(2)
         if word == "panic":
             raise ValueError("out of order")
+        if word == "stream":
+            return Stream(self.stream(query))
         return query.reply().txt("thread")
+
+    def stream(self, query):
+        try:
+            yield from parts(query, stream_of(query))
+        finally:
+            closed.append(query.name)
 
 
 class Tag(Plugin):
@@ -295,8 +450,19 @@ class Tag(Plugin):
     before = "cache"
 
     async def serve_dns(self, query, next):
+        if query.name.startswith("outer."):
+            query = query.replace(name=query.name.partition(".")[2])
         found = await next(query)
+        if isinstance(found, Stream) and ".tagged." in query.name:
+            return Stream(self.tagged(found))
+        if isinstance(found, Stream) and ".unread." in query.name:
+            first = await anext(found)
+            return query.reply().txt(f"{type(found).__name__} {first.counts}")
         return Reply(found.wire).txt("tag", section=2) if isinstance(found, Reply) else found
+
+    async def tagged(self, stream):
+        async for reply in stream:
+            yield reply.txt("tag", section=2)
 
 
 class Relay(Plugin):

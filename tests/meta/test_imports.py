@@ -31,6 +31,8 @@ COMPILED = [
     "_udp",
     "_drive",
     "_drive_chain",
+    "_drive_engine",
+    "_drive_micro",
 ]
 
 # Compiled modules of the bench: above those that are named, and the server's know nothing of them.

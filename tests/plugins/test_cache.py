@@ -214,6 +214,18 @@ class Kit:
     def waits(self) -> int:
         return len(self.bench.waiting)
 
+    def stream(self, *records):
+        """The query that waits is answered by two messages with these records; what its client gets of the second."""
+        query = dns.message.from_wire(self.bench.waiting[0][1])
+        reply = dns.message.make_response(query)
+        for text in records:
+            owner, ttl, rclass, rtype, rest = text.split(" ", 4)
+            reply.answer.append(dns.rrset.from_text(dns.name.from_text(owner), int(ttl), rclass, rtype, rest))
+        for _ in range(2):
+            _, sent = self.bench.stream(reply.to_wire())
+        self.bench.stream_end()
+        return one(sent)
+
 
 def question(name, qtype="A", flags=dns.flags.RD, do=False, id=7, opcode=0, qclass="IN", options=None) -> bytes:
     message = dns.message.make_query(name, qtype, qclass, want_dnssec=do, options=options,
@@ -406,6 +418,17 @@ def test_a_long_chain_of_cnames_costs_little_and_is_no_answer(kit):
     assert kit.segment.entries(1) == (0, 0)
     kit.answer(*chain[:60], "a60. 300 IN A 192.0.2.1") if kit.ask() is None else None
     assert kit.segment.entries(1) == (1, 0)
+
+
+@pytest.mark.parametrize("qtype", ["A", "AXFR"])
+def test_a_stream_is_passed_on_as_it_is_and_not_kept(kit, qtype):
+    def asked():
+        return kit.bench.ask(question("www.example.net", qtype, 0, False, 7, 0, "IN", None), proto=1)
+
+    assert asked() == []
+    assert ttls_of(kit.stream("www.example.net. 77777 IN A 192.0.2.1")) == [77777]
+    assert kit.segment.entries(1) == (0, 0)
+    assert asked() == [] and kit.waits == 1
 
 
 def test_a_truncated_reply_is_passed_on_and_not_kept(kit):

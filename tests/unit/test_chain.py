@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The router: which block a name belongs to (RFC 1034 4.3.2 by server block, RFC 4035 3.1.4.1 for DS)."""
+"""The router: which block a name belongs to (RFC 1034 4.3.2 by server block, RFC 4035 3.1.4.1 for DS); and the runner:
+held answers, streams, and what is reported of a query that a stage changed."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdns import metrics
 from fastdns._chain import Program
-from fastdns._drive_chain import ChainBench, holder
+from fastdns._drive_chain import ChainBench, holder, retyper
 from fastdns._stats import Stats
 from fastdns._wire import build
+from fastdns.plugins.loadbalance._loadbalance import stage as loadbalance
+from fastdns.plugins.prometheus._prometheus import stage as prometheus
 
-A, DS = 1, 43
+A, TXT, AAAA, DS = 1, 16, 28, 43
+UDP, TCP = 0, 1
+GO, WAIT, GONE, REFUSED = 0, 1, 2, 4
 
 
 def wire(text: str) -> bytes:
@@ -113,3 +119,94 @@ def test_every_holder_of_a_chain_may_hold() -> None:
     assert bench.held == 1
     assert [(s[1], s[2]) for s in bench.let_go()] == [(5, None)]
     assert bench.in_flight == 0
+
+
+# ---- streams
+
+
+def counting(stats: Stats) -> object:
+    return prometheus(1, 1, {(0, 0): metrics.cell(stats, "dns://:53", ".", "", "script")})
+
+
+def requests(stats: Stats) -> dict[str, int]:
+    """Queries counted, by type and protocol."""
+    return {f"{dict(s.labels)['type']} {dict(s.labels)['proto']}": s.values[0] for s in metrics.read(stats)
+            if s.name == "coredns_dns_requests_total" and s.values[0]}
+
+
+def message(query: bytes, *addresses: int) -> bytes:
+    return build(query, 0x8400, 0, [(0, None, 1, 1, 60, bytes([192, 0, 2, i])) for i in addresses])
+
+
+def test_each_message_of_a_stream_passes_the_stages_and_the_query_is_counted_once() -> None:
+    stats = Stats.create(8, 4096)
+    bench = ChainBench([counting(stats), loadbalance()], stats)
+    query = asked("a.test", 1)
+    assert bench.ask(query, TCP, token=9) == []
+    parts = []
+    for _ in range(20):
+        taken, sent = bench.stream(message(query, 1, 2, 3, 4))
+        assert taken == GO and [(s[0], s[1], len(s[2])) for s in sent] == [(9, 0, len(message(query, 1, 2, 3, 4)))]
+        parts.append(sent[0][2])
+        assert requests(stats) == {}
+    assert {bytes(sorted(part)) for part in parts} == {bytes(sorted(message(query, 1, 2, 3, 4)))}
+    # 20 times four addresses in the order they had: once in 10^27.
+    assert len(set(parts)) > 1
+    ((token, rcode, summary, octets, _),) = bench.stream_end()
+    assert (token, rcode, octets) == (9, 0, 20 * (12 + 12 + 4 * 22))
+    assert summary[2:4] == parts[-1][2:4] and summary[4:12] == b"\0\1" + bytes(6)
+    assert requests(stats) == {"A tcp": 1} and bench.in_flight == 0
+
+
+def test_a_stream_waits_for_its_reader_and_hears_that_it_left() -> None:
+    bench = ChainBench([], Stats.create(8, 4096))
+    query = asked("a.test", 1)
+    bench.ask(query, TCP)
+    assert bench.reader(full=True) == (0, 0)
+    assert bench.stream(message(query, 1))[0] == WAIT
+    assert bench.reader(room=True) == (1, 0)
+    assert bench.stream(message(query, 2))[0] == GO
+    assert bench.reader(gone=True) == (1, 1)
+    assert bench.stream(message(query, 3)) == (GONE, [])
+    assert [s[1] for s in bench.stream_end(False, 2)] == [2] and bench.in_flight == 0
+
+
+def test_udp_has_no_streams() -> None:
+    bench = ChainBench([holder()], Stats.create(8, 4096))
+    query = asked("a.test", 1)
+    bench.ask(query, UDP)
+    assert bench.stream(message(query, 1)) == (REFUSED, [])
+    # Nothing was sent, so the end is the bare rcode.
+    assert bench.stream_end(True, 5) == []
+    assert [(s[1], s[2]) for s in bench.let_go()] == [(5, None)]
+
+
+# ---- changed queries
+
+
+@pytest.mark.parametrize(("types", "counted"), [([AAAA], "AAAA"), ([AAAA, TXT], "TXT"), ([TXT, AAAA], "AAAA")])
+@pytest.mark.parametrize("held", [False, True])
+def test_what_was_asked_last_is_what_is_counted(types: list[int], counted: str, held: bool) -> None:
+    stats = Stats.create(8, 4096)
+    stages = [counting(stats), *([holder()] if held else []), *map(retyper, types)]
+    bench = ChainBench(stages, stats)
+    query = asked("a.test", 1)
+    bench.ask(query)
+    (_, wire_asked, *_), = bench.waiting
+    assert wire_asked == query[:-4] + types[-1].to_bytes(2, "big") + query[-2:]
+    bench.answer(0, message(query, 1))
+    if held:
+        bench.let_go()
+    assert requests(stats) == {f"{counted} udp": 1} and bench.in_flight == 0
+
+
+def test_a_changed_query_leaves_nothing_to_the_next_one() -> None:
+    stats = Stats.create(8, 4096)
+    bench = ChainBench([counting(stats), retyper(AAAA)], stats)
+    for number in range(3):
+        bench.ask(asked("a.test", number))
+        bench.answer(0, None, rcode=5)
+    plain = ChainBench([counting(stats)], stats)
+    plain.ask(asked("a.test", 1))
+    plain.answer(0, None, rcode=5)
+    assert requests(stats) == {"AAAA udp": 3, "A udp": 1}

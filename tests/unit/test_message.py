@@ -204,6 +204,19 @@ def test_a_cut_off_message_is_malformed(cut):
         Message.parse(message("MX 10 www.example.org.")[:-cut])
 
 
+@pytest.mark.parametrize("kind", ["SVCB", "HTTPS"])
+@pytest.mark.parametrize("rdata", [
+    b"\0\1\1\x80\0", b"\0\1\0\0\3\0\1\1", b"\0\1\0\xff\0\0\2\xff\xff", b"\0\1\0\0\2\0\1x", b"\0\1\0\0\1\0\2\5a",
+    b"\0\1\0\0\4\0\3abc", b"\0\1\0\0\6\0\3abc", b"\0\1\0\0\0\0\1a"])
+def test_a_service_binding_without_a_text_of_its_own(kind, rdata):
+    wire = message(f"{kind} 1 www.example.org. port=8004")
+    at = wire.rindex(b"\0\1\3www")
+    wire = wire[:at - 2] + len(rdata).to_bytes(2, "big") + rdata
+    line = text(Message.parse(wire).rr[0])
+    assert line.endswith(f" IN {kind} \\# {len(rdata)} {rdata.hex().upper()}")
+    assert RR.fromZone(line)[0].rdata == Message.parse(wire).rr[0].rdata
+
+
 @given(st.data())
 def test_hostile_messages_raise_nothing_but_value_errors(data):
     wire = bytearray(message(*data.draw(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4))))

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""loop: what every query pays for its being there. The copying of the reply by the kit is in it."""
+
+from fastdns._drive import Bench
+from fastdns._stats import Stats
+from fastdns.plugins.loop._loop import WORDS, stage
+
+from ..kept import QUERY, reply
+
+TURNS = 200_000
+
+
+def bench_pass(repeated):
+    stats = Stats.create(4)
+    slots = [stats.intern(f"bench_{word}", (), "word") for word in WORDS]
+    bench = Bench(stage("1.2.", slots), stats, 1)
+    done = repeated(bench.run, QUERY, reply=reply(1), repeat=TURNS, items=TURNS, unit="query")
+    assert done == ("next", True, 0, reply(1))
