@@ -93,13 +93,13 @@ def resolve(address: str, port: int, ipv6: bool) -> tuple[int, tuple[object, ...
     return socket.AF_INET6, (host, port, 0, scope)
 
 
-def open_socket(kind: int, address: str, port: int, ipv6: bool) -> socket.socket:
-    """A bound socket with every option that the server wants. OSError."""
+def open_socket(kind: int, address: str, port: int, ipv6: bool, beside_leaving: bool = False) -> socket.socket:
+    """A bound socket with every option that the server wants; `beside_leaving`: see leave_group. OSError."""
     family, where = resolve(address, port, ipv6)
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if kind == socket.SOCK_STREAM:
+        if kind == socket.SOCK_STREAM or beside_leaving:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_wildcard(address) else 1)
@@ -108,6 +108,8 @@ def open_socket(kind: int, address: str, port: int, ipv6: bool) -> socket.socket
         sock.bind(where)
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)
+        elif beside_leaving:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except BaseException:
         sock.close()
         raise
@@ -143,10 +145,12 @@ def cause(error: OSError) -> str:
 
 
 class Listeners:
-    """Every listener of the server, by key. `ipv6` is found out at the first wildcard socket."""
+    """Every listener of the server, by key; `leaving`: the sockets that were retired and are not yet closed by all.
+    `ipv6` is found out at the first wildcard socket."""
 
     def __init__(self) -> None:
         self.by_key: dict[Key, Listener] = {}
+        self.leaving: dict[Key, list[socket.socket]] = {}
         self._ipv6: bool | None = None
         self.notes: list[str] = []
         self._said_buffer = False
@@ -188,7 +192,8 @@ class Listeners:
     def _one(self, listener: Listener, kind: int) -> socket.socket:
         ipv6 = self.ipv6 if is_wildcard(listener.address) else True
         try:
-            sock = open_socket(kind, listener.address, listener.port, ipv6)
+            beside_leaving = any(port == listener.port for _, _, port in self.leaving)
+            sock = open_socket(kind, listener.address, listener.port, ipv6, beside_leaving)
         except (OSError, OverflowError) as error:
             name = "Listen: listen tcp" if kind == socket.SOCK_STREAM else "ListenPacket: listen udp"
             where = listen_text(listener.address, listener.port)
@@ -210,18 +215,30 @@ class Listeners:
                 self.by_key.pop(listener.key, None)
 
     def retire(self, wanted: Iterable[tuple[Key, int]]) -> list[socket.socket]:
-        """Take sockets that nobody wants any more out of their groups; returns them, to be closed once drained."""
+        """Take sockets that nobody wants any more out of their groups; returns them, to be closed once drained and
+        then forgotten."""
         counts = dict(wanted)
         leaving: list[socket.socket] = []
         for key, listener in list(self.by_key.items()):
             keep = counts.get(key, 0)
             for sock in listener.udp[keep:]:
                 leave_group(sock)
-            leaving += listener.udp[keep:] + listener.tcp[keep:]
+            left = listener.udp[keep:] + listener.tcp[keep:]
+            if left:
+                self.leaving.setdefault(key, []).extend(left)
+            leaving += left
             del listener.udp[keep:], listener.tcp[keep:]
             if not keep:
                 del self.by_key[key]
         return leaving
+
+    def forget(self, gone: Iterable[socket.socket]) -> None:
+        """Retired sockets are closed in every process that had them."""
+        closed = set(map(id, gone))
+        for key, socks in list(self.leaving.items()):
+            socks[:] = [sock for sock in socks if id(sock) not in closed]
+            if not socks:
+                del self.leaving[key]
 
     def close(self) -> None:
         """Close everything."""
@@ -231,7 +248,12 @@ class Listeners:
 
 
 def leave_group(sock: socket.socket) -> None:
-    """Make a UDP socket get nothing new while what it has queued can still be read: connect it to a discard address."""
+    """Make a UDP socket get nothing new while what it has queued can still be read: connect it to a discard address.
+
+    A socket bound to one address keeps its place in the kernel's table of that address, where a new socket would join
+    *it* and so found a second group, in whose favour the first gets nothing any more. Without SO_REUSEPORT it is passed
+    over; then only SO_REUSEADDR, on both, lets a new socket be bound beside it (`beside_leaving`).
+    """
     where = ("::1", 9, 0, 0) if sock.family == socket.AF_INET6 else ("127.0.0.1", 9)
     own = sock.getsockname()[0]
     if sock.family == socket.AF_INET6 and own not in ("::", "::1"):
@@ -240,6 +262,8 @@ def leave_group(sock: socket.socket) -> None:
         where = (own, 9)
     try:
         sock.connect(where)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError:
         # Its address has gone from the host: nothing arrives there anyway.
         return

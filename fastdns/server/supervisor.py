@@ -265,12 +265,12 @@ class Supervisor:
             return
         for sock in generation.leaving_sockets:
             sock.close()
-        generation.leaving_sockets = []
         if self.script is None and generation.members and self.current is not None:
             # The rings have one reader: the old formatter ends before the new one starts.
             generation.retire((FORMATTER,))
         elif not generation.members and generation in self.generations:
             self.generations.remove(generation)
+            self.listeners.forget(generation.leaving_sockets)
             if self.script is None and self.current is not None and not self.alive(FORMATTER):
                 self.current.fork(FORMATTER)
 
