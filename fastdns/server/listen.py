@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import StartError
+from . import steer
 from .banner import listen_text
 
 BUFFER_OCTETS = 4 << 20  # asked for; the kernel doubles it
@@ -36,13 +37,19 @@ Key = tuple[str, str, int]  # scheme, address, port
 
 @dataclass
 class Listener:
-    """The sockets of one listen address. `udp[i]` and `tcp[i]` belong to worker i; None where the scheme has none."""
+    """The sockets of one listen address. `udp[i]` and `tcp[i]` belong to worker i; none where the scheme has none.
+
+    `settled`: so many of them stand at the head of their groups in the kernel, in this order. `steered`: how the groups
+    are steered now, "" where that is not known.
+    """
 
     scheme: str
     address: str
     port: int
     udp: list[socket.socket] = field(default_factory=list)
     tcp: list[socket.socket] = field(default_factory=list)
+    settled: int = 0
+    steered: str = ""
 
     @property
     def key(self) -> Key:
@@ -184,6 +191,8 @@ class Listeners:
         return added
 
     def _extend(self, listener: Listener, count: int) -> None:
+        if not self.leaving.get(listener.key):
+            listener.settled = count
         while listener.scheme not in PACKET_SCHEMES and len(listener.tcp) < count:
             listener.tcp.append(self._one(listener, socket.SOCK_STREAM))
         while listener.scheme not in STREAM_SCHEMES and len(listener.udp) < count:
@@ -211,6 +220,7 @@ class Listeners:
                 for sock in socks[had:]:
                     sock.close()
                 del socks[had:]
+            listener.settled = min(listener.settled, had)
             if not listener.count():
                 self.by_key.pop(listener.key, None)
 
@@ -228,6 +238,7 @@ class Listeners:
                 self.leaving.setdefault(key, []).extend(left)
             leaving += left
             del listener.udp[keep:], listener.tcp[keep:]
+            listener.settled = min(listener.settled, keep)
             if not keep:
                 del self.by_key[key]
         return leaving
@@ -239,6 +250,34 @@ class Listeners:
             socks[:] = [sock for sock in socks if id(sock) not in closed]
             if not socks:
                 del self.leaving[key]
+                if (listener := self.by_key.get(key)) is not None:
+                    listener.settled = listener.count()
+
+    def steer(self, modes: Mapping[Key, str], counts: Mapping[Key, int], cpus: Sequence[int]) -> None:
+        """Steer each group to its first `counts` sockets, which serve; worker i runs on `cpus[i]`.
+
+        Sockets that leave stand behind these, so the program is right before, during and after their way out. But if a
+        group grew while others were leaving, nobody can say at which places the new ones stand (a connected socket
+        keeps its place or not, by kernel version), and a program must never point to a socket that nobody reads: such a
+        group goes by the hash until the others have gone. Its new sockets may then stand in another order than their
+        workers, which costs `cpu` the nearness and loses nothing.
+        """
+        for key, listener in self.by_key.items():
+            mode, count = modes.get(key, steer.FLOW), counts.get(key, 0)
+            if count > listener.settled:
+                mode = steer.FLOW
+            if mode == listener.steered == steer.FLOW:
+                continue
+            try:
+                for socks in filter(None, (listener.udp, listener.tcp)):
+                    steer.attach(socks[0], mode, cpus[:count])
+            except OSError as error:
+                self.notes.append(f"plugin/multisocket: steer {mode}: {cause(error).removeprefix('bind: ')}: "
+                                  "the kernel's hash of the flow is used")
+                for socks in filter(None, (listener.udp, listener.tcp)):
+                    steer.detach(socks[0])
+                mode = steer.FLOW
+            listener.steered = mode
 
     def close(self) -> None:
         """Close everything."""

@@ -42,10 +42,9 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
                          f"started with: restart it")
     generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers))
     generation.sockets = dict(counts)
+    generation.steering = {key: at["steer"] for (key, _), at in zip(counts, plan["listeners"], strict=True)}
     generation.added = host.listeners.open(counts)
-    for note in host.listeners.notes:
-        host.log("INFO", note)
-    host.listeners.notes.clear()
+    host.say_notes()
     host.log("INFO", place.why)
     return place, _words(host, generation, ids, [key for key, _ in counts])
 
