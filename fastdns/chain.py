@@ -133,8 +133,8 @@ class Generation:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
         `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones.
-        `blocks`: settings (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for
-        under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
+        `blocks`: settings (a text that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked
+        for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
         everything, by kind.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
