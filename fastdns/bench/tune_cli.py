@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from . import cpu, questions, tune_report, tune_write
 from .arguments import UsageError, decimal, whole
 from .errors import BenchError, extra
 from .tune_copy import Copy, Subject, copy
-from .tune_curve import choose_steering, recommend, rules_of_thumb
+from .tune_curve import Curve, Point, choose_steering, recommend, rules_of_thumb
 from .tune_run import Bench, Plan, usable
 
 FINE, FAILED, INTERRUPTED = 0, 2, 130
@@ -58,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
                       help=f"questions in dnsperf's form (default: {NAMES} names in the listener's first zone)")
     made.add_argument("--upstreams", action="store_true", help="let `forward` ask the real upstreams")
     made.add_argument("--no-steering", action="store_true", help="do not measure the ways to steer")
-    made.add_argument("--write", action="store_true", help="put the recommendation into the Corefile")
+    made.add_argument("--write", action="store_true", help="put the recommended number into the Corefile")
+    made.add_argument("--write-steering", action="store_true",
+                      help="with --write: put the best way to steer there too, if it is not by flow")
     made.add_argument("--json", default="", metavar="FILE", help="everything as one JSON object; - is standard output, alone")
     made.add_argument("--plot", default="", metavar="FILE", help="a picture, .png or .svg")
     made.add_argument("--no-progress", action="store_true", help="say nothing while it measures")
@@ -99,6 +102,7 @@ def run(options: argparse.Namespace, out: TextIO, err: TextIO) -> None:
             err.flush()
 
     bench = Bench(plan, say)
+    begin = time.monotonic()
     try:
         with bench.upstream():
             bench.strengthen()
@@ -106,6 +110,7 @@ def run(options: argparse.Namespace, out: TextIO, err: TextIO) -> None:
             report = judge(bench, subject, usual, options)
     except OSError as error:
         raise BenchError(f"cannot measure: {error}") from None
+    report.took = time.monotonic() - begin
     others = [other.label for other in subjects if other is not subject]
     report.notes = [f"Measured is a copy: {note}." for note in copied.notes] + bench.remarks()
     if others:
@@ -174,7 +179,7 @@ def judge(bench: Bench, subject: Subject, usual: int, options: argparse.Namespac
         taken=datetime.now(UTC).isoformat(timespec="seconds"), machine=cpu.machine(), listener=subject.label,
         cached=plan.copy.caches, sockets_now=subject.sockets, usual=usual, load=bench.shape.name, seconds=plan.seconds,
         rounds=plan.rounds, curves=dict(sorted(curves.items())), advice=advice, steer="flow",
-        rules=rules_of_thumb(curve, plan.cpus))
+        rules=rules_of_thumb(curve, plan.cpus, alone(curves)))
     if advice.sockets > 1 and not options.no_steering:
         report.ways = bench.ways(advice.sockets, MODES)
         report.best_ways = {shape: choose_steering(points)[0] for shape, points in report.ways.items()}
@@ -182,9 +187,15 @@ def judge(bench: Bench, subject: Subject, usual: int, options: argparse.Namespac
     return report
 
 
+def alone(curves: dict[int, Curve]) -> Point | None:
+    """One socket on the most CPUs that the load did not share."""
+    found = [point for _, curve in sorted(curves.items()) if (point := curve.at(1)) is not None and not point.shared]
+    return found[-1] if found else None
+
+
 def write(options: argparse.Namespace, source: Source, subject: Subject, report: tune_report.Report) -> str:
     """Put the recommendation into the Corefile; says what was done. Raises BenchError."""
-    steer = report.steer if report.ways else subject.steer
+    steer = report.steer if options.write_steering and report.ways else subject.steer
     path = options.conf or source.filename
     new = tune_write.edit(source.filename, source.body, subject.blocks, report.advice.sockets, steer)
     if new == source.body:
@@ -195,6 +206,8 @@ def write(options: argparse.Namespace, source: Source, subject: Subject, report:
 
 def _prepare(options: argparse.Namespace, source: Source, subject: Subject) -> None:
     """Whatever would fail after the measurement fails before it. Raises BenchError."""
+    if options.write_steering and (options.no_steering or not options.write):
+        raise UsageError("--write-steering: needs --write, and the ways to steer to be measured")
     if options.write:
         path = options.conf or source.filename
         if options.conf == "stdin" or not Path(path).is_file():

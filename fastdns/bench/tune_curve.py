@@ -20,6 +20,8 @@ BUSY = 0.9
 """A server that uses this share of what it may use is saturated."""
 LOAD_BUSY = 0.95
 """A generator that uses this share of its cores may be the limit itself."""
+DISTURBED = 0.1
+"""A share of the server's CPUs that others may use."""
 NOISY = 0.1
 """A spread of capacity beyond which the recommendation says that it is not to be trusted."""
 PATIENCE = 2
@@ -30,7 +32,8 @@ REFINEMENTS = 4
 @dataclass(frozen=True)
 class Visit:
     """One run against one server. `cpu_us`: CPU microseconds of all its processes per answer; `used`: CPUs that it used;
-    `load_used`: CPUs that the generator used, of `load_cpus`; `shared`: both ran on the same cores."""
+    `load_used`: CPUs that the generator used, of `load_cpus`; `cores`, `load_cores`: how busy the CPUs of each were, by
+    whatever ran there (0 to 1); `shared`: both ran on the same cores."""
 
     qps: float
     cpu_us: float
@@ -39,6 +42,13 @@ class Visit:
     load_cpus: int = 1
     lost: int = 0
     shared: bool = False
+    cores: float = 0.0
+    load_cores: float = 0.0
+
+    @property
+    def load_full(self) -> bool:
+        """Whether the generator could not have done more: its CPUs were full, even if others filled them."""
+        return self.load_used >= LOAD_BUSY * self.load_cpus or self.load_cores >= LOAD_BUSY
 
 
 @dataclass
@@ -88,8 +98,14 @@ class Point:
 
     @property
     def load_bound(self) -> bool:
-        """Whether the generator had used up its own first."""
-        return not self.server_bound and any(v.load_used >= LOAD_BUSY * v.load_cpus for v in self.visits)
+        """Whether the generator's CPUs were full first."""
+        return not self.server_bound and any(visit.load_full for visit in self.visits)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs used a good part of the server's CPUs."""
+        return any(v.cores * self.cpus - v.used - (v.load_used if v.shared else 0.0) > DISTURBED * self.cpus
+                   for v in self.visits)
 
     def capacities(self, projected: bool) -> list[float]:
         """Answers a second of each visit: as measured, or what the CPUs would serve at the measured cost."""
@@ -208,16 +224,16 @@ def recommend(curve: Curve, most: int = 0) -> Advice:
     reasons = []
     if fewer:
         gain = curve.capacity(chosen) / curve.capacity(fewer[-1]) - 1
-        reasons.append(f"{count(chosen.sockets)} {serve(chosen.sockets)} {gain:.0%} more than {fewer[-1].sockets}")
+        reasons.append(f"{count(chosen.sockets)} {serve(chosen.sockets)} {gain:.1%} more than {fewer[-1].sockets}")
     worse = [point for point in more if curve.capacity(point) < curve.capacity(chosen) * (1 - curve.tolerance)]
     equal = [point for point in more if point not in worse]
     if equal:
         reasons.append(f"{either(point.sockets for point in equal)} {serve(equal[0].sockets, len(equal))} no more "
-                       f"(differences up to {curve.tolerance:.0%} count as none)")
+                       f"(differences up to {curve.tolerance:.1%} count as none)")
     if worse:
         lowest = min(worse, key=curve.capacity)
         loss = 1 - curve.capacity(lowest) / curve.capacity(chosen)
-        reasons.append(f"{lowest.sockets} {serve(lowest.sockets)} {loss:.0%} less")
+        reasons.append(f"{lowest.sockets} {serve(lowest.sockets)} {loss:.1%} less")
     rising = not more and len(curve.points) > 1 and bool(most) and chosen.sockets >= most
     if rising:
         reasons.append("no larger number was tried: the curve may go on rising")
@@ -245,9 +261,10 @@ class Rule:
     verdict: str
 
 
-def rules_of_thumb(curve: Curve, cpus: int) -> list[Rule]:
-    """What the manual of CoreDNS's multisocket advises, held against the curve of `cpus` CPUs."""
-    return [_as_many_as_cpus(curve, cpus), _available_by_used(curve, cpus), _no_harm(curve)]
+def rules_of_thumb(curve: Curve, cpus: int, one: Point | None = None) -> list[Rule]:
+    """What the manual of CoreDNS's multisocket advises, held against the curve of `cpus` CPUs. `one`: a point of one
+    socket with CPUs of its own, where the curve's has none."""
+    return [_as_many_as_cpus(curve, cpus), _available_by_used(curve, cpus, one or curve.at(1)), _no_harm(curve)]
 
 
 def _judge(curve: Curve, sockets: int) -> tuple[bool | None, str]:
@@ -257,19 +274,18 @@ def _judge(curve: Curve, sockets: int) -> tuple[bool | None, str]:
     best = curve.best()
     share = curve.capacity(point) / curve.capacity(best)
     if curve.good(point):
-        return True, f"{sockets} {serve(sockets)} {share:.0%} of the best"
-    return False, f"{sockets} {serve(sockets)} only {share:.0%} of what {best.sockets} {serve(best.sockets)}"
+        return True, f"{sockets} {serve(sockets)} {share:.1%} of the best"
+    return False, f"{sockets} {serve(sockets)} only {share:.1%} of what {best.sockets} {serve(best.sockets)}"
 
 
 def _as_many_as_cpus(curve: Curve, cpus: int) -> Rule:
     return Rule("as many sockets as CPUs", f"{cpus}", *_judge(curve, cpus))
 
 
-def _available_by_used(curve: Curve, cpus: int) -> Rule:
+def _available_by_used(curve: Curve, cpus: int, one: Point | None) -> Rule:
     rule = "CPUs allowed / CPUs that one socket uses"
-    one = curve.at(1)
-    if one is None or one.used <= 0:
-        return Rule(rule, "–", None, "one socket was not measured")
+    if one is None or one.shared or one.used <= 0:
+        return Rule(rule, "-", None, "one socket was not measured on CPUs of its own")
     sockets = max(1, round(cpus / one.used))
     return Rule(rule, f"{cpus} / {one.used:.2f} = {sockets}", *_judge(curve, sockets))
 
@@ -282,7 +298,7 @@ def _no_harm(curve: Curve) -> Rule:
     for point in few[1:]:
         if curve.capacity(point) < curve.capacity(high) * (1 - curve.tolerance):
             loss = 1 - curve.capacity(point) / curve.capacity(high)
-            return Rule(rule, tried, False, f"{point.sockets} {serve(point.sockets)} {loss:.0%} less than {high.sockets}")
+            return Rule(rule, tried, False, f"{point.sockets} {serve(point.sockets)} {loss:.1%} less than {high.sockets}")
         high = max(high, point, key=curve.capacity)
     if len(few) < 2:
         return Rule(rule, tried, None, "only one number was measured")

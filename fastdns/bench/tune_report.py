@@ -8,6 +8,7 @@ measured but computed is marked wherever it stands.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +18,9 @@ from .tune_curve import Advice, Curve, Point, Rule, count
 
 SCHEMA = "fastdns-tune/1"
 MARK = "*"
-PLOT_WIDTH, PLOT_HEIGHT = 78, 17
+PLOT_WIDTH, PLOT_HEIGHT = 78, 18
+MARKERS = "123456789abcdefghijklmnopqrstuvwxyz"
+"""One for each number of sockets in turn; the legend says which."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Report:
     best_ways: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: str = ""
+    took: float = 0.0
 
     @property
     def cpus(self) -> int:
@@ -69,18 +73,23 @@ def cpus_text(cpus: int) -> str:
     return f"{cpus} CPU" + ("" if cpus == 1 else "s")
 
 
-def strength(report: Report) -> str:
-    """Whether the load was strong enough, in one sentence for each number of CPUs that differs."""
+def strength(report: Report) -> list[str]:
+    """Whether the load was strong enough, in one sentence for the numbers of CPUs that it is true of."""
     said: dict[str, list[int]] = {}
     for cpus, curve in report.curves.items():
         said.setdefault(_strength(curve), []).append(cpus)
-    return "; ".join(f"{', '.join(map(str, cpus))} CPU{'s' * (cpus != [1])}: {text}" for text, cpus in said.items())
+    return [f"  {', '.join(map(str, cpus))} CPU{'s' * (cpus != [1])}: {text}." for text, cpus in said.items()]
 
 
 def _strength(curve: Curve) -> str:
+    others = "; OTHER PROGRAMS used its CPUs too" if any(point.disturbed for point in curve.points) else ""
+    return _saturation(curve) + others
+
+
+def _saturation(curve: Curve) -> str:
     if any(point.shared for point in curve.points):
-        return (f"SHARED CORES, load and server divide them: ranked by CPU per answer, and the figures marked {MARK} are what "
-                "the CPUs would serve at that cost without the load")
+        return (f"SHARED CORES, load and server divide them: ranked by CPU per answer; the figures marked {MARK} are what the "
+                "CPUs would serve at that cost without the load")
     if any(point.load_bound for point in curve.points):
         return f"TOO WEAK, the load's cores were full before the server's: ranked by CPU per answer, figures marked {MARK}"
     if not any(point.server_bound for point in curve.points):
@@ -147,7 +156,7 @@ def rules_rows(report: Report) -> list[list[str]]:
 def recommendation(report: Report) -> list[str]:
     """What to set, and why."""
     sockets = report.advice.sockets
-    lines = [f"Recommendation: multisocket {sockets}" + (f", steer {report.steer}" if report.steer != "flow" else "")]
+    lines = [f"Recommendation: multisocket {sockets}"]
     lines += [f"  {reason}" for reason in report.advice.reasons]
     for shape, points in report.ways.items():
         curve, way = Curve(points), report.best_ways[shape]
@@ -158,7 +167,10 @@ def recommendation(report: Report) -> list[str]:
         else:
             gain = curve.capacity(best) / curve.capacity(flow) - 1
             lines.append(f"  load {shape}: steer {way} serves {gain:.0%} more than flow")
-    if sockets == report.usual and report.steer == "flow":
+    if "cpu" in report.best_ways.values():
+        lines.append("  but over loopback a packet is received on the CPU of its sender: with a network card `steer cpu` "
+                     "follows the card's queues")
+    if sockets == report.usual:
         lines.append(f"  without multisocket the server starts {report.usual} workers here: the directive is not needed")
     return lines
 
@@ -168,7 +180,8 @@ def text(report: Report, plot: bool = True) -> str:
     machine = report.machine
     parts = [
         f"fastdns tune: {report.listener}, {cpus_text(report.cpus)} usable, {machine['cpu']}, Linux {machine['kernel']}",
-        f"Load {report.load}, {report.seconds:g} s a run. {strength(report)}.",
+        f"Load {report.load} (sockets x queries in flight on each, on each of its CPUs), {report.seconds:g} s a run:",
+        *strength(report),
         *report.notes,
         "",
         *table(matrix(report)),
@@ -186,36 +199,41 @@ def text(report: Report, plot: bool = True) -> str:
     parts += ["", *recommendation(report)]
     if report.written:
         parts.append(f"  {report.written}")
+    parts.append(f"Measured in {report.took:.0f} s.")
     return "\n".join(parts) + "\n"
 
 
 def terminal_plot(report: Report) -> str:
     """The curve in characters: by CPUs where there are several numbers of them, else by sockets. Raises BenchError."""
-    plt = extra("plotext")
-    plt.clear_figure()
-    plt.theme("clear")
-    plt.plotsize(PLOT_WIDTH, PLOT_HEIGHT)
-    if len(report.curves) > 1:
-        numbers = sorted({point.sockets for curve in report.curves.values() for point in curve.points})
-        for sockets in numbers:
-            line = [(cpus, curve.capacity(point)) for cpus, curve in report.curves.items()
-                    if (point := curve.at(sockets)) is not None]
-            plt.plot([cpus for cpus, _ in line], [value for _, value in line], label=count(sockets),
-                     marker="braille" if len(line) > 1 else "•")
-        plt.xticks(list(report.curves))
-        plt.xlabel("CPUs")
-    else:
-        points = report.curve.points
-        plt.plot([p.sockets for p in points], [report.curve.capacity(p) for p in points], marker="braille")
-        plt.scatter([p.sockets for p in points], [report.curve.capacity(p) for p in points], marker="•")
-        plt.xticks([p.sockets for p in points])
-        plt.xlabel("sockets")
-    plt.title(f"{report.title} by {'CPUs, for each number of sockets' if len(report.curves) > 1 else 'sockets'}")
+    plot = extra("plotext").figure
+    plot.clear()
+    plot.theme("colorless")
+    by_cpus = len(report.curves) > 1
+    lines = list(_lines(report) if by_cpus else [("", [(p.sockets, report.curve.capacity(p)) for p in report.curve.points])])
+    # The smallest number comes last and so on top: where lines coincide it is the one to take.
+    for number, (_, line) in reversed(list(enumerate(lines))):
+        plot.draw(plot.signal([x for x, _ in line], [y for _, y in line], marker=MARKERS[number % len(MARKERS)]).lines())
+    ticks = sorted({x for _, line in lines for x, _ in line})
+    plot.ruler("x").lim(ticks[0] * 0.8, ticks[-1] + ticks[0] * 0.2).ticks(ticks, list(map(str, ticks)))
     highest = max(curve.capacity(curve.best()) for curve in report.curves.values())
-    ticks = [highest * share / 4 for share in range(5)]
-    plt.ylim(0, highest * 1.05)
-    plt.yticks(ticks, [grouped(tick) for tick in ticks])
-    return str(plt.uncolorize(plt.build()))
+    heights = [highest * quarter / 4 for quarter in range(5)]
+    plot.ruler("y").lim(0, highest * 1.1).ticks(heights, list(map(grouped, heights)))
+    plot.label("CPUs" if by_cpus else "sockets", "x")
+    plot.title(f"{report.title} by {'CPUs, a line for each number of sockets' if by_cpus else 'sockets'}")
+    plot.plot_size(PLOT_WIDTH, PLOT_HEIGHT)
+    drawn = str(plot.build().string(colorless=True)).splitlines()
+    plot.clear()
+    if by_cpus:
+        keys = [f"{MARKERS[number % len(MARKERS)]}: {label}" for number, (label, _) in enumerate(lines)]
+        drawn += textwrap.wrap("   ".join(keys), PLOT_WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(line.rstrip() for line in drawn)
+
+
+def _lines(report: Report) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    """For each number of sockets: its label, and capacity by CPUs."""
+    for sockets in sorted({point.sockets for curve in report.curves.values() for point in curve.points}):
+        yield count(sockets), [(cpus, curve.capacity(point)) for cpus, curve in report.curves.items()
+                               if (point := curve.at(sockets)) is not None]
 
 
 def _point(curve: Curve, point: Point) -> dict[str, Any]:
@@ -238,6 +256,7 @@ def to_json(report: Report) -> str:
         "load": report.load,
         "seconds": report.seconds,
         "rounds": report.rounds,
+        "took": report.took,
         "curves": [{"cpus": cpus, "projected": curve.projected, "shared": any(p.shared for p in curve.points),
                     "noise": curve.noise, "strength": _strength(curve), "points": [_point(curve, p) for p in curve.points]}
                    for cpus, curve in report.curves.items()],

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._load import Load
-from .cpu import CpuMeter, first_line
+from .cpu import CoreMeter, CpuMeter, first_line
 from .errors import BenchError
 from .questions import Questions
 from .target import Target, free_port
@@ -150,10 +150,11 @@ class Bench:
             name.write_text(text, encoding="utf-8", errors="surrogateescape")
             argv = [sys.executable, "-m", "fastdns", "-conf", str(name), "-quiet"]
             with Target(argv, port, cpus=",".join(map(str, allowed[:cpus])), question=self.plan.questions.wire(0)) as server:
-                point.visits.append(self._run(server, shape, load_cpus, shared))
+                point.visits.append(self._run(server, shape, allowed[:cpus], load_cpus))
         return point
 
-    def _run(self, server: Target, shape: Shape, load_cpus: Sequence[int], shared: bool) -> Visit:
+    def _run(self, server: Target, shape: Shape, cpus: Sequence[int], load_cpus: Sequence[int]) -> Visit:
+        shared = -1 in load_cpus
         questions = self.plan.questions
         # Every name once, gently: the stand-in is slow, and from now on a cache has them.
         warm = Load(server.address, server.port, questions, sockets=8, in_flight=4, loop=False)
@@ -165,7 +166,7 @@ class Bench:
         with ThreadPoolExecutor(len(loads)) as pool:
             list(pool.map(lambda load: load.run(SETTLE_SECONDS), loads))
             try:
-                with CpuMeter(server.pids()[:1]) as cpu:
+                with CoreMeter() as cores, CpuMeter(server.pids()[:1]) as cpu:
                     tallies = list(pool.map(lambda load: load.run(self.plan.seconds), loads))
             except RuntimeError as error:
                 raise BenchError(f"the server ended under load: {error}; {server.words()}") from None
@@ -186,6 +187,8 @@ class Bench:
             load_cpus=len(load_cpus),
             lost=sum(tally.lost for tally in tallies),
             shared=shared,
+            cores=busy(cores, cpus),
+            load_cores=busy(cores, cpus if shared else load_cpus),
         )
 
     def remarks(self) -> list[str]:
@@ -197,6 +200,12 @@ class Bench:
                 found.append(f"{self.rcodes[code] / total:.0%} of the answers were {name}: "
                              "the questions do not fit the Corefile (--data)")
         return found
+
+
+def busy(meter: CoreMeter, cpus: Sequence[int]) -> float:
+    """How busy these CPUs were on average, 0 to 1; 0 where the kernel does not say."""
+    found = [meter.cores[cpu].busy for cpu in cpus if cpu in meter.cores]
+    return sum(found) / len(found) if found else 0.0
 
 
 def usable() -> list[int]:

@@ -112,9 +112,9 @@ def test_the_recommendation_is_one_of_the_curve_and_no_point_is_clearly_better(v
 
 def test_reasons_say_what_the_curve_shows() -> None:
     assert tune.recommend(measured(knee(2), [1, 2, 3, 4])).reasons == (
-        "2 sockets serve 100% more than 1", "3 and 4 serve no more (differences up to 3% count as none)")
-    assert tune.recommend(measured(peak(2), [1, 2, 3, 4])).reasons == ("2 sockets serve 100% more than 1", "4 serve 14% less")
-    assert tune.recommend(measured(flat, [1, 2])).reasons == ("2 serve no more (differences up to 3% count as none)",)
+        "2 sockets serve 100.0% more than 1", "3 and 4 serve no more (differences up to 3.0% count as none)")
+    assert tune.recommend(measured(peak(2), [1, 2, 3, 4])).reasons == ("2 sockets serve 100.0% more than 1", "4 serve 13.5% less")
+    assert tune.recommend(measured(flat, [1, 2])).reasons == ("2 serve no more (differences up to 3.0% count as none)",)
     rising = tune.recommend(measured(knee(64), [1, 2, 3, 4]), most=4)
     assert rising.rising
     assert rising.reasons[-1] == "no larger number was tried: the curve may go on rising"
@@ -169,14 +169,23 @@ def test_steering_is_by_flow_unless_another_is_clearly_better(flow: int, cpu: in
 
 def test_rules_of_thumb() -> None:
     as_many, used, harm = tune.rules_of_thumb(measured(knee(4), [1, 2, 3, 4, 6, 8], 4), 4)
-    assert (as_many.says, as_many.agrees, as_many.verdict) == ("4", True, "4 serve 100% of the best")
+    assert (as_many.says, as_many.agrees, as_many.verdict) == ("4", True, "4 serve 100.0% of the best")
     assert (used.says, used.agrees) == ("4 / 1.00 = 4", True)
     assert (harm.says, harm.agrees) == ("tried: 1, 2, 3, 4, 6, 8", True)
     as_many, used, harm = tune.rules_of_thumb(measured(peak(2), [1, 2, 3, 4, 8], 8), 8)
-    assert (as_many.agrees, as_many.verdict) == (False, "8 serve only 65% of what 2 serve")
-    assert (harm.agrees, harm.verdict) == (False, "3 serve 7% less than 2")
+    assert (as_many.agrees, as_many.verdict) == (False, "8 serve only 64.7% of what 2 serve")
+    assert (harm.agrees, harm.verdict) == (False, "3 serve 7.0% less than 2")
     assert tune.rules_of_thumb(measured(flat, [1], 8), 8)[0].agrees is None
     assert tune.rules_of_thumb(measured(flat, [2, 3], 3), 3)[1].agrees is None
+
+
+def test_the_cpus_of_one_socket_are_those_it_had_alone() -> None:
+    curve = Curve([shared(1, 10.0), shared(2, 10.0)])
+    rule = tune.rules_of_thumb(curve, 2)[1]
+    assert (rule.agrees, rule.says) == (None, "-")
+    alone = Point(1, 1, visits=[Visit(1e5, 10.0, 0.97)])
+    rule = tune.rules_of_thumb(curve, 2, alone)[1]
+    assert (rule.agrees, rule.says) == (True, "2 / 0.97 = 2")
 
 
 def test_coredns_s_own_examples_of_the_rule() -> None:
