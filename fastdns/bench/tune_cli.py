@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastdns tune`: finds the number of sockets that serves most, shows the curve, and may write it into the Corefile.
 
-Strategy: whatever could fail after the measurement is tried before it: the edit of the Corefile, the libraries, the places
-of the files. Then: a load that is strong enough, the curve by CPUs, the ways to steer, the judgement.
+Strategy: whatever could fail after the measurement is tried before it: the edit of the Corefile, the libraries, the
+places of the files. Then: a load that is strong enough, the curve by CPUs, the ways to steer, the judgement.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import NoReturn, TextIO
 
 from ..corefile.source import Corefile, Source, load_source, read_source
 from ..errors import FastdnsError
-from . import cpu, questions, tune_report, tune_write
+from . import cpu, questions, tune_report, tune_text, tune_write
 from .arguments import UsageError, decimal, whole
 from .errors import BenchError, extra
+from .tune_advice import choose_steering, recommend, rules_of_thumb
 from .tune_copy import Copy, Subject, copy
-from .tune_curve import Curve, Point, choose_steering, recommend, rules_of_thumb
+from .tune_curve import Curve, Point
 from .tune_run import Bench, Plan, usable
 
 FINE, FAILED, INTERRUPTED = 0, 2, 130
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     """The options; their order is that of `--help`."""
     made = _Parser(
         prog="fastdns tune", allow_abbrev=False, add_help=False,
-        description="Measures multisocket 1, 2, 3 … on copies of a Corefile's listener, on this machine, until more does not "
-        "help, and recommends a number. The server that may be running is not touched.",
+        description="Measures multisocket 1, 2, 3 and so on with copies of a Corefile's listener, on this machine, "
+        "until more does not help, and recommends a number. A server that runs already is not touched.",
         epilog="Exit status: 0 fine, 2 nothing measured or nothing written, 130 interrupted.")
     made.add_argument("-h", "--help", action="store_true", help="this text")
     made.add_argument("-conf", "--conf", default="", metavar="COREFILE", help="Corefile to tune (default ./Corefile)")
@@ -54,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
                       help="largest number of sockets to try (default: twice the usable CPUs)")
     made.add_argument("--seconds", type=decimal(0.1, 3600, "seconds"), default=1.5, metavar="SECONDS",
                       help="length of a run (default 1.5)")
-    made.add_argument("--rounds", type=whole(1, 100), default=3, metavar="N", help="runs of each point that decides (default 3)")
+    made.add_argument("--rounds", type=whole(1, 100), default=3, metavar="N",
+                      help="runs of each point that decides (default 3)")
     made.add_argument("-d", "--data", default="", metavar="FILE",
                       help=f"questions in dnsperf's form (default: {NAMES} names in the listener's first zone)")
     made.add_argument("--upstreams", action="store_true", help="let `forward` ask the real upstreams")
@@ -62,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--write", action="store_true", help="put the recommended number into the Corefile")
     made.add_argument("--write-steering", action="store_true",
                       help="with --write: put the best way to steer there too, if it is not by flow")
-    made.add_argument("--json", default="", metavar="FILE", help="everything as one JSON object; - is standard output, alone")
+    made.add_argument("--json", default="", metavar="FILE",
+                      help="everything as one JSON object; - is standard output, alone")
     made.add_argument("--plot", default="", metavar="FILE", help="a picture, .png or .svg")
     made.add_argument("--no-progress", action="store_true", help="say nothing while it measures")
     return made
@@ -182,7 +185,7 @@ def judge(bench: Bench, subject: Subject, usual: int, options: argparse.Namespac
         rules=rules_of_thumb(curve, plan.cpus, alone(curves)))
     if advice.sockets > 1 and not options.no_steering:
         report.ways = bench.ways(advice.sockets, MODES)
-        report.best_ways = {shape: choose_steering(points)[0] for shape, points in report.ways.items()}
+        report.best_ways = {shape: choose_steering(points) for shape, points in report.ways.items()}
         report.steer = report.best_ways[bench.shape.name]
     return report
 
@@ -235,7 +238,7 @@ def _show(options: argparse.Namespace, report: tune_report.Report, out: TextIO) 
     if options.json == "-":
         out.write(tune_report.to_json(report))
         return
-    out.write(tune_report.text(report))
+    out.write(tune_text.text(report))
     if options.json:
         try:
             Path(options.json).write_text(tune_report.to_json(report), encoding="utf-8")

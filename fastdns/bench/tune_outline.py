@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where things stand in a Corefile's text: tokens with their offsets, and the server blocks of the file itself.
 
-Strategy: the lexer says line and column of each token; this turns them into offsets, so that an edit touches the octets
-of one token and nothing else. The outline walks keys and braces as the parser does, but follows no import: what it finds
-is a guess that the editor tries and the parser judges.
+Strategy: the lexer says line and column of each token; this turns them into offsets, so that an edit touches the
+octets of one token and nothing else. The outline walks keys and braces as the parser does, but follows no import: what
+it finds is a guess that the editor tries and the parser judges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..corefile.lexer import SPACE, Token, tokenize
 
 @dataclass(frozen=True)
 class Place:
-    """A token of the file: `start` and `end` are offsets into the text; quotes belong to it, a glued comment does not."""
+    """A token of the file. `start` and `end`: offsets into the text; quotes belong to it, a glued comment does not."""
 
     token: Token
     start: int

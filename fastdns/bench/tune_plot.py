@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tuner's picture: capacity by CPUs for each number of sockets, and the curve that decides (PNG or SVG).
 
-Strategy: the lines are coloured from light to dark by their number, the recommended one stands out; hollow marks are figures
-that were computed, filled ones were measured. Nothing needs a display.
+Strategy: the lines are coloured from light to dark by their number, the recommended one stands out; hollow marks are
+figures that were computed, filled ones were measured. Nothing needs a display.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from .errors import BenchError, extra
@@ -17,6 +18,8 @@ from .tune_report import Report, cpus_text
 
 CHOSEN, PALE, BAND = "#c2410c", "#57606a", "#fbe6da"
 LIGHT, DARK = (0x86, 0xAB, 0xD3), (0x12, 0x3A, 0x6B)
+HOLLOW = ("\nHollow marks and dashes: computed from the CPU per answer, because the load shared the server's CPUs or "
+          "was too weak")
 WAYS = {"flow": "o", "cpu": "s", "random": "D"}
 APART = 0.052
 """What two names keep between them, as a share of the highest figure."""
@@ -33,10 +36,10 @@ def draw(report: Report, path: str) -> None:
         figure.suptitle(f"multisocket {report.advice.sockets} for {cpus_text(report.cpus)}: {report.listener}",
                         x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
         machine = report.machine
-        hollow = ("\nHollow marks and dashes: computed from the CPU per answer, because the load shared the server's CPUs or was "
-                  "too weak" if any(curve.projected for curve in report.curves.values()) else "")
-        figure.supxlabel(f"load {report.load}, {report.seconds:g} s a run, {report.rounds} runs a point; {machine['cpu']}, "
-                         f"{machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python']}{hollow}",
+        hollow = HOLLOW if any(curve.projected for curve in report.curves.values()) else ""
+        figure.supxlabel(f"load {report.load}, {report.seconds:g} s a run, {report.rounds} runs a point; "
+                         f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, "
+                         f"{machine['python']}{hollow}",
                          x=0.01, ha="left", fontsize=7.5, color=PALE)
         try:
             figure.savefig(path, metadata={"Date": None} if path.lower().endswith(".svg") else None)
@@ -57,7 +60,7 @@ def _by_cpus(axes: Any, report: Report) -> None:
         colour = CHOSEN if chosen else _shade(at / max(1, len(numbers) - 1))
         line = [(cpus, curve.capacity(point), curve.projected) for cpus, curve in report.curves.items()
                 if (point := curve.at(sockets)) is not None]
-        for (x0, y0, _), (x1, y1, computed) in zip(line, line[1:], strict=False):
+        for (x0, y0, _), (x1, y1, computed) in pairwise(line):
             axes.plot([x0, x1], [y0, y1], color=colour, linewidth=2.4 if chosen else 1.5,
                       linestyle=(0, (4, 2)) if computed else "-", zorder=4 if chosen else 3)
         for x, y, computed in line:
@@ -105,7 +108,8 @@ def _by_sockets(axes: Any, report: Report) -> None:
         colour = CHOSEN if chosen else "#1f5fa8"
         axes.errorbar([x], [value], [[value - low], [high - value]], fmt="o", color=colour, capsize=4, linewidth=1.4,
                       markersize=7 if chosen else 5.5, markerfacecolor="white" if curve.projected else colour, zorder=5)
-    axes.plot(xs, [curve.capacity(point) for point in curve.points], color="#1f5fa8", linewidth=1.2, alpha=0.5, zorder=3)
+    ys = [curve.capacity(point) for point in curve.points]
+    axes.plot(xs, ys, color="#1f5fa8", linewidth=1.2, alpha=0.5, zorder=3)
     _ways(axes, report, xs)
     top = max(curve.spread(point)[1] for point in curve.points)
     _frame(axes, f"The curve that decides: {cpus_text(report.cpus)}", "sockets, CPU µs per answer", top)

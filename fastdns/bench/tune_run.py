@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tuner's measurements: one server per visit, started, warmed, loaded and stopped.
 
-Strategy: a visit is short and starts a fresh server, so that several visits also average over where the kernel's hash and
-scheduler put things; the numbers of sockets are visited in turn, so that a slow minute of the machine meets all of them. The
-server has the first CPUs; the load has others where there are any, else all share, which each visit notes.
+Strategy: a visit is short and starts a fresh server, so that several visits also average over where the kernel's hash
+and scheduler put things; the numbers of sockets are visited in turn, so that a slow minute of the machine meets all of
+them. The server has the first CPUs; the load has others where there are any, else all share, which each visit notes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from .errors import BenchError
 from .questions import Questions
 from .target import Target, free_port
 from .tune_copy import Copy
-from .tune_curve import Curve, Point, Visit, search
+from .tune_curve import Curve, Point, Visit
+from .tune_search import search
 from .tune_upstream import Upstream
 from .turns import Shape
 
 STRENGTHS = (Shape("64x4", 64, 4), Shape("64x16", 64, 16), Shape("64x64 segmented", 64, 64, segment=True))
-"""Loads from usual to strong; the first that saturates one worker is taken."""
+"""Loads from usual to strong; the first that saturates one worker is taken, the usual one where none does."""
 HEAVY = Shape("8x128", 8, 128, segment=True)
 SETTLE_SECONDS = 0.3
 SERVFAIL, REFUSED = 2, 5
@@ -102,11 +103,14 @@ class Bench:
     # -- what is measured
 
     def strengthen(self) -> None:
-        """Take the weakest load that saturates one worker; the strongest where none does."""
+        """Take the weakest load that saturates one worker; where none does, the usual one."""
         for shape in STRENGTHS:
             self.shape = shape
-            if not self.visit(1, 1).load_bound:
-                break
+            point = self.visit(1, 1)
+            # On shared cores no load can be too weak for the cost of an answer.
+            if point.shared or not point.load_bound:
+                return
+        self.shape = STRENGTHS[0]
 
     def draw(self) -> None:
         """The curve of each number of CPUs; the last one, which decides, in several rounds."""
@@ -121,7 +125,7 @@ class Bench:
                 self.visit(point.cpus, point.sockets)
 
     def ways(self, sockets: int, modes: Sequence[str]) -> dict[str, list[Point]]:
-        """Each way to steer at one number of sockets, turn about, for the usual shape of load and for few heavy clients."""
+        """Each way to steer at one number of sockets, turn about, for the load so far and for few heavy clients."""
         found: dict[str, list[Point]] = {}
         for shape in (self.shape, HEAVY):
             found[shape.name] = [self.point(self.plan.cpus, sockets, steer, shape) for steer in modes]
@@ -149,7 +153,8 @@ class Bench:
             text = self.plan.copy.fill(port, free_port(), self.upstream_port, sockets, steer)
             name.write_text(text, encoding="utf-8", errors="surrogateescape")
             argv = [sys.executable, "-m", "fastdns", "-conf", str(name), "-quiet"]
-            with Target(argv, port, cpus=",".join(map(str, allowed[:cpus])), question=self.plan.questions.wire(0)) as server:
+            where = ",".join(map(str, allowed[:cpus]))
+            with Target(argv, port, cpus=where, question=self.plan.questions.wire(0)) as server:
                 point.visits.append(self._run(server, shape, allowed[:cpus], load_cpus))
         return point
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdns.bench import tune_curve as tune
+from fastdns.bench import tune_advice as tune
+from fastdns.bench import tune_search
 from fastdns.bench.tune_curve import Curve, Point, Visit
 
 Shape = Callable[[int], float]
@@ -38,8 +39,8 @@ def measured(shape: Shape, numbers: list[int], cpus: int = 64, noise: float = 0.
     dice = random.Random(seed)
     points = []
     for sockets in numbers:
-        visits = [Visit(shape(sockets) * (1 + noise * dice.uniform(-1, 1)), 10.0, float(min(sockets, cpus))) for _ in range(3)]
-        points.append(Point(cpus, sockets, visits=visits))
+        rates = [shape(sockets) * (1 + noise * dice.uniform(-1, 1)) for _ in range(3)]
+        points.append(Point(cpus, sockets, visits=[Visit(rate, 10.0, float(min(sockets, cpus))) for rate in rates]))
     return Curve(points)
 
 
@@ -67,33 +68,33 @@ def test_search_and_recommendation_find_it(shape: Shape, cpus: int, most: int, a
         asked.append(sockets)
         return shape(sockets)
 
-    found = tune.search(measure, cpus, most)
+    found = tune_search.search(measure, cpus, most)
     assert sorted(asked) == list(found) and len(set(asked)) == len(asked)
     assert all(1 <= sockets <= most for sockets in asked)
     assert tune.recommend(measured(shape, list(found), cpus), most).sockets == answer
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize(("shape", "cpus", "answers"), [(flat, 8, {1}), (knee(4), 4, {4}), (peak(4), 8, {4}), (knee(2), 2, {2})])
-def test_noise_does_not_change_it(shape: Shape, cpus: int, answers: set[int], seed: int) -> None:
+@pytest.mark.parametrize(("shape", "cpus", "answer"), [(flat, 8, 1), (knee(4), 4, 4), (peak(4), 8, 4), (knee(2), 2, 2)])
+def test_noise_does_not_change_it(shape: Shape, cpus: int, answer: int, seed: int) -> None:
     dice = random.Random(seed)
-    found = tune.search(lambda sockets: shape(sockets) * (1 + 0.02 * dice.uniform(-1, 1)), cpus, 2 * cpus)
-    assert tune.recommend(measured(shape, list(found), cpus, 0.02, seed)).sockets in answers
+    found = tune_search.search(lambda sockets: shape(sockets) * (1 + 0.02 * dice.uniform(-1, 1)), cpus, 2 * cpus)
+    assert tune.recommend(measured(shape, list(found), cpus, 0.02, seed)).sockets == answer
 
 
 def test_the_search_stops_when_more_does_not_help() -> None:
     asked: list[int] = []
-    tune.search(lambda sockets: asked.append(sockets) or min(sockets, 4) * 1.0, 4, 1024)
+    tune_search.search(lambda sockets: asked.append(sockets) or min(sockets, 4) * 1.0, 4, 1024)
     assert max(asked) <= 8
     asked.clear()
     # All CPUs are tried even where the first steps help nothing, and not the thousand above them.
-    tune.search(lambda sockets: asked.append(sockets) or 1.0, 16, 1024)
+    tune_search.search(lambda sockets: asked.append(sockets) or 1.0, 16, 1024)
     assert max(asked) == 16
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024))
 def test_the_ladder(cpus: int, most: int) -> None:
-    steps = tune.ladder(cpus, most)
+    steps = tune_search.ladder(cpus, most)
     assert steps == sorted(set(steps))
     assert steps[0] == 1 and steps[-1] <= most
     assert cpus in steps or cpus > most
@@ -113,7 +114,8 @@ def test_the_recommendation_is_one_of_the_curve_and_no_point_is_clearly_better(v
 def test_reasons_say_what_the_curve_shows() -> None:
     assert tune.recommend(measured(knee(2), [1, 2, 3, 4])).reasons == (
         "2 sockets serve 100.0% more than 1", "3 and 4 serve no more (differences up to 3.0% count as none)")
-    assert tune.recommend(measured(peak(2), [1, 2, 3, 4])).reasons == ("2 sockets serve 100.0% more than 1", "4 serve 13.5% less")
+    assert tune.recommend(measured(peak(2), [1, 2, 3, 4])).reasons == (
+        "2 sockets serve 100.0% more than 1", "4 serve 13.5% less")
     assert tune.recommend(measured(flat, [1, 2])).reasons == ("2 serve no more (differences up to 3.0% count as none)",)
     rising = tune.recommend(measured(knee(64), [1, 2, 3, 4]), most=4)
     assert rising.rising
@@ -159,12 +161,13 @@ def test_a_load_that_is_too_weak_is_not_believed() -> None:
 
 @pytest.mark.parametrize(
     ("flow", "cpu", "random_", "answer"),
-    [(100, 100, 100, "flow"), (100, 102, 102, "flow"), (100, 110, 105, "cpu"), (100, 50, 104, "random"), (100, 20, 30, "flow")],
+    [(100, 100, 100, "flow"), (100, 102, 102, "flow"), (100, 110, 105, "cpu"), (100, 50, 104, "random"),
+     (100, 20, 30, "flow")],
 )
 def test_steering_is_by_flow_unless_another_is_clearly_better(flow: int, cpu: int, random_: int, answer: str) -> None:
     points = [Point(2, 2, steer, visits=[Visit(qps, 10.0, 2.0)])
               for steer, qps in (("flow", flow), ("cpu", cpu), ("random", random_))]
-    assert tune.choose_steering(points)[0] == answer
+    assert tune.choose_steering(points) == answer
 
 
 def test_rules_of_thumb() -> None:

@@ -87,8 +87,7 @@ def test_every_block_of_the_listener() -> None:
 
 
 def test_octets_that_are_not_utf_8_stay() -> None:
-    before = b"# \xff\xc3\xe2\x82 \xf0\x9f\x92\n. {\n log \xe2\x82x \xed\xa0\x80 # \xfe\n \xc3\xa4 multisocket\n multisocket 2\n}\n"
-    before = before.replace(b" \xc3\xa4 multisocket\n", b"")
+    before = b"# \xff\xc3\xe2\x82 \xf0\x9f\x92\n. {\n log \xe2\x82x \xed\xa0\x80 # \xfe\n multisocket 2 # \xc3\xa4\n}\n"
     after = tune_write.edit("Corefile", before, (0,), 8, environ={})
     assert after == before.replace(b"multisocket 2", b"multisocket 8")
 
@@ -165,6 +164,7 @@ def test_each_token_stands_where_the_text_says(body: bytes) -> None:
         assert [token.text for token in tokenize(piece)] == [place.token.text]
 
 
+NAME = "multisocket"
 LINES = st.sampled_from(["whoami", "cache 30", "multisocket 3", "multisocket", "log . {\n   class error\n }", "# note",
                          'errors "a b"', "", "bind 127.0.0.1 # here", "import common"])
 
@@ -173,7 +173,7 @@ LINES = st.sampled_from(["whoami", "cache 30", "multisocket 3", "multisocket", "
 def test_any_corefile_keeps_its_lines(blocks: list[list[str]], newline: str, data: st.DataObject) -> None:
     text = "(common) {\n loop\n}\n# top\n"
     for number, lines in enumerate(blocks):
-        once = [line for at, line in enumerate(lines) if "multisocket" not in line or "multisocket" not in "".join(lines[:at])]
+        once = [line for at, line in enumerate(lines) if NAME not in line or NAME not in "".join(lines[:at])]
         text += f"z{number}.:53 {{\n" + "".join(f" {line}\n" for line in once) + "}\n"
     body = text.replace("\n", newline).encode()
     chosen = data.draw(st.sets(st.integers(0, len(blocks) - 1), min_size=1))
