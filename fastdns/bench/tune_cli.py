@@ -16,15 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from ..corefile.addresses import DNS
 from ..corefile.source import Corefile, Source, load_source, read_source
 from ..errors import FastdnsError
 from . import cpu, questions, tune_report, tune_text, tune_write
-from .arguments import UsageError, decimal, whole
 from .errors import BenchError, extra
 from .tune_advice import choose_steering, recommend, rules_of_thumb
 from .tune_copy import Copy, Subject, copy
 from .tune_curve import Curve, Point
 from .tune_run import Bench, Plan, usable
+from .words import UsageError, decimal, whole
 
 FINE, FAILED, INTERRUPTED = 0, 2, 130
 MOST_SOCKETS = 1024
@@ -124,7 +125,7 @@ def run(options: argparse.Namespace, out: TextIO, err: TextIO) -> None:
 
 
 def listeners(source: Source, port: int) -> tuple[Corefile, list[Subject]]:
-    """The Corefile and what it listens on, in its order. Raises ConfigError."""
+    """The Corefile and what it listens on for `dns://`, in its order. Raises ConfigError."""
     from .. import chain
 
     corefile = load_source(source, chain.known(), chain.not_built(), port)
@@ -132,6 +133,8 @@ def listeners(source: Source, port: int) -> tuple[Corefile, list[Subject]]:
     found = []
     for at in generation.listeners:
         where = (at.scheme, at.address, at.port)
+        if at.scheme != DNS:
+            continue
         blocks: dict[int, None] = {}
         zones: dict[str, None] = {}
         for block in generation.blocks:
@@ -148,6 +151,8 @@ def choose(subjects: Sequence[Subject], wanted: str) -> Subject:
     for subject in subjects:
         if wanted in ("", subject.label, subject.label.partition("://")[2]):
             return subject
+    if not subjects:
+        raise BenchError("the Corefile listens on nothing that can be measured: no dns:// key")
     raise BenchError(f"--listen {wanted}: the Corefile listens on {', '.join(subject.label for subject in subjects)}")
 
 
