@@ -179,7 +179,7 @@ class Listeners:
         added: list[tuple[Listener, int]] = []
         try:
             for key, count in wanted:
-                listener = self.by_key.get(key) or Listener(*key)
+                listener = self.by_key.get(key) or Listener(*key, steered=steer.FLOW)
                 had = listener.count()
                 if had < count:
                     added.append((listener, had))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from fastdns.bench.target import free_port
 from fastdns.server import steer
 from fastdns.server.listen import Key, Listeners
 
@@ -20,9 +21,7 @@ PACKETS = 256
 def group(address: str, count: int) -> Iterator[tuple[Listeners, Key]]:
     """A listener with `count` sockets of each kind on a free port."""
     listeners = Listeners()
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::", 0))
-        key = ("dns", address, probe.getsockname()[1])
+    key = ("dns", address, free_port("::"))
     listeners.open([(key, count)])
     try:
         yield listeners, key
