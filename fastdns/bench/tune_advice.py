@@ -40,9 +40,8 @@ def recommend(curve: Curve, most: int = 0) -> Advice:
         reasons.append(f"{either(point.sockets for point in equal)} {serve(equal[0].sockets, len(equal))} no more "
                        f"(differences up to {curve.tolerance:.1%} count as none)")
     if worse:
-        lowest = min(worse, key=curve.capacity)
-        loss = 1 - curve.capacity(lowest) / curve.capacity(chosen)
-        reasons.append(f"{lowest.sockets} {serve(lowest.sockets)} {loss:.1%} less")
+        loss = 1 - curve.capacity(worse[0]) / curve.capacity(chosen)
+        reasons.append(f"{worse[0].sockets} {serve(worse[0].sockets)} {loss:.1%} less")
     rising = not more and len(curve.points) > 1 and bool(most) and chosen.sockets >= most
     if rising:
         reasons.append("no larger number was tried: the curve may go on rising")

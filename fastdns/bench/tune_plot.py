@@ -111,7 +111,8 @@ def _by_sockets(axes: Any, report: Report) -> None:
     ys = [curve.capacity(point) for point in curve.points]
     axes.plot(xs, ys, color="#1f5fa8", linewidth=1.2, alpha=0.5, zorder=3)
     _ways(axes, report, xs)
-    top = max(curve.spread(point)[1] for point in curve.points)
+    ways = report.ways.get(report.load, [])
+    top = max([curve.spread(point)[1] for point in curve.points] + [Curve(ways).capacity(point) for point in ways])
     _frame(axes, f"The curve that decides: {cpus_text(report.cpus)}", "sockets, CPU µs per answer", top)
     axes.set_xticks(xs, [f"{point.sockets}\n{point.cpu_us:.2f}" for point in curve.points])
     axes.set_xlim(xs[0] - 0.5, xs[-1] + 0.5)
