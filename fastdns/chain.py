@@ -81,6 +81,7 @@ class Listener:
     address: str
     port: int
     sockets: int
+    steer: str
     routes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -132,9 +133,9 @@ class Generation:
     def plan(self) -> dict[str, Any]:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
-        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), server (the label), zones. `blocks`:
-        settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked for under
-        these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
+        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones.
+        `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked
+        for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
         everything, by kind.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
@@ -148,6 +149,7 @@ class Generation:
                     "address": at.address,
                     "port": at.port,
                     "sockets": at.sockets,
+                    "steer": at.steer,
                     "server": at.server,
                     "zones": list(at.routes),
                 }
@@ -298,7 +300,7 @@ def _log(level: int, text: str) -> None:
 
 
 def _listeners(blocks: list[Block]) -> list[Listener]:
-    """Listen addresses in order of first mention. The first block of an address says how many sockets it has."""
+    """Listen addresses in order of first mention. The first block of an address decides about its sockets."""
     for block in blocks:
         if not block.addresses():
             raise KeysError(f"cannot serve {block.source.zones[0]} - no address is left to bind to")
@@ -311,7 +313,7 @@ def _listeners(blocks: list[Block]) -> list[Listener]:
     for block in blocks:
         for key in block.listen_keys():
             at = (key.key.scheme, key.address, key.key.port)
-            listener = found.setdefault(at, Listener(*at, block.plan.sockets))
+            listener = found.setdefault(at, Listener(*at, block.plan.sockets, block.plan.steer))
             listener.routes.setdefault(key.key.zone, block.plan.index)
     return list(found.values())
 

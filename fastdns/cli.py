@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: CoreDNS's flags, read as Go reads them, then the supervisor.
+"""The command line: CoreDNS's flags, read as Go reads them, then the supervisor; and the commands that are ours.
 
 Strategy: a table of flags and Go's rules (one or two dashes, `-flag value` or `-flag=value`, a boolean takes a value
 only behind `=`, the first word that is no flag ends them). Nothing heavy is imported before the flags are understood.
+A first word out of `COMMANDS` is a command of ours, whose module reads the words behind it; CoreDNS takes no words, so
+none of its command lines changes its meaning.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +36,8 @@ FLAGS = {
     "quiet": Flag("quiet", True, "", "Quiet mode (no initialization output)"),
     "version": Flag("version", True, "", "Show version"),
 }
+COMMANDS = {"bench": "fastdns.bench.cli", "tune": "fastdns.bench.tune_cli"}
+"""Words of ours, each with the module whose `main(words, out, err)` runs it and returns the exit status."""
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
@@ -104,6 +109,9 @@ def usage(program: str) -> str:
 def main(arguments: Sequence[str], out: TextIO | None = None, err: TextIO | None = None) -> int:
     """Run fastdns with the words behind the program's name; returns the exit status."""
     out, err = out or sys.stdout, err or sys.stderr
+    if arguments and arguments[0] in COMMANDS:
+        command = importlib.import_module(COMMANDS[arguments[0]])
+        return int(command.main(arguments[1:], out, err))
     try:
         options = parse(arguments)
     except UsageError as error:

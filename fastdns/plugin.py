@@ -117,9 +117,10 @@ class Event(StrEnum):
 class BlockPlan:
     """What a server block asks of the server before anything exists; filled by `Plugin.plan` in order of the chain.
 
-    `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid),
-    `view` the name of its view. `asks` collects the rest as (kind, facts): "cache", "http", "reload", "lameduck" ...;
-    the server knows the kinds. Facts are plain values, because they travel between processes.
+    `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid), `steer`
+    how packets are spread over them (flow, cpu, random), `view` the name of its view. `asks` collects the rest as
+    (kind, facts): "cache", "http", "reload", "lameduck" ...; the server knows the kinds. Facts are plain values,
+    because they travel between processes.
     """
 
     index: int
@@ -127,6 +128,7 @@ class BlockPlan:
     directives: tuple[str, ...]
     listen: list[str] | None = None
     sockets: int = 0
+    steer: str = "flow"
     view: str = ""
     asks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 

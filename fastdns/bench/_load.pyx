@@ -670,17 +670,20 @@ cdef class Load:
     cdef tally(self, bint final):
         cdef Generator *g = self.g
         cdef Histogram latency = self.histogram
-        cdef uint64_t until = g.now_ns
+        cdef uint64_t until = g.now_ns, in_window = g.n.in_window
         cdef uint64_t due
         if not g.sending:
-            # Questions that ran out end the window with their last answer.
-            until = g.end_ns if g.again or g.cursor < g.question_n else max(g.answer_ns, g.stopped_ns)
+            until = g.end_ns
+            if not g.again and g.cursor >= g.question_n:
+                # Questions that ran out end the window with their last answer, and all answers lie within it.
+                until = max(g.answer_ns, g.stopped_ns)
+                in_window = g.n.completed
         latency.d = g.latency
         due = due_by(g, min(until, g.end_ns)) if g.rate and (g.again or g.cursor < g.question_n) else 0
         cdef Counters *n = &g.n
         return Tally(
             seconds=(until - g.start_ns) / 1e9, sent=n.sent, completed=n.completed,
-            in_window=n.in_window, lost=n.lost, late=n.late, duplicates=n.duplicates, wrong_id=n.wrong_id,
+            in_window=in_window, lost=n.lost, late=n.late, duplicates=n.duplicates, wrong_id=n.wrong_id,
             wrong_question=n.wrong_question, wrong_rcode=n.wrong_rcode, malformed=n.malformed, truncated=n.truncated,
             unsent=due - g.drawn if due > g.drawn else 0, octets_sent=n.octets_sent, octets_received=n.octets_received,
             rcodes={code: n.rcodes[code] for code in range(16) if n.rcodes[code]}, send_errors=n.send_errors,

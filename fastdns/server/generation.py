@@ -54,6 +54,7 @@ class Generation:
         self.young_deaths = 0
         self.fork_at: dict[str, float] = {}  # role -> moment at which to fork one
         self.sockets: dict[Key, int] = {}
+        self.steering: dict[Key, str] = {}
         self.added: list[tuple[Listener, int]] = []
         self.leaving_sockets: list[socket.socket] = []
         self.segment: Segment | None = None

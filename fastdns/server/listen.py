@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import StartError
+from . import steer
 from .banner import listen_text
 
 BUFFER_OCTETS = 4 << 20  # asked for; the kernel doubles it
@@ -36,13 +37,19 @@ Key = tuple[str, str, int]  # scheme, address, port
 
 @dataclass
 class Listener:
-    """The sockets of one listen address. `udp[i]` and `tcp[i]` belong to worker i; None where the scheme has none."""
+    """The sockets of one listen address. `udp[i]` and `tcp[i]` belong to worker i; none where the scheme has none.
+
+    `settled`: so many of them stand at the head of their groups in the kernel, in this order. `steered`: how the groups
+    are steered now, "" where that is not known.
+    """
 
     scheme: str
     address: str
     port: int
     udp: list[socket.socket] = field(default_factory=list)
     tcp: list[socket.socket] = field(default_factory=list)
+    settled: int = 0
+    steered: str = ""
 
     @property
     def key(self) -> Key:
@@ -93,13 +100,13 @@ def resolve(address: str, port: int, ipv6: bool) -> tuple[int, tuple[object, ...
     return socket.AF_INET6, (host, port, 0, scope)
 
 
-def open_socket(kind: int, address: str, port: int, ipv6: bool) -> socket.socket:
-    """A bound socket with every option that the server wants. OSError."""
+def open_socket(kind: int, address: str, port: int, ipv6: bool, beside_leaving: bool = False) -> socket.socket:
+    """A bound socket with every option that the server wants; `beside_leaving`: see leave_group. OSError."""
     family, where = resolve(address, port, ipv6)
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if kind == socket.SOCK_STREAM:
+        if kind == socket.SOCK_STREAM or beside_leaving:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_wildcard(address) else 1)
@@ -108,6 +115,8 @@ def open_socket(kind: int, address: str, port: int, ipv6: bool) -> socket.socket
         sock.bind(where)
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)
+        elif beside_leaving:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except BaseException:
         sock.close()
         raise
@@ -143,10 +152,12 @@ def cause(error: OSError) -> str:
 
 
 class Listeners:
-    """Every listener of the server, by key. `ipv6` is found out at the first wildcard socket."""
+    """Every listener of the server, by key; `leaving`: the sockets that were retired and are not yet closed by all.
+    `ipv6` is found out at the first wildcard socket."""
 
     def __init__(self) -> None:
         self.by_key: dict[Key, Listener] = {}
+        self.leaving: dict[Key, list[socket.socket]] = {}
         self._ipv6: bool | None = None
         self.notes: list[str] = []
         self._said_buffer = False
@@ -168,7 +179,7 @@ class Listeners:
         added: list[tuple[Listener, int]] = []
         try:
             for key, count in wanted:
-                listener = self.by_key.get(key) or Listener(*key)
+                listener = self.by_key.get(key) or Listener(*key, steered=steer.FLOW)
                 had = listener.count()
                 if had < count:
                     added.append((listener, had))
@@ -180,6 +191,8 @@ class Listeners:
         return added
 
     def _extend(self, listener: Listener, count: int) -> None:
+        if not self.leaving.get(listener.key):
+            listener.settled = count
         while listener.scheme not in PACKET_SCHEMES and len(listener.tcp) < count:
             listener.tcp.append(self._one(listener, socket.SOCK_STREAM))
         while listener.scheme not in STREAM_SCHEMES and len(listener.udp) < count:
@@ -188,7 +201,8 @@ class Listeners:
     def _one(self, listener: Listener, kind: int) -> socket.socket:
         ipv6 = self.ipv6 if is_wildcard(listener.address) else True
         try:
-            sock = open_socket(kind, listener.address, listener.port, ipv6)
+            beside_leaving = any(port == listener.port for _, _, port in self.leaving)
+            sock = open_socket(kind, listener.address, listener.port, ipv6, beside_leaving)
         except (OSError, OverflowError) as error:
             name = "Listen: listen tcp" if kind == socket.SOCK_STREAM else "ListenPacket: listen udp"
             where = listen_text(listener.address, listener.port)
@@ -206,22 +220,64 @@ class Listeners:
                 for sock in socks[had:]:
                     sock.close()
                 del socks[had:]
+            listener.settled = min(listener.settled, had)
             if not listener.count():
                 self.by_key.pop(listener.key, None)
 
     def retire(self, wanted: Iterable[tuple[Key, int]]) -> list[socket.socket]:
-        """Take sockets that nobody wants any more out of their groups; returns them, to be closed once drained."""
+        """Take sockets that nobody wants any more out of their groups; returns them, to be closed once drained and
+        then forgotten."""
         counts = dict(wanted)
         leaving: list[socket.socket] = []
         for key, listener in list(self.by_key.items()):
             keep = counts.get(key, 0)
             for sock in listener.udp[keep:]:
                 leave_group(sock)
-            leaving += listener.udp[keep:] + listener.tcp[keep:]
+            left = listener.udp[keep:] + listener.tcp[keep:]
+            if left:
+                self.leaving.setdefault(key, []).extend(left)
+            leaving += left
             del listener.udp[keep:], listener.tcp[keep:]
+            listener.settled = min(listener.settled, keep)
             if not keep:
                 del self.by_key[key]
         return leaving
+
+    def forget(self, gone: Iterable[socket.socket]) -> None:
+        """Retired sockets are closed in every process that had them."""
+        closed = set(map(id, gone))
+        for key, socks in list(self.leaving.items()):
+            socks[:] = [sock for sock in socks if id(sock) not in closed]
+            if not socks:
+                del self.leaving[key]
+                if (listener := self.by_key.get(key)) is not None:
+                    listener.settled = listener.count()
+
+    def steer(self, modes: Mapping[Key, str], counts: Mapping[Key, int], cpus: Sequence[int]) -> None:
+        """Steer each group to its first `counts` sockets, which serve; worker i runs on `cpus[i]`.
+
+        Sockets that leave stand behind these, so the program is right before, during and after their way out. But if a
+        group grew while others were leaving, nobody can say at which places the new ones stand (a connected socket
+        keeps its place or not, by kernel version), and a program must never point to a socket that nobody reads: such a
+        group goes by the hash until the others have gone. Its new sockets may then stand in another order than their
+        workers, which costs `cpu` the nearness and loses nothing.
+        """
+        for key, listener in self.by_key.items():
+            mode, count = modes.get(key, steer.FLOW), counts.get(key, 0)
+            if count > listener.settled:
+                mode = steer.FLOW
+            if mode == listener.steered == steer.FLOW:
+                continue
+            try:
+                for socks in filter(None, (listener.udp, listener.tcp)):
+                    steer.attach(socks[0], mode, cpus[:count])
+            except OSError as error:
+                self.notes.append(f"plugin/multisocket: steer {mode}: {cause(error).removeprefix('bind: ')}: "
+                                  "the kernel's hash of the flow is used")
+                for socks in filter(None, (listener.udp, listener.tcp)):
+                    steer.detach(socks[0])
+                mode = steer.FLOW
+            listener.steered = mode
 
     def close(self) -> None:
         """Close everything."""
@@ -231,7 +287,12 @@ class Listeners:
 
 
 def leave_group(sock: socket.socket) -> None:
-    """Make a UDP socket get nothing new while what it has queued can still be read: connect it to a discard address."""
+    """Make a UDP socket get nothing new while what it has queued can still be read: connect it to a discard address.
+
+    A socket bound to one address keeps its place in the kernel's table of that address, where a new socket would join
+    *it* and so found a second group, in whose favour the first gets nothing any more. Without SO_REUSEPORT it is passed
+    over; then only SO_REUSEADDR, on both, lets a new socket be bound beside it (`beside_leaving`).
+    """
     where = ("::1", 9, 0, 0) if sock.family == socket.AF_INET6 else ("127.0.0.1", 9)
     own = sock.getsockname()[0]
     if sock.family == socket.AF_INET6 and own not in ("::", "::1"):
@@ -240,6 +301,8 @@ def leave_group(sock: socket.socket) -> None:
         where = (own, 9)
     try:
         sock.connect(where)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError:
         # Its address has gone from the host: nothing arrives there anyway.
         return

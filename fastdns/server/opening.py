@@ -46,10 +46,9 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
         room = max(least, room - host.memory.segment.taken)  # while both live
     generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers), room)
     generation.sockets = dict(counts)
+    generation.steering = {key: at["steer"] for (key, _), at in zip(counts, plan["listeners"], strict=True)}
     generation.added = host.listeners.open(counts)
-    for note in host.listeners.notes:
-        host.log("INFO", note)
-    host.listeners.notes.clear()
+    host.say_notes()
     host.log("INFO", place.why)
     if room is not None and full > room:
         host.log("WARNING", f"the caches may grow to {room} octets of memory; their capacities would take {full}")

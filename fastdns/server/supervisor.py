@@ -227,6 +227,7 @@ class Supervisor:
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
         self.memory.segment = generation.segment
+        self._steer()
         watch = generation.plan.get("reload")
         if old is None:
             self._print_start(watch, generation.plan)
@@ -235,6 +236,19 @@ class Supervisor:
         self._watch_corefile(generation, generation.member(KEEPER))
         self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
         self.swap.go_on()
+
+    def _steer(self) -> None:
+        """Steer every group as the generation that serves wants it; a group in motion later, when it has settled."""
+        if self.current is not None:
+            place = self.current.placement
+            self.listeners.steer(self.current.steering, self.current.sockets, place.cpus or range(place.workers))
+            self.say_notes()
+
+    def say_notes(self) -> None:
+        """Log what the listeners noted."""
+        for note in self.listeners.notes:
+            self.log("INFO", note)
+        self.listeners.notes.clear()
 
     def _print_start(self, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
         lines: list[str] = []
@@ -265,12 +279,13 @@ class Supervisor:
             return
         for sock in generation.leaving_sockets:
             sock.close()
-        generation.leaving_sockets = []
         if self.script is None and generation.members and self.current is not None:
             # The rings have one reader: the old formatter ends before the new one starts.
             generation.retire((FORMATTER,))
         elif not generation.members and generation in self.generations:
             self.generations.remove(generation)
+            self.listeners.forget(generation.leaving_sockets)
+            self._steer()
             if self.script is None and self.current is not None and not self.alive(FORMATTER):
                 self.current.fork(FORMATTER)
 

@@ -66,6 +66,18 @@ def test_addresses(directives: str, addresses: list[str]) -> None:
                             "Wrong argument count or unexpected line ending after '2'"),
         ("multisocket 2 {\nx\n}", "plugin/multisocket: Corefile:2 - Error during parsing: "
                                   "Unexpected token '{', expecting argument"),
+        ("multisocket 2 {\n}", "plugin/multisocket: Corefile:2 - Error during parsing: "
+                               "Unexpected token '{', expecting argument"),
+        ("multisocket 2 {\nsteer\n}", "plugin/multisocket: Corefile:3 - Error during parsing: "
+                                      "Wrong argument count or unexpected line ending after 'steer'"),
+        ("multisocket 2 {\nsteer flow cpu\n}", "plugin/multisocket: Corefile:3 - Error during parsing: "
+                                               "Wrong argument count or unexpected line ending after 'cpu'"),
+        ("multisocket 2 {\nsteer around\n}", "plugin/multisocket: unknown way to steer: around"),
+        ("multisocket 2 {\nsteer cpu\nstir\n}", "plugin/multisocket: Corefile:4 - Error during parsing: "
+                                                "unknown property 'stir'"),
+        ("multisocket 0 {\nsteer cpu\n}", "plugin/multisocket: num sockets can not be zero or negative: 0"),
+        ("multisocket 2 {\nsteer cpu\n}\nmultisocket", "plugin/multisocket: Corefile:5 - Error during parsing: "
+         "Wrong argument count or unexpected line ending after 'multisocket'"),
         ("multisocket 2\nmultisocket 3", "plugin/multisocket: Corefile:3 - Error during parsing: "
                                          "Wrong argument count or unexpected line ending after 'multisocket'"),
         ("reload 1s", "plugin/reload: interval value must be greater or equal to 2s"),
@@ -89,6 +101,21 @@ def test_errors_are_coredns_s(directives: str, text: str) -> None:
 @pytest.mark.parametrize(("directives", "sockets"), [("", 0), ("multisocket", -1), ("multisocket 1024", 1024)])
 def test_sockets(directives: str, sockets: int) -> None:
     assert plan(directives)["listeners"][0]["sockets"] == sockets
+
+
+@pytest.mark.parametrize(
+    ("directives", "sockets", "steer"),
+    [
+        ("", 0, "flow"),
+        ("multisocket 3", 3, "flow"),
+        ("multisocket 3 {\nsteer random\n}", 3, "random"),
+        ("multisocket {\nsteer cpu\n}", -1, "cpu"),
+        ("multisocket 3 {\nsteer cpu\nsteer flow\n}", 3, "flow"),
+    ],
+)
+def test_steering(directives: str, sockets: int, steer: str) -> None:
+    at = plan(directives)["listeners"][0]
+    assert (at["sockets"], at["steer"]) == (sockets, steer)
 
 
 @pytest.mark.parametrize(

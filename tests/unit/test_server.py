@@ -181,6 +181,46 @@ def test_a_socket_that_leaves_its_group_gets_nothing_new_and_keeps_what_it_has()
         sock.close()
 
 
+def spread(listeners: Listeners, key: tuple[str, str, int], flows: int = 256) -> list[int]:
+    """How many datagrams of as many flows each UDP socket of a listener got."""
+    for _ in range(flows):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", ("127.0.0.1", key[2]))
+    return [received(sock) for sock in listeners.by_key[key].udp]
+
+
+def received(sock: socket.socket) -> int:
+    """How many datagrams a socket has; they are taken."""
+    count = 0
+    while True:
+        try:
+            sock.recv(16)
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ""])
+def test_a_group_that_grows_while_sockets_leave_it_stays_one(address: str) -> None:
+    listeners = Listeners()
+    key = ("dns", address, free_port())
+    listeners.open([(key, 4)])
+    leaving = listeners.retire([(key, 2)])
+    listeners.open([(key, 5)])
+    before = spread(listeners, key)
+    for sock in leaving:
+        if sock.type == socket.SOCK_DGRAM:
+            assert received(sock) == 0
+        sock.close()
+    listeners.forget(leaving)
+    assert listeners.leaving == {}
+    after = spread(listeners, key)
+    for counts in (before, after):
+        assert sum(counts) == 256
+        assert min(counts) > 0  # one of five gets nothing of 256 flows: 4 in 10^25
+    listeners.close()
+
+
 def test_a_failure_opens_nothing() -> None:
     listeners = Listeners()
     port = free_port()
