@@ -8,6 +8,7 @@ answers would be measured. The first `dns://` key and its `bind` say where to as
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import ipaddress
@@ -19,27 +20,42 @@ from ..corefile.blocks import ServerBlock
 from ..corefile.source import Corefile, load_source, read_source
 from .arguments import Options
 from .errors import BenchError
-from .target import LOOPBACK, Target, free_port
+from .target import LOOPBACK, Target, TargetError, free_port
 
 SCHEME = "dns"
+CHOSEN = 0
+"""The port of keys without one, until it is chosen."""
+ATTEMPTS = 3
 
 
 class Owned:
-    """Where our own server is asked, and the `target` that starts it. Raises ConfigError, BenchError."""
+    """Our own server: `digest` tells its Corefile from others. Raises ConfigError, BenchError."""
 
     def __init__(self, options: Options, question: bytes, cpus: list[int]) -> None:
-        free = free_port()
-        source = read_source(options.conf)
-        corefile = load_source(source, port=free)
+        corefile = load_source(read_source(options.conf), port=CHOSEN)
         self.digest = digest(corefile)
-        address, port = asked(corefile, options.address)
-        self.address, self.port = address, options.port or port
-        if self.port != free:
+        self.address, port = asked(corefile, options.address)
+        self.port = options.port or port
+        self._conf, self._protocol, self._question = options.conf, options.protocol, question
+        self._cpus = ",".join(map(str, cpus))
+        if self.port != CHOSEN:
             _untaken(self.address, self.port)
-        self.target = Target(
-            [sys.executable, "-m", "fastdns", "-conf", options.conf, "-dns.port", str(free)], self.port,
-            address=self.address, cpus=",".join(map(str, cpus)), question=question, protocol=options.protocol,
-        )
+
+    def start(self, stack: contextlib.ExitStack) -> Target:
+        """Starts it for as long as `stack` lasts; a port that we chose and somebody was quicker to take is replaced by
+        another. Raises TargetError."""
+        for left in reversed(range(ATTEMPTS)):
+            free = free_port()
+            target = Target(
+                [sys.executable, "-m", "fastdns", "-conf", self._conf, "-dns.port", str(free)], self.port or free,
+                address=self.address, cpus=self._cpus, question=self._question, protocol=self._protocol,
+            )
+            try:
+                return stack.enter_context(target)
+            except TargetError as error:
+                if not left or f":{free}: bind: address already in use" not in str(error):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
 
 def digest(corefile: Corefile) -> str:

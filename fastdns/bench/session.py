@@ -93,7 +93,7 @@ class Session:
         taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with contextlib.ExitStack() as stack:
             show.stage("starting", 0.0)
-            own = stack.enter_context(self.owned.target) if self.owned else None
+            own = self.owned.start(stack) if self.owned else None
             server: Server = own or Address(options.address, options.port, options.pids)
             sides: Sides = {}
             sides["server"] = server, Loads(server, options, self.questions, self.places.load)
