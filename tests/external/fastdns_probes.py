@@ -468,14 +468,15 @@ class Tag(Plugin):
             query = query.replace(name=query.name.partition(".")[2])
         found = await next(query)
         if isinstance(found, Stream) and ".tagged." in query.name:
-            return Stream(self.tagged(found))
+            return Stream(self.tagged(found, 0.02 if ".slow." in query.name else 0))
         if isinstance(found, Stream) and ".unread." in query.name:
             first = await anext(found)
             return query.reply().txt(f"{type(found).__name__} {first.counts}")
         return Reply(found.wire).txt("tag", section=2) if isinstance(found, Reply) else found
 
-    async def tagged(self, stream):
+    async def tagged(self, stream, seconds):
         async for reply in stream:
+            await asyncio.sleep(seconds)
             yield reply.txt("tag", section=2)
 
 
