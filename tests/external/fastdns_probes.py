@@ -9,10 +9,11 @@ import asyncio
 import contextvars
 import time
 
-from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Directive, Plugin, PluginError, Rcode, Reply, Stream
+from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Counter, Directive, Plugin, PluginError, Rcode, Reply, Stream
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
+RELAYED = Counter("relayed_total", "Queries that relay passed on.")
 made = {}  # messages that streams were asked for, by name
 closed = []  # names of streams whose iterators have ended
 START = b"\0\0" + b"".join(n.to_bytes(4, "big") for n in (7, 3600, 600, 86400, 300))
@@ -494,6 +495,7 @@ class Relay(Plugin):
 
     async def serve_dns(self, query, next):
         self.seen += 1
+        RELAYED.inc()
         found = await next(query)
         return Reply(found.wire).txt(f"relay {self.seen}", section=2) if isinstance(found, Reply) else found
 
