@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load generator against a server that loses, delays, garbles and forges: each fault is counted, exactly once."""
 
+import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -12,7 +14,7 @@ import pytest
 
 from fastdns.bench._load import TRANSPORTS, Load, Questions
 from fastdns.bench.floor import bound
-from fastdns.bench.questions import query
+from fastdns.bench.questions import query, read
 from fastdns.bench.target import free_port
 from tests.planted import REFUSED, SERVFAIL, Planted
 
@@ -90,6 +92,75 @@ def test_every_fault_is_counted_once(protocol, rate):
     assert load.next_index == len(load.questions) == len(server.asked)
     assert tally.octets_received > 120_000
     assert tally.octets_sent == sum(len(wire) for wire in server.asked)
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_a_late_answer_is_known_while_other_queries_come_and_go(protocol):
+    # After the first timeout 100 queries pass through the 16 places of the socket: those of lost queries rest.
+    plan = {"late": 1, "lost-a": 3, "fine": 100, "lost-b": 8}
+    with Planted(late=1.5 * TIMEOUT) as server:
+        load = Load(
+            "127.0.0.1",
+            server.port,
+            planned(plan),
+            protocol=protocol,
+            sockets=1,
+            in_flight=4,
+            timeout=TIMEOUT,
+            loop=False,
+        )
+        tally = load.run(60)
+    assert (tally.completed, tally.lost, tally.late, tally.wrong_id) == (100, 12, 1, 0)
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_a_very_late_answer_is_known_until_its_place_is_taken(protocol):
+    with Planted(late=3.5 * 0.3) as server:
+        plan = planned({"late": 1, "lost": 5})
+        load = Load("127.0.0.1", server.port, plan, protocol=protocol, sockets=1, in_flight=1, timeout=0.3, loop=False)
+        tally = load.run(60)
+    assert (tally.lost, tally.late, tally.wrong_id, tally.duplicates) == (6, 1, 0, 0)
+
+
+def test_dnsperf_counts_the_same(tmp_path):
+    plan = {"fine": 40, "servfail": 7, "truncated": 3, "lost": 4}
+    names = [f"{kind}-{number}.example.org A" for kind, count in plan.items() for number in range(count)]
+    path = tmp_path / "queries"
+    path.write_text("\n".join(names))
+    with Planted() as server:
+        argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.port), "-d", str(path), "-n", "1", "-t", "1"]
+        said = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
+        load = Load("127.0.0.1", server.port, read(path), sockets=1, in_flight=100, timeout=1.0, loop=False)
+        tally = load.run(60)
+
+    def number(label: str) -> int:
+        return int(re.search(rf"{label}:? +(\d+)", said)[1])
+
+    assert (tally.sent, tally.completed, tally.lost) == (54, 50, 4)
+    assert [number(f"Queries {what}") for what in ("sent", "completed", "lost")] == [54, 50, 4]
+    assert tally.rcodes == {0: number("NOERROR"), 2: number("SERVFAIL")}
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_dnsperf_answers_as_many_at_the_same_rate(protocol, tmp_path):
+    path = tmp_path / "queries"
+    path.write_text("fine-1.example.org A\nfine-2.example.org AAAA\n")
+    with Planted() as server:
+        argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.port), "-d", str(path), "-l", "2", "-Q", "400"]
+        said = subprocess.run([*argv, "-m", protocol], capture_output=True, text=True, timeout=60).stdout
+        load = Load("127.0.0.1", server.port, read(path), protocol=protocol, sockets=1, rate=400)
+        tally = load.run(2)
+    theirs = int(re.search(r"Queries completed: +(\d+)", said)[1])
+    assert tally.completed == 800
+    assert theirs == pytest.approx(tally.completed, rel=0.1)
+
+
+def test_a_generator_that_never_sleeps_counts_the_same():
+    with Planted() as server:
+        for rate in (0, 500):
+            load = Load("127.0.0.1", server.port, fine(200), sockets=2, rate=rate, loop=False, spin=True)
+            tally = load.run(60)
+            assert (tally.completed, tally.lost, tally.wrong) == (200, 0, 0)
 
 
 @pytest.mark.parametrize("protocol", TRANSPORTS)
