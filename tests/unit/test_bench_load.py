@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load generator against a server that loses, delays, garbles and forges: each fault is counted, exactly once."""
 
+import os
 import re
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from fastdns.bench.questions import query, read
 from fastdns.bench.target import free_port
 from tests.planted import REFUSED, SERVFAIL, Planted
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 0.8
 """Seconds; an answer to `late-...` takes half as long again."""
 
@@ -232,6 +236,29 @@ def test_segmented_queries_of_different_sizes_all_arrive():
         assert load.segmenting
     assert (tally.sent, tally.completed, tally.wrong, tally.lost) == (500, 500, 0, 0)
     assert sorted(wire[12:] for wire in server.asked) == sorted(questions.wire(i)[12:] for i in range(500))
+
+
+NARROW = """
+import socket, subprocess
+subprocess.run(["ip", "link", "set", "lo", "mtu", "68", "up"], check=True)
+from fastdns.bench._load import Load, Questions
+from fastdns.bench.questions import query
+from tests.planted import Planted
+questions = Questions([query(f"fine-{number:030}.example.org", 1) for number in range(100)], [0] * 100)
+with Planted() as server:
+    load = Load("127.0.0.1", server.port, questions, sockets=2, in_flight=20, segment=True, loop=False)
+    tally = load.run(60)
+print(load.segmenting, tally.sent, tally.completed, tally.lost, tally.wrong, tally.send_errors)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_a_path_that_takes_no_segments_gets_single_queries():
+    # A segment larger than the path's datagrams is refused by the kernel; single queries are cut by IP.
+    argv = ["unshare", "--net", sys.executable, "-c", NARROW]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.stdout.split() == ["False", "100", "100", "0", "0", "0"], done.stderr
 
 
 def test_more_in_flight_than_one_batch():
