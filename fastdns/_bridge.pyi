@@ -217,8 +217,8 @@ class Query:
 
     def lookup(self, name: str, type: int) -> Awaitable[Any]:
         """Asks the server itself, as the same client, through the routing of all its blocks: awaits to a Reply (an
-        error reply included), an Rcode or DROP. Look-ups nest at most 8 deep. Raises PluginError when a plugin
-        failed."""
+        error reply included), an Rcode, DROP, or over TCP a Stream. Look-ups nest at most 8 deep. Raises PluginError
+        when a plugin failed."""
 
 class Next:
     """The rest of the chain: `await next(query)` gives its result. Raises PluginError where a plugin behind failed."""

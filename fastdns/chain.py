@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import order, registry
+from . import metrics, order, registry
 from .corefile import Corefile, ListenKey, ServerBlock, check_listeners
 from .corefile.addresses import DNS, join_host_port
 from .errors import FastdnsError, KeysError, SetupError
@@ -176,6 +176,7 @@ class Generation:
         from ._chain import Program
         from ._wire import name_from_text
 
+        metrics.declare_plugins(stats)
         for name in self.line:
             for block in self.blocks:
                 for stanza, config in enumerate(block.configs.get(name, ())):

@@ -78,6 +78,10 @@ def table() -> Stats:
     return _Process.stats
 
 
+WITHOUT_LABELS: list[Metric] = []
+"""Every family without labels that this process knows: what its plugins declared."""
+
+
 class Metric:
     """A family: name, help text and label names."""
 
@@ -90,6 +94,8 @@ class Metric:
         self.bounds: tuple[int, ...] = ()
         self._slots: dict[tuple[str, ...], int] = {}
         self._home: Stats | None = None
+        if not self.labels:
+            WITHOUT_LABELS.append(self)
 
     @property
     def unit(self) -> int:
@@ -198,6 +204,12 @@ FROM_THE_START: tuple[Metric, ...] = (
     Counter("coredns_local_localhost_requests_total", "Queries for localhost names."),
     Counter("coredns_reload_failed_total", "Reloads that failed."),
 )
+
+
+def declare_plugins(stats: Stats) -> None:
+    """Interns the families without labels of the plugins that were imported: they are exported before they count."""
+    for metric in WITHOUT_LABELS:
+        metric.declare(stats)
 
 
 def declare(stats: Stats) -> None:

@@ -100,6 +100,7 @@ cdef struct Generator:
     uint32_t cursor             # the next question
     bint again                  # from the first one after the last
     bint segment
+    bint spin
     bint sending
     double rate                 # queries per second; 0: closed loop
     uint64_t drawn              # queries of this run, sent or refused by the kernel

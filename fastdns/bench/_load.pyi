@@ -31,7 +31,8 @@ class Load:
     which only the ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP).
     `timeout`, in seconds: when a query is lost. `first`: the question to begin with; each run continues where the
     last one stopped (`next_index`). `loop` False: each question is asked at most once. `cpu`: where the calling
-    thread runs meanwhile, -1 anywhere.
+    thread runs meanwhile, -1 anywhere. `spin`: it never sleeps, and needs a core for itself: on one machine the sender
+    of an answer pays for waking the one who waits for it, which no server does for its clients in a network.
 
     ValueError for values that make no sense, OSError when sockets cannot be had."""
 
@@ -50,6 +51,7 @@ class Load:
         first: int = 0,
         loop: bool = True,
         cpu: int = -1,
+        spin: bool = False,
     ) -> None: ...
     @property
     def next_index(self) -> int:

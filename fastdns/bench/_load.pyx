@@ -375,7 +375,7 @@ cdef uint64_t sleep_ns(const Generator *g, uint64_t wake_ns) noexcept nogil:
 cdef int wait(Generator *g, uint64_t ns) noexcept nogil:
     cdef timespec t
     cdef long n
-    if ns == 0:
+    if ns == 0 or g.spin:
         return epoll_wait(g.epoll, g.events, EVENTS, 0)
     t.tv_sec = <long>(ns // 1000000000u)
     t.tv_nsec = <long>(ns % 1000000000u)
@@ -504,13 +504,14 @@ cdef class Load:
     which only the ids limit what is under way. `segment`: equal-sized queries leave as segmented datagrams (UDP).
     `timeout`, in seconds: when a query is lost. `first`: the question to begin with; each run continues where the
     last one stopped (`next_index`). `loop` False: each question is asked at most once. `cpu`: where the calling
-    thread runs meanwhile, -1 anywhere.
+    thread runs meanwhile, -1 anywhere. `spin`: it never sleeps, and needs a core for itself: on one machine the sender
+    of an answer pays for waking the one who waits for it, which no server does for its clients in a network.
 
     ValueError for values that make no sense, OSError when sockets cannot be had.
     """
 
     def __cinit__(self, address, port, questions, *, protocol="udp", sockets=64, in_flight=4, rate=0.0,
-                  segment=False, timeout=2.0, first=0, loop=True, cpu=-1):
+                  segment=False, timeout=2.0, first=0, loop=True, cpu=-1, spin=False):
         must_be(protocol in TRANSPORTS, "protocol", protocol, "one of " + ", ".join(TRANSPORTS))
         must_be(1 <= sockets <= MOST_SOCKETS, "sockets", sockets, f"1 .. {MOST_SOCKETS}")
         must_be(1 <= in_flight <= MOST_PLACES // 2, "in_flight", in_flight, f"1 .. {MOST_PLACES // 2}")
@@ -527,7 +528,7 @@ cdef class Load:
         cdef uint32_t i, places = FEWEST_PLACES
         g.epoll = -1
         g.transport = &UDP if protocol == "udp" else &TCP
-        g.conn_n, g.in_flight, g.rate, g.segment = sockets, in_flight, rate, segment
+        g.conn_n, g.in_flight, g.rate, g.segment, g.spin = sockets, in_flight, rate, segment, spin
         g.timeout_ns = <uint64_t>(<double>timeout * 1e9)
         g.sweep_every_ns = max(g.timeout_ns // SWEEPS, <uint64_t>500000)
         g.questions, g.octets, g.question_n = self.questions.table, self.questions.octets, self.questions.n
@@ -556,7 +557,7 @@ cdef class Load:
         self.histogram = Histogram()
 
     def __init__(self, address, port, questions, *, protocol="udp", sockets=64, in_flight=4, rate=0.0,
-                 segment=False, timeout=2.0, first=0, loop=True, cpu=-1):
+                 segment=False, timeout=2.0, first=0, loop=True, cpu=-1, spin=False):
         pass
 
     def __dealloc__(self):

@@ -149,7 +149,7 @@ class Result:
         }
 
 
-def generator(arm: Arm, shape: Shape, load_cpu: int, timeout: float) -> Load:
+def generator(arm: Arm, shape: Shape, load_cpu: int, timeout: float, spin: bool) -> Load:
     """The load of one turn: fresh sockets, so that no turn inherits another's ports."""
     return Load(
         arm.server.address,
@@ -164,12 +164,15 @@ def generator(arm: Arm, shape: Shape, load_cpu: int, timeout: float) -> Load:
         first=arm.next_index,
         loop=not arm.once,
         cpu=load_cpu,
+        spin=spin,
     )
 
 
-def turn(arm: Arm, shape: Shape, seconds: float, *, load_cpu: int = LOAD_CPU, timeout: float = 2.0) -> Turn:
+def turn(
+    arm: Arm, shape: Shape, seconds: float, *, load_cpu: int = LOAD_CPU, timeout: float = 2.0, spin: bool = False
+) -> Turn:
     """One turn of load on one arm. ValueError, OSError; RuntimeError when the server ends meanwhile."""
-    load = generator(arm, shape, load_cpu, timeout)
+    load = generator(arm, shape, load_cpu, timeout, spin)
     with CoreMeter() as cores, CpuMeter(arm.server.pids()) as cpu:
         tally = load.run(seconds)
     arm.next_index = load.next_index
@@ -224,13 +227,16 @@ def measure(
     questions: Questions | None = None,
     load_cpu: int = LOAD_CPU,
     timeout: float = 2.0,
+    spin: bool = False,
     progress: Callable[[str, int, Turn], None] | None = None,
 ) -> Result:
     """Turn about over the arms, the first being what the others are compared with.
 
     Each arm is warmed for `warm` seconds, then one round is thrown away and `rounds` count. A mapping of names to
-    servers asks all of them the same `questions`. `progress` is told of each turn: arm, round (0: the one thrown
-    away), and what it gave. ValueError, OSError; RuntimeError when a server ends meanwhile.
+    servers asks all of them the same `questions`. `spin`: the load never sleeps (see `Load`); servers that answer one
+    by one are compared fairly with those that answer in batches only so, but nothing else may need the load's core.
+    `progress` is told of each turn: arm, round (0: the one thrown away), and what it gave. ValueError, OSError;
+    RuntimeError when a server ends meanwhile.
     """
     if isinstance(arms, Mapping):
         if questions is None:
@@ -242,11 +248,11 @@ def measure(
         raise ValueError("two arms have the same name")
     if warm > 0:
         for arm in arms:
-            turn(arm, shape, warm, load_cpu=load_cpu, timeout=timeout)
+            turn(arm, shape, warm, load_cpu=load_cpu, timeout=timeout, spin=spin)
     turns: dict[str, list[Turn]] = {arm.name: [] for arm in arms}
     for number in range(rounds + 1):
         for arm in arms if number % 2 == 0 else arms[::-1]:
-            one = turn(arm, shape, seconds, load_cpu=load_cpu, timeout=timeout)
+            one = turn(arm, shape, seconds, load_cpu=load_cpu, timeout=timeout, spin=spin)
             if number:
                 turns[arm.name].append(one)
             if progress:

@@ -9,10 +9,11 @@ import asyncio
 import contextvars
 import time
 
-from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Directive, Plugin, PluginError, Rcode, Reply, Stream
+from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Counter, Directive, Plugin, PluginError, Rcode, Reply, Stream
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
+RELAYED = Counter("relayed_total", "Queries that relay passed on.")
 made = {}  # messages that streams were asked for, by name
 closed = []  # names of streams whose iterators have ended
 START = b"\0\0" + b"".join(n.to_bytes(4, "big") for n in (7, 3600, 600, 86400, 300))
@@ -468,14 +469,15 @@ class Tag(Plugin):
             query = query.replace(name=query.name.partition(".")[2])
         found = await next(query)
         if isinstance(found, Stream) and ".tagged." in query.name:
-            return Stream(self.tagged(found))
+            return Stream(self.tagged(found, 0.02 if ".slow." in query.name else 0))
         if isinstance(found, Stream) and ".unread." in query.name:
             first = await anext(found)
             return query.reply().txt(f"{type(found).__name__} {first.counts}")
         return Reply(found.wire).txt("tag", section=2) if isinstance(found, Reply) else found
 
-    async def tagged(self, stream):
+    async def tagged(self, stream, seconds):
         async for reply in stream:
+            await asyncio.sleep(seconds)
             yield reply.txt("tag", section=2)
 
 
@@ -493,6 +495,7 @@ class Relay(Plugin):
 
     async def serve_dns(self, query, next):
         self.seen += 1
+        RELAYED.inc()
         found = await next(query)
         return Reply(found.wire).txt(f"relay {self.seen}", section=2) if isinstance(found, Reply) else found
 

@@ -80,7 +80,8 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
-    "bench": {"errors", "corefile", "compiled"},
+    # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
+    "bench": {"errors", "corefile", "compiled", "chain", "server"},
     "__main__": {"cli"},
     "__init__": set(),
     "testing": {

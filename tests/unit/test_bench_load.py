@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load generator against a server that loses, delays, garbles and forges: each fault is counted, exactly once."""
 
+import os
+import re
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from fastdns.bench._load import TRANSPORTS, Load, Questions
 from fastdns.bench.floor import bound
-from fastdns.bench.questions import query
+from fastdns.bench.questions import query, read
 from fastdns.bench.target import free_port
 from tests.planted import REFUSED, SERVFAIL, Planted
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 0.8
 """Seconds; an answer to `late-...` takes half as long again."""
 
@@ -93,6 +99,75 @@ def test_every_fault_is_counted_once(protocol, rate):
 
 
 @pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_a_late_answer_is_known_while_other_queries_come_and_go(protocol):
+    # After the first timeout 100 queries pass through the 16 places of the socket: those of lost queries rest.
+    plan = {"late": 1, "lost-a": 3, "fine": 100, "lost-b": 8}
+    with Planted(late=1.5 * TIMEOUT) as server:
+        load = Load(
+            "127.0.0.1",
+            server.port,
+            planned(plan),
+            protocol=protocol,
+            sockets=1,
+            in_flight=4,
+            timeout=TIMEOUT,
+            loop=False,
+        )
+        tally = load.run(60)
+    assert (tally.completed, tally.lost, tally.late, tally.wrong_id) == (100, 12, 1, 0)
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_a_very_late_answer_is_known_until_its_place_is_taken(protocol):
+    with Planted(late=3.5 * 0.3) as server:
+        plan = planned({"late": 1, "lost": 5})
+        load = Load("127.0.0.1", server.port, plan, protocol=protocol, sockets=1, in_flight=1, timeout=0.3, loop=False)
+        tally = load.run(60)
+    assert (tally.lost, tally.late, tally.wrong_id, tally.duplicates) == (6, 1, 0, 0)
+
+
+def test_dnsperf_counts_the_same(tmp_path):
+    plan = {"fine": 40, "servfail": 7, "truncated": 3, "lost": 4}
+    names = [f"{kind}-{number}.example.org A" for kind, count in plan.items() for number in range(count)]
+    path = tmp_path / "queries"
+    path.write_text("\n".join(names))
+    with Planted() as server:
+        argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.port), "-d", str(path), "-n", "1", "-t", "1"]
+        said = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
+        load = Load("127.0.0.1", server.port, read(path), sockets=1, in_flight=100, timeout=1.0, loop=False)
+        tally = load.run(60)
+
+    def number(label: str) -> int:
+        return int(re.search(rf"{label}:? +(\d+)", said)[1])
+
+    assert (tally.sent, tally.completed, tally.lost) == (54, 50, 4)
+    assert [number(f"Queries {what}") for what in ("sent", "completed", "lost")] == [54, 50, 4]
+    assert tally.rcodes == {0: number("NOERROR"), 2: number("SERVFAIL")}
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
+def test_dnsperf_answers_as_many_at_the_same_rate(protocol, tmp_path):
+    path = tmp_path / "queries"
+    path.write_text("fine-1.example.org A\nfine-2.example.org AAAA\n")
+    with Planted() as server:
+        argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.port), "-d", str(path), "-l", "2", "-Q", "400"]
+        said = subprocess.run([*argv, "-m", protocol], capture_output=True, text=True, timeout=60).stdout
+        load = Load("127.0.0.1", server.port, read(path), protocol=protocol, sockets=1, rate=400)
+        tally = load.run(2)
+    theirs = int(re.search(r"Queries completed: +(\d+)", said)[1])
+    assert tally.completed == 800
+    assert theirs == pytest.approx(tally.completed, rel=0.1)
+
+
+def test_a_generator_that_never_sleeps_counts_the_same():
+    with Planted() as server:
+        for rate in (0, 500):
+            load = Load("127.0.0.1", server.port, fine(200), sockets=2, rate=rate, loop=False, spin=True)
+            tally = load.run(60)
+            assert (tally.completed, tally.lost, tally.wrong) == (200, 0, 0)
+
+
+@pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_an_id_comes_again_only_after_all_others(protocol):
     with Planted() as server:
         load = Load("127.0.0.1", server.port, fine(3000), protocol=protocol, sockets=1, in_flight=8, loop=False)
@@ -161,6 +236,29 @@ def test_segmented_queries_of_different_sizes_all_arrive():
         assert load.segmenting
     assert (tally.sent, tally.completed, tally.wrong, tally.lost) == (500, 500, 0, 0)
     assert sorted(wire[12:] for wire in server.asked) == sorted(questions.wire(i)[12:] for i in range(500))
+
+
+NARROW = """
+import socket, subprocess
+subprocess.run(["ip", "link", "set", "lo", "mtu", "68", "up"], check=True)
+from fastdns.bench._load import Load, Questions
+from fastdns.bench.questions import query
+from tests.planted import Planted
+questions = Questions([query(f"fine-{number:030}.example.org", 1) for number in range(100)], [0] * 100)
+with Planted() as server:
+    load = Load("127.0.0.1", server.port, questions, sockets=2, in_flight=20, segment=True, loop=False)
+    tally = load.run(60)
+print(load.segmenting, tally.sent, tally.completed, tally.lost, tally.wrong, tally.send_errors)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_a_path_that_takes_no_segments_gets_single_queries():
+    # A segment larger than the path's datagrams is refused by the kernel; single queries are cut by IP.
+    argv = ["unshare", "--net", sys.executable, "-c", NARROW]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.stdout.split() == ["False", "100", "100", "0", "0", "0"], done.stderr
 
 
 def test_more_in_flight_than_one_batch():

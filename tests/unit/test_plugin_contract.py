@@ -369,6 +369,18 @@ def test_a_reader_beside_a_writer_sees_whole_versions():
     assert writer.returncode == 0
 
 
+def test_a_metric_without_labels_is_exported_before_it_counts(external):
+    from fastdns.testing import Worker
+
+    with Worker(". {\nrelay\nwhoami\n}\n") as worker:
+        def values() -> list:
+            return [series.values for series in worker.stats.snapshot() if series.name == "relayed_total"]
+
+        assert values() == [(0,)]
+        worker.ask("a.", 1)
+        assert values() == [(1,)]
+
+
 def test_what_the_keeper_publishes_reaches_the_next_query(external):
     from fastdns.testing import Worker
 

@@ -181,6 +181,15 @@ def test_a_slow_reader_sets_the_pace(worker, zone):
     assert worker.counter("fastdns_python_stream_messages_total") == before + (202 if zone == "test" else 404)
 
 
+def test_a_slow_plugin_in_between_sets_the_pace(worker):
+    zone = "slow.tagged.cached.test"
+    with Client(worker.port) as client:
+        client.ask(f"stream.n100.{zone}")
+        for read in range(1, 60):
+            client.read()
+            assert probes().made[f"stream.n100.{zone}."] <= read + 16
+
+
 @pytest.mark.parametrize("zone", KINDS)
 @pytest.mark.parametrize("how", ["closes", "resets"])
 def test_a_reader_that_leaves_ends_the_iterator(worker, zone, how):
