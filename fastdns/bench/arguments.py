@@ -50,6 +50,7 @@ class Options:
     sockets: int
     in_flight: int
     segment: bool
+    spin: bool
     rate: float
     timeout: float
     duration: float
@@ -122,6 +123,8 @@ def _load(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-c", "--sockets", type=whole(1, MOST_SOCKETS), metavar="N", help="sockets, or TCP connections")
     group.add_argument("--in-flight", type=whole(1, MOST_IN_FLIGHT), metavar="N", help="queries in flight on each")
     group.add_argument("--segment", action="store_true", help="send equal-sized queries by UDP segmentation offload")
+    group.add_argument("--spin", action="store_true",
+                       help="the load never sleeps: only on one machine does a server pay for waking its client")
     group.add_argument("-Q", "--rate", type=decimal(0, 1e8, "queries per second"), default=0.0, metavar="QPS",
                        help="open loop at this rate; latency counts from when a query is due (default: closed loop)")
     group.add_argument("-t", "--timeout", type=decimal(0.01, 60, "seconds"), default=2.0, metavar="SECONDS",
@@ -163,8 +166,8 @@ def read(words: Sequence[str]) -> Options | None:
         types=found.type or {"A": 1.0}, mix=found.mix or 0, miss=found.miss or 0.0, nxdomain=found.nxdomain or 0.0,
         edns=found.edns or (EDNS_OCTETS if found.do or found.e else 0), do=found.do, once=found.once,
         sockets=found.sockets or shape.sockets, in_flight=found.in_flight or shape.in_flight,
-        segment=found.segment or shape.segment, rate=found.rate, timeout=found.timeout, duration=found.duration,
-        warm=found.warm, rounds=found.rounds, floor=found.floor,
+        segment=found.segment or shape.segment, spin=found.spin, rate=found.rate, timeout=found.timeout,
+        duration=found.duration, warm=found.warm, rounds=found.rounds, floor=found.floor,
         json=found.json, csv=found.csv, markdown=found.markdown, hdr=found.hdr, plot=found.plot,
         histogram=found.histogram, compare=found.compare, threshold=found.threshold, force=found.force,
         progress=not found.no_progress,

@@ -202,7 +202,7 @@ def describe(report: Report) -> str:
     rounds = len(report.server.rounds)
     parts = [
         SERVERS.get(s.server, s.server),
-        f"{s.protocol.upper()}{' segmented' if s.segment else ''}",
+        f"{s.protocol.upper()}{' segmented' if s.segment else ''}{', never sleeping' if s.spin else ''}",
         f"{s.sockets} sockets, {loop}",
         f"{s.count:,} questions{' once each' if s.once else ''}",
         f"{rounds} round{'s' if rounds != 1 else ''} of {s.duration:g} s after {s.warm:g} s of warming",

@@ -43,7 +43,7 @@ class Loads:
                 self.threads.append(Load(
                     server.address, server.port, mine, protocol=options.protocol,
                     sockets=(options.sockets + number) // threads, in_flight=options.in_flight,
-                    rate=options.rate / threads, segment=options.segment, timeout=options.timeout,
+                    rate=options.rate / threads, segment=options.segment, spin=options.spin, timeout=options.timeout,
                     first=0 if options.once else len(asked) * number // threads, loop=not options.once,
                     cpu=cpus[number] if cpus else -1,
                 ))

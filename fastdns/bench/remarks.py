@@ -90,7 +90,8 @@ def _limit(report: Report) -> Iterator[Remark]:
                 yield Remark("behind", f"{who} answered {tally.qps:,.0f} of {scenario.rate:,.0f} queries per second: "
                              "latencies are those of a queue that grows")
                 break
-            full = tally.cpu_seconds >= BUSY * tally.seconds * threads
+            # One that spins is always full: whether the server was tells who was the limit.
+            full = scenario.spin or tally.cpu_seconds >= BUSY * tally.seconds * threads
             if scenario.rate or not full:
                 continue
             share = server_share(report, one)

@@ -63,6 +63,7 @@ class Scenario:
     sockets: int
     in_flight: int
     segment: bool
+    spin: bool
     rate: float
     timeout: float
     questions: str

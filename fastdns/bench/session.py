@@ -81,7 +81,8 @@ class Session:
         self.scenario = Scenario(
             server="corefile" if self.owned else "local" if is_local(options.address) else "remote",
             corefile=self.owned.digest if self.owned else "", protocol=options.protocol, sockets=options.sockets,
-            in_flight=options.in_flight, segment=options.segment, rate=options.rate, timeout=options.timeout,
+            in_flight=options.in_flight, segment=options.segment, spin=options.spin, rate=options.rate,
+            timeout=options.timeout,
             questions=digest(self.questions), count=len(self.questions), once=options.once, duration=options.duration,
             warm=options.warm, server_cpus=self.places.server, load_cpus=self.places.load,
         )

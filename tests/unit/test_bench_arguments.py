@@ -40,7 +40,7 @@ def options(*words: str) -> Options:
         (["::1", "-c7"], {"sockets": 7}),
         (["::1", "--shape", "512x1"], {"sockets": 512, "in_flight": 1, "segment": False}),
         (["::1", "--shape", "8x128"], {"sockets": 8, "in_flight": 128, "segment": True}),
-        (["::1", "--segment"], {"segment": True}),
+        (["::1", "--segment", "--spin"], {"segment": True, "spin": True}),
         (["::1", "-l", "0.5", "-t", ".25", "-Q", "1000", "--warm", "0"],
          {"duration": 0.5, "timeout": 0.25, "rate": 1000.0, "warm": 0.0}),
         (["::1", "-e"], {"edns": 1232, "do": False}),

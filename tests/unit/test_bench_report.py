@@ -228,6 +228,15 @@ def test_remarks_on_noise_and_shared_cpus():
     assert kinds(single) == ["single"] and dataclasses.replace(single, remarks=judge(single)).quotable
 
 
+def test_a_load_that_spins_is_judged_by_the_server():
+    spinning = report(floor=False, cpu_seconds=5.0, cores={0: 0.99, 1: 1.0})
+    spinning.scenario.spin = True
+    assert kinds(spinning) == []
+    idle = report(floor=False, cpu_seconds=5.0, cores={0: 0.4, 1: 1.0}, server_cpu=2.0)
+    idle.scenario.spin = True
+    assert kinds(idle) == ["generator"]
+
+
 def test_an_open_loop_that_fell_behind():
     behind = report(floor=False)
     behind.scenario.rate = 250_000
