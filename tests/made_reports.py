@@ -50,8 +50,8 @@ def report(qps: float = 200_000, cpu_us: float = 4.8, floor: bool = True, **chan
         ),
         scenario=Scenario(
             server="corefile", corefile="c" * 64, protocol="udp", sockets=64, in_flight=4, segment=False, spin=False,
-            rate=0.0, timeout=2.0, questions="d" * 64, count=1000, once=False, duration=SECONDS, warm=2.0, server_cpus=[0],
-            load_cpus=[1],
+            rate=0.0, timeout=2.0, questions="d" * 64, count=1000, once=False, duration=SECONDS, warm=2.0,
+            server_cpus=[0], load_cpus=[1],
         ),
         server=Arm(server), floor=Arm(below) if floor else None,
     )
