@@ -17,7 +17,7 @@ SWITCH_sanitize := FASTDNS_SANITIZE=1
 SOURCES := fastdns plugins tests bench setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build run test debug trace lint type bench-micro instructions \
+.PHONY: help setup setup-test build run test debug trace lint type bench bench-micro instructions \
         fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
@@ -62,6 +62,9 @@ lint: setup-test ## ruff and cython-lint
 
 type: setup-test ## mypy
 	@$(PY) -m mypy
+
+bench: setup-test compile ## the load scenarios, short, against the servers that are installed; writes bench/results, README
+	@$(PY) -m bench.load --short --save $(ARGS)
 
 # A run is kept below .benchmarks; one that compares is not, so that it is never its own measure.
 bench-micro: setup-test compile ## the micro benchmarks; COMPARE=1: against the last run (THRESHOLD=10%)

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a scenario: everything is started once, then measured turn about, round by round.
+
+Strategy: as `fastdns.bench.turns` measures, with what a scenario needs around each turn: warming, fresh names, a flood,
+a reload. All servers of a scenario stand idle beside each other while one of them is asked, so that a machine whose
+clock or neighbours change deceives all alike. The first round is thrown away. Ratios are taken within a round, the
+floor's turn of that round being 1, and their median is what is reported. The floor is asked over UDP in every scenario.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.peers import COREFILE, PEERS, environment
+from fastdns.bench._load import Load, Questions
+from fastdns.bench.cpu import CoreMeter, CpuMeter
+from fastdns.bench.target import Target, TargetError, free_port
+from fastdns.bench.turns import Shape, Turn, figures
+
+from .ask import Names
+from .flood import Flooding
+from .quota import NoQuota, quota
+from .report import FLOOR, US
+from .scenario import Scenario, shape_of
+from .upstream import Missing, Upstream, upstream
+
+FILL_ROUNDS = 8  # attempts to bring all warm names into a cache
+FILL_SECONDS = 60.0
+FILL_TIMEOUT = 1.0
+FLOOD_LEAD = 0.75  # seconds that a flood lasts before the measurement begins: longer than the slow upstream takes
+TIMEOUT = 0.3  # seconds: what is not answered then is lost, and the next question leaves; much shorter than a turn
+WARM_TIMEOUT = 0.2
+FLOOD_TIMEOUT = 1.0
+FLOOD_SOCKETS = 16
+FLOOD_SPARE = 1.0  # seconds that its questions last longer than they should be needed
+MOST_FRESH = 400_000  # questions made for one turn
+LOG = "queries"  # what the peers' configurations in `observed` call it
+GUESS = 150_000.0  # answers a second to be ready for, before a server has shown its rate
+
+
+class Skipped(RuntimeError):
+    """A scenario that cannot be run here; the text says why."""
+
+
+class Failed(RuntimeError):
+    """A server that does not do what a scenario needs; the text says what."""
+
+
+class Plan(NamedTuple):
+    """How to measure: `rounds` that count, `seconds` each, `warm` seconds before, and who runs where."""
+
+    rounds: int
+    seconds: float
+    warm: float
+    server_cpu: int
+    load_cpu: int
+    upstream_cpu: int
+
+
+@dataclass
+class Measured(Turn):
+    """A turn, with what went on beside it."""
+
+    others: int = 0
+    """Answers to a flood meanwhile: they cost the server too."""
+    asked: float | None = None
+    """Questions to the upstream per answer, where they were counted."""
+
+    @property
+    def cpu_us_per_answer(self) -> float:
+        answers = self.tally.completed + self.others
+        return self.cpu_seconds * 1e6 / answers if answers else 0.0
+
+
+@dataclass
+class Arm:
+    """A server that takes part: how it is told to read its configuration again, and what its turns gave."""
+
+    name: str
+    target: Target
+    folder: Path
+    reload: signal.Signals | None = None
+    rate: float = GUESS
+    turns: list[Measured] = field(default_factory=list)
+
+    def generator(self, questions: Questions, shape: Shape, plan: Plan, timeout: float, loop: bool = True) -> Load:
+        """The load of one turn, on fresh sockets."""
+        return Load(
+            self.target.address,
+            self.target.port,
+            questions,
+            protocol="udp" if self.name == FLOOR else shape.protocol,
+            sockets=shape.sockets,
+            in_flight=shape.in_flight,
+            segment=shape.segment,
+            timeout=timeout,
+            loop=loop,
+            cpu=plan.load_cpu,
+        )
+
+    def forget_log(self) -> None:
+        """Empties the log, which would grow by gigabytes in a long run: standard output, or the file of a peer's."""
+        for path in (self.folder / LOG, Path(f"/proc/{self.target.process.pid if self.target.process else 0}/fd/1")):
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
+
+
+def cores() -> list[int]:
+    """The CPUs that may be used, one of each core; all of them where that leaves only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    first: dict[str, int] = {}
+    for cpu in usable:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        first.setdefault(siblings.read_text().strip() if siblings.exists() else str(cpu), cpu)
+    return list(first.values()) if len(first) > 1 else usable
+
+
+def plan_for(rounds: int, seconds: float, warm: float) -> Plan:
+    """Servers on the first core that may be used, load on the second, the upstream on the third if there is one.
+    Raises Skipped where there is only one CPU."""
+    cpus = cores()
+    if len(cpus) < 2:
+        raise Skipped("two CPUs are needed: one for the server, one for the load")
+    return Plan(rounds, seconds, warm, cpus[0], cpus[1], cpus[2] if len(cpus) > 2 else cpus[1])
+
+
+def run(scenario: Scenario, plan: Plan, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Measures a scenario; yields a result for each shape, or one that says why it was skipped."""
+    try:
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastdns-bench-")))
+            names = Names(scenario.questions.names, scenario.questions.fresh)
+            behind = start_upstream(scenario, plan, folder, stack)
+            arms, left_out = start_arms(scenario, plan, folder, behind, stack)
+            for words in scenario.shapes:
+                yield measure(scenario, plan, shape_of(words), arms, left_out, names, behind, say)
+    except (NoQuota, Missing, Skipped) as error:
+        yield without_figures(scenario, str(error), failed=False)
+    except (Failed, TargetError) as error:
+        yield without_figures(scenario, str(error), failed=True)
+
+
+def without_figures(scenario: Scenario, why: str, failed: bool) -> dict[str, Any]:
+    """The result of a scenario that was not measured; `failed`: it is not the machine's fault."""
+    head = heading(scenario, scenario.shapes[0])
+    return {**head, "skipped": why, "failed": failed, "left_out": {}, "noisy": [], "arms": []}
+
+
+def heading(scenario: Scenario, shape: str) -> dict[str, Any]:
+    """What every result begins with. `fresh`: the share of questions that a cache cannot know, None if that varies."""
+    fresh = None if scenario.reload or scenario.flood else scenario.questions.fresh
+    return {"name": scenario.name, "shape": shape, "about": scenario.about, "fresh": fresh}
+
+
+def start_upstream(scenario: Scenario, plan: Plan, folder: Path, stack: contextlib.ExitStack) -> Upstream | None:
+    """The server behind the caches, or None where the scenario needs none."""
+    if scenario.upstream == "none":
+        return None
+    place = folder / "upstream"
+    place.mkdir()
+    return stack.enter_context(upstream(scenario.upstream, place, str(plan.upstream_cpu)))
+
+
+def start_arms(
+    scenario: Scenario, plan: Plan, folder: Path, behind: Upstream | None, stack: contextlib.ExitStack
+) -> tuple[list[Arm], dict[str, str]]:
+    """Starts the floor, our own server and every peer of the scenario that is installed; and why some did not start."""
+    upstream_port = behind.port if behind else 0
+
+    def start(name: str, command: Callable[[Path, int], Sequence[str]], reload: signal.Signals | None = None) -> Arm:
+        place = folder / name
+        place.mkdir()
+        port = free_port()
+        before = stack.enter_context(quota(name, scenario.quota)) if scenario.quota else []
+        target = Target(
+            [*before, *command(place, port)],
+            port,
+            cpus=str(plan.server_cpu),
+            environment=environment(port, upstream_port, free_port()),
+        )
+        return Arm(name, stack.enter_context(target), place, reload)
+
+    corefile = str(scenario.folder / COREFILE)
+    arms = [
+        start(FLOOR, lambda place, port: [sys.executable, "-m", "fastdns.bench.floor", str(port)]),
+        start(US, lambda place, port: [sys.executable, "-m", "fastdns", "-conf", corefile], signal.SIGUSR1),
+    ]
+    left_out = {}
+    for name in scenario.peers:
+        peer = PEERS[name]
+        if peer.path():
+            try:
+                arms.append(start(name, functools.partial(peer.prepare, scenario.folder, upstream_port), peer.reload))
+            except TargetError as error:
+                left_out[name] = str(error)
+    return arms, left_out
+
+
+def measure(
+    scenario: Scenario,
+    plan: Plan,
+    shape: Shape,
+    arms: Sequence[Arm],
+    left_out: Mapping[str, str],
+    names: Names,
+    behind: Upstream | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """All rounds of one shape. Each arm has one turn in each; the order alternates. A peer that fails is left out from
+    there on; raises Failed when the floor or our own server does."""
+    out = dict(left_out)
+
+    def attempt(arm: Arm, what: Callable[[], None]) -> None:
+        if arm.name in out:
+            return
+        try:
+            what()
+        except (Failed, OSError, RuntimeError) as error:
+            if arm.name in (FLOOR, US):
+                raise Failed(f"{arm.name}: {error}") from error
+            out[arm.name] = str(error)
+
+    def one_turn(arm: Arm, counts: bool) -> None:
+        measured = turn(arm, scenario, plan, shape, names, behind)
+        if counts:
+            arm.turns.append(measured)
+
+    for arm in arms:
+        arm.turns.clear()
+        if behind is not None and arm.name != FLOOR:
+            attempt(arm, functools.partial(fill, arm, plan, names))
+    for number in range(plan.rounds + 1):
+        say(f"{scenario.name} {shape.name}: round {number} of {plan.rounds}")
+        for arm in arms if number % 2 == 0 else arms[::-1]:
+            attempt(arm, functools.partial(one_turn, arm, number > 0))
+    base = next(arm.turns for arm in arms if arm.name == FLOOR)
+    found = [summary(arm, base) for arm in arms if arm.name not in out]
+    noisy = [f"{arm['name']}: {cause}" for arm in found if arm["name"] in (FLOOR, US) for cause in arm["noisy"]]
+    head = heading(scenario, shape.name)
+    return {**head, "skipped": None, "failed": False, "left_out": out, "noisy": noisy, "arms": found}
+
+
+def fill(arm: Arm, plan: Plan, names: Names) -> None:
+    """Asks for every warm name until all were answered in one pass. Raises Failed when that does not succeed."""
+    if names.warm is None:
+        return
+    for _ in range(FILL_ROUNDS):
+        load = arm.generator(names.warm, Shape("fill", 4, 16), plan, FILL_TIMEOUT, loop=False)
+        tally = load.run(FILL_SECONDS)
+        load.close()
+        if tally.completed - tally.wrong_rcode == len(names.warm):
+            return
+    raise Failed(f"it answers {tally.completed} of {len(names.warm)} names, with rcodes {tally.rcodes}")
+
+
+def turn(
+    arm: Arm, scenario: Scenario, plan: Plan, shape: Shape, names: Names, behind: Upstream | None
+) -> Measured:
+    """Warms a server, prepares what the scenario asks for, and measures it once."""
+    if names.warm is not None:
+        warming = arm.generator(names.warm, shape, plan, WARM_TIMEOUT)
+        warming.run(plan.warm)
+        warming.close()
+    count = min(MOST_FRESH, round(1.5 * arm.rate * plan.seconds))
+    load = arm.generator(names.measured(count), shape, plan, TIMEOUT, loop=names.all_warm)
+    before = behind.asked() if behind else None
+    with flooding(arm, scenario, plan, names) as others:
+        if scenario.reload and arm.reload is not None and arm.target.process is not None:
+            os.kill(arm.target.process.pid, arm.reload)
+        answered = others.answered
+        with CoreMeter() as cores, CpuMeter(arm.target.pids()) as cpu:
+            tally = load.run(plan.seconds)
+        answered = others.answered - answered
+    load.close()
+    after = behind.asked() if behind else None
+    arm.forget_log()
+    arm.rate = max(tally.qps, 1000.0)
+    if not tally.completed:
+        raise Failed(f"it answered nothing in a turn of {plan.seconds:g} s")
+    asked = None
+    if before is not None and after is not None and scenario.flood is None and arm.name != FLOOR:
+        asked = (after - before) / tally.completed
+    stolen = max((core.stolen for core in cores.cores.values()), default=0.0)
+    return Measured(tally, cpu.seconds, stolen, answered, asked)
+
+
+def flooding(arm: Arm, scenario: Scenario, plan: Plan, names: Names) -> Flooding:
+    """The flood of a scenario against one server, not yet begun; one of nothing where the scenario has none."""
+    if scenario.flood is None:
+        return Flooding(None)
+    count = round(scenario.flood.rate * (FLOOD_LEAD + plan.seconds + TIMEOUT + FLOOD_SPARE))
+    load = Load(
+        arm.target.address,
+        arm.target.port,
+        names.flood(count, scenario.flood.gone),
+        sockets=FLOOD_SOCKETS,
+        rate=scenario.flood.rate,
+        timeout=FLOOD_TIMEOUT,
+        loop=False,
+        cpu=plan.upstream_cpu,
+    )
+    return Flooding(load, FLOOD_LEAD)
+
+
+def summary(arm: Arm, floor: Sequence[Turn]) -> dict[str, Any]:
+    """One server's figures: medians over the rounds; times in microseconds. `lost` is a share of what was sent, `wrong`
+    (id, question or rcode) of what was answered."""
+    found = figures(arm.name, arm.turns, floor)
+    asked = [turn.asked for turn in arm.turns if turn.asked is not None]
+    return {
+        "name": arm.name,
+        "cpu_us": found.cpu_us_per_answer.median,
+        "cpu_us_low": found.cpu_us_per_answer.low,
+        "cpu_us_high": found.cpu_us_per_answer.high,
+        "ratio": found.ratio_cpu.median,
+        "ratio_low": found.ratio_cpu.low,
+        "ratio_high": found.ratio_cpu.high,
+        "qps": found.qps.median,
+        "p50_us": 1e6 * found.p50.median,
+        "p99_us": 1e6 * found.p99.median,
+        "lost": statistics.median(turn.tally.lost / max(1, turn.tally.sent) for turn in arm.turns),
+        "wrong": sum(turn.tally.wrong for turn in arm.turns) / sum(turn.tally.completed for turn in arm.turns),
+        "asked_upstream": statistics.median(asked) if asked else None,
+        "noisy": found.noisy,
+    }
