@@ -18,7 +18,8 @@ from bench.peers import PEERS
 from fastdns.bench.cpu import machine
 
 from . import report, scenario
-from .run import Plan, Skipped, plan_for, run
+from .arms import Plan, Skipped, plan_for
+from .run import run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"

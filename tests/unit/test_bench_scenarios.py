@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from bench.load import __main__ as command
 from bench.load import report, scenario
+from bench.load.arms import Plan, Skipped, plan_for
 from bench.load.ask import Names
 from bench.load.quota import NoQuota, quota
-from bench.load.run import Plan, Skipped, plan_for
 from bench.load.upstream import Knot, Nsd, Slow
 from bench.load.upstream.slow import is_late, reply
 from bench.peers import COREFILE, PEERS, Peer, environment, installed
