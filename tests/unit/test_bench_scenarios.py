@@ -258,7 +258,10 @@ def test_a_run_is_well_formed(result):
 @pytest.mark.real_servers
 @pytest.mark.unsanitized
 def test_hits_come_from_the_cache(result):
-    assert [arm["asked_upstream"] for arm in result["scenarios"][0]["arms"]] == [None, *(0 for _ in [report.US, *HERE])]
+    """All but none: a server that lost a packet to the upstream may ask it again later, whoever is measured then."""
+    floor, *arms = result["scenarios"][0]["arms"]
+    assert floor["asked_upstream"] is None
+    assert [arm["name"] for arm in arms if arm["asked_upstream"] > report.ASKED_TOO_MUCH] == []
 
 
 @pytest.mark.real_servers
