@@ -72,7 +72,9 @@ class Arm:
     rate: float = GUESS
     turns: list[Measured] = field(default_factory=list)
 
-    def generator(self, questions: Questions, shape: Shape, plan: Plan, timeout: float, loop: bool = True) -> Load:
+    def generator(
+        self, questions: Questions, shape: Shape, plan: Plan, timeout: float, loop: bool = True, spin: bool = False
+    ) -> Load:
         """The load of one turn, on fresh sockets."""
         return Load(
             self.target.address,
@@ -85,6 +87,7 @@ class Arm:
             timeout=timeout,
             loop=loop,
             cpu=plan.load_cpu,
+            spin=spin,
         )
 
     def forget_log(self) -> None:
@@ -111,6 +114,14 @@ def plan_for(rounds: int, seconds: float, warm: float) -> Plan:
     if len(cpus) < 2:
         raise Skipped("two CPUs are needed: one for the server, one for the load")
     return Plan(rounds, seconds, warm, cpus[0], cpus[1], cpus[2] if len(cpus) > 2 else cpus[1])
+
+
+def spins(scenario: Scenario, plan: Plan) -> bool:
+    """Whether the load may keep its core for itself and never sleep: else each answer of a server that sends one by one
+    costs it the waking of the load, which no server does for its clients in a network. Where there are two cores,
+    the upstream and a flood need the load's."""
+    alone = plan.upstream_cpu != plan.load_cpu
+    return alone or not (scenario.questions.fresh or scenario.flood or scenario.reload)
 
 
 def start_upstream(scenario: Scenario, plan: Plan, folder: Path, stack: contextlib.ExitStack) -> Upstream | None:

@@ -23,7 +23,7 @@ from fastdns.bench.cpu import CoreMeter, CpuMeter
 from fastdns.bench.target import TargetError
 from fastdns.bench.turns import Shape, Turn, figures
 
-from .arms import Arm, Measured, Plan, Skipped, start_arms, start_upstream
+from .arms import Arm, Measured, Plan, Skipped, spins, start_arms, start_upstream
 from .ask import Names
 from .flood import Flooding
 from .quota import NoQuota
@@ -115,7 +115,7 @@ def measure(
     base = next(arm.turns for arm in arms if arm.name == FLOOR)
     found = [summary(arm, base) for arm in arms if arm.name not in out]
     noisy = [f"{arm['name']}: {cause}" for arm in found if arm["name"] in (FLOOR, US) for cause in arm["noisy"]]
-    head = heading(scenario, shape.name)
+    head = {**heading(scenario, shape.name), "spin": spins(scenario, plan)}
     return {**head, "skipped": None, "failed": False, "left_out": out, "noisy": noisy, "arms": found}
 
 
@@ -136,12 +136,13 @@ def turn(
     arm: Arm, scenario: Scenario, plan: Plan, shape: Shape, names: Names, behind: Upstream | None
 ) -> Measured:
     """Warms a server, prepares what the scenario asks for, and measures it once."""
+    spin = spins(scenario, plan)
     if names.warm is not None:
-        warming = arm.generator(names.warm, shape, plan, WARM_TIMEOUT)
+        warming = arm.generator(names.warm, shape, plan, WARM_TIMEOUT, spin=spin)
         warming.run(plan.warm)
         warming.close()
     count = min(MOST_FRESH, round(1.5 * arm.rate * plan.seconds))
-    load = arm.generator(names.measured(count), shape, plan, TIMEOUT, loop=names.all_warm)
+    load = arm.generator(names.measured(count), shape, plan, TIMEOUT, loop=names.all_warm, spin=spin)
     before = behind.asked() if behind else None
     with flooding(arm, scenario, plan, names) as others:
         if scenario.reload and arm.reload is not None and arm.target.process is not None:
