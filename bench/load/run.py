@@ -100,7 +100,10 @@ def measure(
             out[arm.name] = str(error)
 
     def one_turn(arm: Arm, counts: bool) -> None:
-        measured = turn(arm, scenario, plan, shape, names, behind)
+        try:
+            measured = turn(arm, scenario, plan, shape, names, behind)
+        except Failed:  # once may be the machine's fault
+            measured = turn(arm, scenario, plan, shape, names, behind)
         if counts:
             arm.turns.append(measured)
 
