@@ -258,10 +258,11 @@ def test_a_run_is_well_formed(result):
 @pytest.mark.real_servers
 @pytest.mark.unsanitized
 def test_hits_come_from_the_cache(result):
-    """All but none: a server that lost a packet to the upstream may ask it again later, whoever is measured then."""
+    """Nearly all: a server that lost a packet to the upstream may ask again later, whoever is measured then, and a turn
+    here has few answers. Without a cache it would be one question for each."""
     floor, *arms = result["scenarios"][0]["arms"]
     assert floor["asked_upstream"] is None
-    assert [arm["name"] for arm in arms if arm["asked_upstream"] > report.ASKED_TOO_MUCH] == []
+    assert [arm["name"] for arm in arms if arm["asked_upstream"] > 0.5] == []
 
 
 @pytest.mark.real_servers
