@@ -249,6 +249,15 @@ class Impatient(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """A shell starts what it puts into the background with interrupts ignored; these tests need theirs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("word", ["round 1", "round 2"])
 def test_an_interrupt_keeps_what_was_measured(corefile, word):
     options = read(["-conf", corefile, "-l", "20" if word == "round 1" else "0.3", "--warm", "0", "--rounds", "20"])
@@ -259,6 +268,7 @@ def test_an_interrupt_keeps_what_was_measured(corefile, word):
     assert found.remarks[0].text == "interrupted: the figures cover less than was asked for"
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_while_warming_measures_nothing(corefile):
     options = read(["-conf", corefile, "--warm", "20"])
     assert options is not None
