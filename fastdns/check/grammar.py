@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All mistakes of one directive of one block: its plugin's own parser, asked again without what it refused.
+
+Strategy: a plugin's `parse` stops at its first mistake, and may be anybody's code. So the mistake is noted, the smallest
+piece that holds it is taken out (the option's line, else the word, else all arguments, else the occurrence) and the parser
+runs again: every round has fewer tokens. What only follows from a piece that was taken out is not noted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..corefile import Dispenser, ServerBlock, Token
+from ..errors import ConfigError, SetupError
+from ..plugin import Directive, Option, Plugin
+from .findings import Findings, words
+from .hints import hints_for
+
+ROUNDS = 1000
+
+
+@dataclass
+class Occurrence:
+    """Tokens of one occurrence: [start, end) in the directive's tokens; `touched` counts what its line has lost."""
+
+    start: int
+    end: int
+    touched: int = 0
+
+
+@dataclass
+class Read:
+    """What was read of a directive: the configurations of what is left, and whether something was taken out."""
+
+    configs: list[Any] = field(default_factory=list)
+    failed: bool = False
+
+
+def follows(last: Token, here: Token) -> bool:
+    """Whether a token stands on the line on which the one before it ends."""
+    return last.file == here.file and last.line + last.text.count("\n") == here.line
+
+
+def occurrences(tokens: Sequence[Token]) -> list[Occurrence]:
+    """Where each occurrence starts and ends: at a new line outside of braces, as the parser cuts them."""
+    found: list[Occurrence] = []
+    depth = 0
+    for at, token in enumerate(tokens):
+        if at == 0 or (depth == 0 and token.text != "{" and not follows(tokens[at - 1], token)):
+            found.append(Occurrence(at, at + 1))
+        found[-1].end = at + 1
+        depth += (token.text == "{") - (token.text == "}")
+    return found
+
+
+def option_row(tokens: Sequence[Token], one: Occurrence, at: int) -> tuple[int, int] | None:
+    """[start, end) of the option's line in whose occurrence's block `at` stands; None on the first line and for braces."""
+    depth, start = 0, -1
+    for i in range(one.start, one.end):
+        text = tokens[i].text
+        if text == "}":
+            depth -= 1
+            if depth == 0:
+                return (start, i) if start >= 0 and start <= at < i else None
+        elif depth == 1 and (start < 0 or not follows(tokens[i - 1], tokens[i])):
+            if 0 <= start <= at < i:
+                return start, i
+            start = i
+        if text == "{":
+            depth += 1
+    return (start, one.end) if start >= 0 and start <= at else None
+
+
+class Grammar:
+    """Reads one directive of a block; `findings` takes what is wrong."""
+
+    def __init__(self, plugin: type[Plugin], block: ServerBlock, name: str, findings: Findings) -> None:
+        self.plugin = plugin
+        self.block = block
+        self.name = name
+        self.findings = findings
+        self.tokens = list(block.tokens[name])
+        self.touched: dict[tuple[str, int, int], int] = {}
+
+    def read(self) -> Read:
+        """Everything that can be said about the directive."""
+        result = Read()
+        for _ in range(ROUNDS):
+            if not self.tokens:
+                break
+            try:
+                result.configs = self.plugin.parse(self.dispenser())
+                break
+            except ConfigError as error:
+                result.failed = True
+                self._refused(error)
+            except Exception as error:
+                # A stranger's parser: its defect is the answer to this directive, and to no other.
+                result.failed = True
+                text = f"its parser failed: {type(error).__name__}: {error}"
+                self.findings.refuse(SetupError(self.name, text), self.tokens[0])
+                break
+        return result
+
+    def dispenser(self, tokens: Sequence[Token] | None = None) -> Dispenser:
+        """A fresh cursor over what is left."""
+        chosen = self.tokens if tokens is None else tokens
+        return Dispenser(self.block.filename, chosen, self.block.keys, self.name)
+
+    # One mistake.
+
+    def _refused(self, error: ConfigError) -> None:
+        at = self._locate(error)
+        one = next(one for one in occurrences(self.tokens) if one.start <= at < one.end)
+        first = self.tokens[one.start]
+        key = (first.file, first.line, first.column)
+        touched = self.touched.get(key, 0)
+        row = option_row(self.tokens, one, at)
+        at = self._aim(error, at, *(row or self._head(one)), one)
+        token = self.tokens[at]
+        on_head = row is None
+        if not (on_head and touched and not _quotes(words(error), token.text)) or touched == 0:
+            hints = hints_for(self.plugin, self.tokens, one.start, row, at, words(error))
+            self.findings.refuse(error, token, hints)
+        if row is not None:
+            del self.tokens[row[0] : row[1]]
+        else:
+            self.touched[key] = self._take_from_head(one, at, touched)
+
+    def _locate(self, error: ConfigError) -> int:
+        """The index of the token that an error stands at; 0 where it does not say."""
+        same_line = -1
+        for at, token in enumerate(self.tokens):
+            if (token.file or self.block.filename) == error.file and token.line == error.line:
+                if token.column == error.column:
+                    return at
+                same_line = at if same_line < 0 else same_line
+        return max(same_line, 0)
+
+    def _head(self, one: Occurrence) -> tuple[int, int]:
+        """[start, end) of the directive's name and its arguments."""
+        end = one.start + 1
+        while end < one.end and self.tokens[end].text != "{":
+            end += 1
+        return one.start, end
+
+    def _aim(self, error: ConfigError, at: int, start: int, end: int, one: Occurrence) -> int:
+        """The index to point at. A parser that reads a whole line first stands at its end when it refuses a word: the
+        word that the message quotes is meant. What concerns the whole occurrence is said at its closing brace."""
+        text = words(error)
+        if start <= at < end and _quotes(text, self.tokens[at].text):
+            return at
+        for i in range(start + 1, end):
+            if len(self.tokens[i].text) > 1 and _quotes(text, self.tokens[i].text):
+                return i
+        return one.start if self.tokens[at].text in "{}" and not _quotes(text, self.tokens[at].text) else at
+
+    def _take_from_head(self, one: Occurrence, at: int, touched: int) -> int:
+        """Take the word, then all arguments, then the occurrence; returns how much it has lost."""
+        start, end = self._head(one)
+        if touched == 0 and start < at < end:
+            del self.tokens[at]
+            return 1
+        if touched <= 1 and end > start + 1:
+            del self.tokens[start + 1 : end]
+            return 2
+        self._options_alone(one, end)
+        del self.tokens[one.start : one.end]
+        return 3
+
+    def _options_alone(self, one: Occurrence, head: int) -> None:
+        """The options of an occurrence whose line cannot be read at all, one by one, where the grammar is rows."""
+        directive: Directive | None = getattr(self.plugin, "directive", None)
+        if directive is None or directive.parse_one is not None or not directive.options:
+            return
+        table: dict[str, Option] = {option.name: option for option in directive.options}
+        at = head + 1
+        while at < one.end and (row := option_row(self.tokens, one, at)) is not None:
+            piece = self.tokens[row[0] : row[1]]
+            d = self.dispenser(piece)
+            d.next()
+            try:
+                if d.val in table:
+                    table[d.val].read(d)
+                else:
+                    raise SetupError(self.name, d.err(f"unknown property '{d.val}'"))
+            except ConfigError as error:
+                cause = error if isinstance(error, SetupError) else SetupError(self.name, error)
+                index = next((i for i in range(*row) if self.tokens[i].column == error.column
+                              and self.tokens[i].line == error.line), row[0])
+                hints = hints_for(self.plugin, self.tokens, one.start, row, index, words(error))
+                self.findings.refuse(cause, self.tokens[index], hints)
+            at = row[1]
+
+
+def _quotes(message: str, word: str) -> bool:
+    """Whether a message names a word as a word of its own."""
+    return bool(word) and re.search(rf"(?<![\w.:/-]){re.escape(word)}(?![\w:/-]|\.\w)", message) is not None
