@@ -47,7 +47,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
-from .corefile.options import Arg, Directive, Option, Settings
+from .corefile.names import under
+from .corefile.options import BLOCK_ZONES, Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
 from .metrics import Counter, Gauge, Histogram
 from .numbers import (
@@ -232,6 +233,16 @@ class Plugin:
     @classmethod
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """Says what a configuration asks of the server as a whole. Raises ConfigError."""
+
+    @classmethod
+    def concerns(cls, config: Any, name: str) -> bool:
+        """Whether an instance may do more with a query for `name` (lower case, final dot) than pass it on: `fastdns
+        explain` asks. By default the zones decide that its line names, where the grammar has them."""
+        grammar: Directive | None = getattr(cls, "directive", None)
+        zones = [arg.key for arg in grammar.args if arg.default is BLOCK_ZONES] if grammar is not None else []
+        if not zones or not isinstance(config, Settings):
+            return True
+        return any(under(name, zone) for zone in config[zones[0]])
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         self.config = config

@@ -55,6 +55,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         mode, flags = arguments[1], arguments[2]
         writes = bool(isinstance(flags, int) and flags & WRITES) or bool(isinstance(mode, str) and set(mode) & set("wax+"))
         deed = FILES if writes else None
+    elif event == "os.truncate" and isinstance(arguments[0], int):
+        # Memory that is shared by a descriptor is sized so; a file's descriptor would have been refused when opened.
+        deed = None
     if deed is not None:
         effect = SideEffect(deed, event)
         _State.refused.append(effect)

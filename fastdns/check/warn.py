@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from .. import chain
 from ..corefile import ServerBlock, Token, ZoneKey
 from ..corefile.options import Directive
+from ..corefile.names import under
 from ..corefile.rows import BLOCK_ZONES
 from ..order import NAMES
 from ..plugin import Plugin
@@ -64,17 +65,12 @@ def directive(plugin: type[Plugin], block: chain.Block, name: str, findings: Fin
         _zones(block, name, findings)
 
 
-def below(name: str, zone: str) -> bool:
-    """Whether a name is a zone or below it; both in lower case with final dot."""
-    return zone == "." or name == zone or name.endswith("." + zone)
-
-
 def _zones(block: chain.Block, name: str, findings: Findings) -> None:
     """A directive for zones of which no name reaches its block."""
     for config in block.configs[name]:
         zones = config.get("zones", ()) if isinstance(config, Mapping) else ()
         for zone in zones:
-            if any(below(zone, own) or below(own, zone) for own in block.zones):
+            if any(under(zone, own) or under(own, zone) for own in block.zones):
                 continue
             tokens = [token for token in block.source.tokens[name] if token.line == getattr(config, "line", 0)]
             token = next((token for token in tokens if token.text.lower().rstrip(".") == zone.rstrip(".")),
@@ -110,4 +106,4 @@ def swallowed(tried: Iterable[SideEffect], findings: Findings) -> None:
             findings.at(NOTE, Token("", "", 0, 0), f"something {text} while this was checked; it was refused")
 
 
-__all__ = ["below", "directive", "generation", "keys", "other_claims", "swallowed"]
+__all__ = ["directive", "generation", "keys", "other_claims", "swallowed"]
