@@ -23,8 +23,8 @@ def parser() -> Parser:
     """The options; their order is that of `--help`."""
     made = Parser(
         prog="fastdns check", allow_abbrev=False, add_help=False,
-        description="Reads Corefiles as the server does, sets their plugins up, and does nothing else: no socket, no file "
-        "written, no question asked, nothing started. Without FILE: ./Corefile; - is standard input.",
+        description="Reads Corefiles as the server does, sets their plugins up, and does nothing else: no socket, no "
+        "file written, no question asked, nothing started. Without FILE: ./Corefile; - is standard input.",
         epilog="Exit status: 0 no mistakes, 1 mistakes, 2 wrong usage.")
     made.add_argument("files", nargs="*", metavar="FILE", help="Corefiles to check")
     common(made)

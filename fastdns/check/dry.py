@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins set up as the server does it, into memory of our own, so that their set-up can be asked and nothing runs.
 
-Strategy: set-up is what a server does before it forks. Here its counters and cache are private memory, and the guard stands
-before everything else: a plugin whose set-up must ask the network is noted as not set up, and the others go on.
+Strategy: set-up is what a server does before it forks. Here its counters and cache are private memory, and the guard
+stands before everything else: a plugin whose set-up must ask the network is noted as not set up, and the others go
+on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CHATTY = logging.WARNING
 
 @dataclass
 class Stage:
-    """One instance: its directive, which occurrence it is, its line, where it `runs`, and why that is not compiled code.
+    """One instance: its directive, which occurrence it is, its place, where it `runs`, and why not in compiled code.
 
     `plugin` is None where it could not be set up here; `runs` is then what its class promises.
     """

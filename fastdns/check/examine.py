@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole Corefile examined: text, keys, directives, listeners, and plugins set up with nothing done.
 
-Strategy: the server's steps in its order, each over what the ones before left. Listeners are judged only among blocks whose
-place is known, and plugins are set up only when nothing was wrong, because what follows from a mistake helps nobody.
+Strategy: the server's steps in its order, each over what the ones before left. Listeners are judged only among blocks
+whose place is known, and plugins are set up only when nothing was wrong, because what follows from a mistake helps
+nobody.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PLACING = ("bind", "view")
 
 @dataclass
 class Examined:
-    """A Corefile and what was found. `generation` and `dry` are there if it has no mistakes; `files` are its imports."""
+    """A Corefile and what was found. `generation` and `dry`: if it has no mistakes; `files`: what it imports."""
 
     source: Source
     findings: Findings

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a Corefile comes to: listeners, blocks, stages in order, where each runs; and the way of one question.
 
-Strategy: the generation of the check is asked, and the way of a question is looked up in the server's own compiled router,
-so what is shown is what the server does. The result is plain values: text and JSON show the same.
+Strategy: the generation of the check is asked, and the way of a question is looked up in the server's own compiled
+router, so what is shown is what the server does. The result is plain values: text and JSON show the same.
 """
 
 from __future__ import annotations

@@ -30,15 +30,17 @@ def parser() -> Parser:
     """The options; their order is that of `--help`."""
     made = Parser(
         prog="fastdns explain", allow_abbrev=False, add_help=False,
-        description="Shows the listeners, blocks and plugins of a Corefile in the order in which a query meets them, which "
-        "run compiled and which in Python. With NAME: which way that question goes. Nothing is opened, asked or started.",
+        description="Shows the listeners, blocks and plugins of a Corefile in the order in which a query meets them, "
+        "which run compiled and which in Python. With NAME: which way that question goes. Nothing is opened, asked or "
+        "started.",
         epilog="Exit status: 0 explained, 1 the Corefile has mistakes (shown as by check), 2 wrong usage.")
     made.add_argument("file", nargs="?", metavar="FILE", help="a Corefile, - for standard input (default ./Corefile)")
     made.add_argument("name", nargs="?", metavar="NAME", help="a name that is asked for")
     made.add_argument("type", nargs="?", metavar="TYPE", help="its type (default A)")
     common(made)
     made.add_argument("--client", type=address, metavar="ADDR", help="the client's address")
-    made.add_argument("--class", dest="qclass", type=class_number, default=1, metavar="CLASS", help="IN, CH ... (default IN)")
+    made.add_argument("--class", dest="qclass", type=class_number, default=1, metavar="CLASS",
+                      help="IN, CH ... (default IN)")
     made.add_argument("--listen", default="", metavar="LABEL", help="at this listener alone, as `dns://:53`")
     return made
 

@@ -62,7 +62,7 @@ def _numbered(stages: Sequence[dict[str, Any]], file: str) -> list[list[str]]:
 
 
 def _side(stages: Sequence[dict[str, Any]], file: str) -> list[list[str]]:
-    return [[" -", stage["directive"], _where(stage, file), "beside the queries"] for stage in stages]
+    return [[" -", stage["directive"], _where(stage, file), "side"] for stage in stages]
 
 
 def _ways(facts: dict[str, Any], paint: Paint) -> Iterator[str]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a check found: mistakes, warnings and notes, each at its place in a file.
 
-Strategy: a finding keeps two texts: the one that the server would print, to the letter, and the one to show beside a place.
+Strategy: a finding keeps two texts: the one that the server would print, to the letter, and the one to show beside a
+place.
 """
 
 from __future__ import annotations

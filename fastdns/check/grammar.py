@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """All mistakes of one directive of one block: its plugin's own parser, asked again without what it refused.
 
-Strategy: a plugin's `parse` stops at its first mistake, and may be anybody's code. So the mistake is noted, the smallest
-piece that holds it is taken out (the option's line, else the word, else all arguments, else the occurrence) and the parser
-runs again: every round has fewer tokens. What only follows from a piece that was taken out is not noted.
+Strategy: a plugin's `parse` stops at its first mistake, and may be anybody's code. So the mistake is noted, the
+smallest piece that holds it is taken out (the option's line, else the word, else all arguments, else the occurrence)
+and the parser runs again: every round has fewer tokens. What only follows from a piece that was taken out is not
+noted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..corefile import Dispenser, ServerBlock, Token
+from ..corefile.rows import Arg
 from ..errors import ConfigError, SetupError
 from ..plugin import Directive, Option, Plugin
 from .findings import Findings, words
-from .hints import hints_for
+from .hints import ARGUMENTS, hints_for
 
 ROUNDS = 1000
+PREFIX_LEAST = 6
+WORD, ALL = 1, 2
+"""What the first line of an occurrence has lost: words of a list, all its arguments."""
 
 
 @dataclass
@@ -57,7 +62,7 @@ def occurrences(tokens: Sequence[Token]) -> list[Occurrence]:
 
 
 def option_row(tokens: Sequence[Token], one: Occurrence, at: int) -> tuple[int, int] | None:
-    """[start, end) of the option's line in whose occurrence's block `at` stands; None on the first line and for braces."""
+    """[start, end) of the option's line that holds `at`; None for the occurrence's first line and for its braces."""
     depth, start = 0, -1
     for i in range(one.start, one.end):
         text = tokens[i].text
@@ -121,12 +126,13 @@ class Grammar:
         row = option_row(self.tokens, one, at)
         at = self._aim(error, at, *(row or self._head(one)), one)
         token = self.tokens[at]
-        on_head = row is None
-        if not (on_head and touched and not _quotes(words(error), token.text)) or touched == 0:
-            hints = hints_for(self.plugin, self.tokens, one.start, row, at, words(error))
-            self.findings.refuse(error, token, hints)
+        message = words(error)
+        told = row is not None or not touched or (
+            touched == WORD and at > one.start and _begins(message, token.text) and ARGUMENTS not in message)
+        if told:
+            self.findings.refuse(error, token, hints_for(self.plugin, self.tokens, one.start, row, at, message))
         if row is not None:
-            del self.tokens[row[0] : row[1]]
+            self._take_option(row, at, told)
         else:
             self.touched[key] = self._take_from_head(one, at, touched)
 
@@ -156,27 +162,63 @@ class Grammar:
         for i in range(start + 1, end):
             if len(self.tokens[i].text) > 1 and _quotes(text, self.tokens[i].text):
                 return i
+        for i in range(start + 1, end):
+            # What was completed before it was refused: `tls://9.9.9.9` in a message about `tls://9.9.9.9:853`.
+            if len(self.tokens[i].text) >= PREFIX_LEAST and _begins(text, self.tokens[i].text):
+                return i
         return one.start if self.tokens[at].text in "{}" and not _quotes(text, self.tokens[at].text) else at
 
-    def _take_from_head(self, one: Occurrence, at: int, touched: int) -> int:
-        """Take the word, then all arguments, then the occurrence; returns how much it has lost."""
-        start, end = self._head(one)
-        if touched == 0 and start < at < end:
+    def _take_option(self, row: tuple[int, int], at: int, told: bool) -> None:
+        """Take a word out of a list of them, else the option's line."""
+        start, end = row
+        option = next((one for one in self._options() if one.name == self.tokens[start].text), None)
+        args = option.row if option is not None and option.parse is None else ()
+        if start < at < end and end - start > 2 and _in_list(args, at - start - 1):
             del self.tokens[at]
-            return 1
-        if touched <= 1 and end > start + 1:
+            return
+        if told and start < at:
+            self._other_words(args, start, at, end)
+        del self.tokens[start:end]
+
+    def _options(self) -> Sequence[Option]:
+        directive: Directive | None = getattr(self.plugin, "directive", None)
+        return directive.options if directive is not None and directive.parse_one is None else ()
+
+    def _other_words(self, args: Sequence[Arg], start: int, at: int, end: int) -> None:
+        """The words behind the refused one, each by the type of its place."""
+        if any(arg.probe for arg in args):
+            return
+        for place in range(at - start, min(len(args), end - start - 1)):
+            token, arg = self.tokens[start + 1 + place], args[place]
+            d = self.dispenser([token])
+            d.next()
+            try:
+                arg.type.read(token.text, d)
+            except ConfigError as error:
+                self.findings.refuse(SetupError(self.name, error), token)
+
+    def _take_from_head(self, one: Occurrence, at: int, touched: int) -> int:
+        """Take a word out of a list of them, else all arguments, else the occurrence; returns how much it has lost."""
+        start, end = self._head(one)
+        directive: Directive | None = getattr(self.plugin, "directive", None)
+        args = directive.args if directive is not None and directive.parse_one is None else ()
+        if touched <= WORD and start < at < end and end - start > 2 and _in_list(args, at - start - 1):
+            del self.tokens[at]
+            return WORD
+        if touched <= WORD and end > start + 1:
+            if not touched and at > start:
+                self._other_words(args, start, at, end)
             del self.tokens[start + 1 : end]
-            return 2
+            return ALL
         self._options_alone(one, end)
         del self.tokens[one.start : one.end]
-        return 3
+        return ALL
 
     def _options_alone(self, one: Occurrence, head: int) -> None:
         """The options of an occurrence whose line cannot be read at all, one by one, where the grammar is rows."""
-        directive: Directive | None = getattr(self.plugin, "directive", None)
-        if directive is None or directive.parse_one is not None or not directive.options:
+        table: dict[str, Option] = {option.name: option for option in self._options()}
+        if not table:
             return
-        table: dict[str, Option] = {option.name: option for option in directive.options}
         at = head + 1
         while at < one.end and (row := option_row(self.tokens, one, at)) is not None:
             piece = self.tokens[row[0] : row[1]]
@@ -194,6 +236,17 @@ class Grammar:
                 hints = hints_for(self.plugin, self.tokens, one.start, row, index, words(error))
                 self.findings.refuse(cause, self.tokens[index], hints)
             at = row[1]
+
+
+def _in_list(args: Sequence[Arg], place: int) -> bool:
+    """Whether the word at a place belongs to an argument that takes any number of words."""
+    first = next((i for i, arg in enumerate(args) if arg.rest), None)
+    return first is not None and place >= first and not any(arg.probe for arg in args)
+
+
+def _begins(message: str, word: str) -> bool:
+    """Whether a word of a message begins so."""
+    return re.search(rf"(?<![\w.:/-]){re.escape(word)}", message) is not None
 
 
 def _quotes(message: str, word: str) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing happens here: while a Corefile is checked, this process opens no socket, writes no file and starts nobody.
 
-Strategy: Python's audit hook sees each of these before it is done, whoever's code asks, a plugin's and a library's alike.
-A hook cannot be taken away again, so it looks at a flag. What it raises is no `Exception`, so that code that expects
-failures does not take it for one.
+Strategy: Python's audit hook sees each of these before it is done, whoever's code asks, a plugin's and a library's
+alike. A hook cannot be taken away again, so it looks at a flag. What it raises is no `Exception`, so that code that
+expects failures does not take it for one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ REFUSED = {
         ("socket.__new__", "socket.bind", "socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
          "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo", "urllib.Request"), NETWORK),
     **dict.fromkeys(
-        ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod", "os.chown",
-         "os.utime", "os.setxattr", "os.removexattr", "shutil.rmtree", "shutil.copyfile", "shutil.move",
+        ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod",
+         "os.chown", "os.utime", "os.setxattr", "os.removexattr", "shutil.rmtree", "shutil.copyfile", "shutil.move",
          "tempfile.mkstemp", "tempfile.mkdtemp", "sqlite3.connect"), FILES),
     **dict.fromkeys(
         ("subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.kill",
@@ -53,8 +53,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     deed = REFUSED.get(event)
     if event == "open":
         mode, flags = arguments[1], arguments[2]
-        writes = bool(isinstance(flags, int) and flags & WRITES) or bool(isinstance(mode, str) and set(mode) & set("wax+"))
-        deed = FILES if writes else None
+        by_flags = isinstance(flags, int) and flags & WRITES
+        deed = FILES if by_flags or (isinstance(mode, str) and set(mode) & set("wax+")) else None
     elif event == "os.truncate" and isinstance(arguments[0], int):
         # Memory that is shared by a descriptor is sized so; a file's descriptor would have been refused when opened.
         deed = None
@@ -73,7 +73,8 @@ def nothing_happens() -> Iterator[list[SideEffect]]:
     writes = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     outer = getattr(_State, "refused", [])
-    _State.refused = tried = []
+    tried: list[SideEffect] = []
+    _State.refused = tried
     _State.depth += 1
     try:
         yield tried

@@ -24,20 +24,23 @@ BARE_WORDS = re.compile(r"[a-z_][a-z0-9_]*")
 def hints_for(
     plugin: type[Plugin], tokens: Sequence[Token], start: int, row: tuple[int, int] | None, at: int, message: str
 ) -> list[str]:
-    """Sentences about the mistake at `tokens[at]`, in the occurrence that begins at `start`, on the option line `row`."""
+    """Sentences about the mistake at `tokens[at]`: its occurrence begins at `start`, its option's line is `row`."""
     directive: Directive | None = getattr(plugin, "directive", None)
     if directive is None:
         return []
     table = {option.name: option for option in directive.options}
     word = tokens[at].text
     if row is not None and at == row[0] and word not in table:
-        return list(_unknown_option(directive, tokens[start], table, word))
+        return list(_unknown_option(directive, tokens[start], table, tokens[at]))
+    if "not built yet" in message or (at == start and ARGUMENTS not in message):
+        return []
     option = table.get(tokens[row[0]].text) if row is not None else None
     return list(_about_words(directive, option, word, message))
 
 
-def _unknown_option(directive: Directive, head: Token, table: dict[str, Option], word: str) -> Iterator[str]:
-    if word in NAMES:
+def _unknown_option(directive: Directive, head: Token, table: dict[str, Option], here: Token) -> Iterator[str]:
+    word = here.text
+    if word in NAMES and here.column <= head.column:
         yield f"'{word}' is a directive: is the brace that '{directive.name}' opens in line {head.line} closed?"
     elif guess := did_you_mean(word, table):
         yield guess

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Did you mean: the known word that a mistaken one is nearest to.
 
-Strategy: the distance counts a swap of neighbours as one slip, because that is how words are mistyped, and grows with the
-word's length up to a bound: a guess that is not near is worse than none.
+Strategy: the distance counts a swap of neighbours as one slip, because that is how words are mistyped, and grows with
+the word's length up to a bound: a guess that is not near is worse than none.
 """
 
 from __future__ import annotations

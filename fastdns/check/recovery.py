@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Corefile's parser that goes on: behind a mistake it resumes at the next directive, block or import.
 
-Strategy: every production of the server's parser is tried as it is; when it refuses, the mistake is noted and what belongs
-to it is stepped over, as if it were not there. Only places where a person would go on reading are resumed at, so that one
-slip is one finding: a block whose brace is missing ends where the next one begins.
+Strategy: every production of the server's parser is tried as it is; when it refuses, the mistake is noted and what
+belongs to it is stepped over, as if it were not there. Only places where a person would go on reading are resumed at,
+so that one slip is one finding: a block whose brace is missing ends where the next one begins.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ class Recovering(Parser):
         for match in VARIABLE.finditer(text):
             name = match[1] or match[2]
             if name not in self.environ:
-                self.findings.warn(self.cursor.token, f"environment variable '{name}' is not set: it stands for nothing")
+                text = f"environment variable '{name}' is not set: it stands for nothing"
+                self.findings.warn(self.cursor.token, text)
         try:
             return super().replace_env(text)
         except CorefileError as error:

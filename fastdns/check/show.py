@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Findings as text, with the line and a caret under what is meant, and as JSON.
 
-Strategy: lines come out of files that anybody wrote, so what a terminal would obey is shown as a mark, and a long line is
-cut to what is around the place. Colour only where a terminal reads.
+Strategy: lines come out of files that anybody wrote, so what a terminal would obey is shown as a mark, and a long
+line is cut to what is around the place. Colour only where a terminal reads.
 """
 
 from __future__ import annotations

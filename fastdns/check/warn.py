@@ -7,11 +7,12 @@ Strategy: a warning is given only for what has no effect or another than it look
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from .. import chain
 from ..corefile import ServerBlock, Token, ZoneKey
-from ..corefile.options import Directive
 from ..corefile.names import under
+from ..corefile.options import Directive
 from ..corefile.rows import BLOCK_ZONES
 from ..order import NAMES
 from ..plugin import Plugin
@@ -86,7 +87,7 @@ def generation(served: chain.Generation, findings: Findings) -> None:
         for at in block.listen_keys():
             owners.setdefault((at.key.scheme, at.address, at.key.port, at.key.zone), []).append(block)
     for (_, _, port, zone), claimed in owners.items():
-        for before, block in zip(claimed, claimed[1:], strict=False):
+        for before, block in pairwise(claimed):
             if not before.plan.view and before is not block:
                 places = [token for key, token in zip(block.source.zones, block.source.places, strict=True)
                           if key.zone == zone and key.port == port]

@@ -33,7 +33,8 @@ def common(made: Parser) -> None:
     made.add_argument("-dns.port", "--dns.port", "-p", dest="port", type=port, default=53, metavar="PORT",
                       help="default port of its blocks, as at the server (default 53)")
     made.add_argument("--json", action="store_true", help="one JSON object")
-    made.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="when to colour (default auto)")
+    made.add_argument("--color", choices=("auto", "always", "never"), default="auto",
+                      help="when to colour (default auto)")
 
 
 def port(text: str) -> int:
@@ -46,8 +47,7 @@ def port(text: str) -> int:
 def source(name: str, default_port: int, stdin: BinaryIO | None = None) -> Source:
     """The Corefile of one word; "" is ./Corefile, else the built-in one. Raises ConfigError where it cannot be read."""
     if name in STDIN:
-        body = (stdin or sys.stdin.buffer)
-        return read_source("stdin", default_port, body)
+        return read_source("stdin", default_port, stdin or sys.stdin.buffer)
     return read_source(name, default_port)
 
 

@@ -64,7 +64,7 @@ def is_domain_name(name: str) -> bool:
 
 def under(name: str, zone: str) -> bool:
     """Whether a name is a zone or below it; both in lower case with final dot."""
-    return zone == "." or name == zone or name.endswith("." + zone)
+    return zone in (".", name) or name.endswith("." + zone)
 
 
 def split_zone_port(text: str) -> tuple[list[str], str]:
