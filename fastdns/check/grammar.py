@@ -179,6 +179,9 @@ class Grammar:
         if told and start < at:
             self._other_words(args, start, at, end)
         del self.tokens[start:end]
+        if [token.text for token in self.tokens[start - 1 : start + 1]] == ["{", "}"]:
+            # Some refuse a block that is there and empty.
+            del self.tokens[start - 1 : start + 1]
 
     def _options(self) -> Sequence[Option]:
         directive: Directive | None = getattr(self.plugin, "directive", None)

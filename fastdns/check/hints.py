@@ -65,8 +65,9 @@ def _about_words(directive: Directive, option: Option | None, word: str, message
     if choices and word not in choices:
         yield did_you_mean(word, choices) or f"one of: {', '.join(choices)}"
         return
-    if option is not None and option.usage and (guess := did_you_mean(word, words_of(option))):
-        yield guess
+    if option is not None and option.usage:
+        yield did_you_mean(word, words_of(option)) or f"the line is written: {line}"
+        return
     bounds = [f"{arg.show or arg.key.upper()}: {arg.type.bounds()}" for arg in row if arg.type.bounds()]
     if bounds and any(isinstance(arg.type, Duration) or arg.type.bounds() for arg in row):
         yield f"the line is written: {line} ({'; '.join(bounds)})"

@@ -37,6 +37,7 @@ class Recovering(Parser):
         super().__init__(filename, tokenize(body), known, not_built, os.environ if environ is None else environ)
         self.findings = findings
         self.opened = Token("")
+        self.closed = False
         self.cut = False  # the present block was ended where its brace is missing
         self.defined: dict[str, Token] = {}
         self.used: set[str] = set()
@@ -74,7 +75,7 @@ class Recovering(Parser):
                 return
             if name in self.snippets:
                 first = self.defined[name]
-                self.note(error, f"the first one is in line {first.line}")
+                self.findings.refuse(error, head, [f"the first one is in line {first.line}"])
                 self._skip_braces()
             else:
                 text = f"the snippet that is opened in line {head.line} is not closed"
@@ -83,17 +84,22 @@ class Recovering(Parser):
         self.defined.setdefault(name, head)
 
     def block_contents(self) -> None:
-        self.cut = False
+        self.cut = self.closed = False
         opened = self.opened
         try:
             super().block_contents()
         except CorefileError as error:
             if not self.cut:
                 self.note(error, f"the block that is opened in line {opened.line} is not closed")
+            return
+        if opened.text == "{" and not self.closed and not self.cut:
+            # The text ends with somebody else's brace, which the server takes for the block's.
+            self.findings.warn(opened, "this block is never closed: a '}' is missing")
 
     def directives(self) -> None:
         while self.cursor.next():
             if self.cursor.val == "}":
+                self.closed = True
                 return
             if self.cursor.val == "import":
                 self.do_import()
@@ -195,8 +201,8 @@ class Recovering(Parser):
         for match in VARIABLE.finditer(text):
             name = match[1] or match[2]
             if name not in self.environ:
-                text = f"environment variable '{name}' is not set: it stands for nothing"
-                self.findings.warn(self.cursor.token, text)
+                said = f"environment variable '{name}' is not set: it stands for nothing"
+                self.findings.warn(self.cursor.token, said)
         try:
             return super().replace_env(text)
         except CorefileError as error:
