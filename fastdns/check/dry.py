@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import chain, metrics
@@ -74,6 +75,7 @@ def set_up(generation: chain.Generation, findings: Findings) -> Dry:
     segment = _segment(generation, ids, findings)
     dry = Dry({block.plan.index: [] for block in generation.blocks})
     remarks, root = _Remarks(findings), logging.getLogger()
+    before = threads()
     root.addHandler(remarks)
     try:
         for name in generation.line:
@@ -90,9 +92,17 @@ def set_up(generation: chain.Generation, findings: Findings) -> Dry:
             for stage in stages:
                 remarks.token = stage.token
                 _place(stage, findings)
+        if (left := threads() - before) > 0:
+            text = f"set-up left {left} threads running: a plugin or a library started them before the fork"
+            findings.refuse(ConfigError(text), generation.blocks[0].source.places[0])
     finally:
         root.removeHandler(remarks)
     return dry
+
+
+def threads() -> int:
+    """Threads of this process; a server that has more than one after the set-up does not start."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def occurrence(block: chain.Block, name: str, config: Any, stanza: int) -> Token:

@@ -28,7 +28,7 @@ REFUSED = {
          "tempfile.mkstemp", "tempfile.mkdtemp", "sqlite3.connect"), FILES),
     **dict.fromkeys(
         ("subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.kill",
-         "_thread.start_new_thread", "signal.pthread_kill", "os.killpg"), PROCESSES),
+         "signal.pthread_kill", "os.killpg"), PROCESSES),
 }  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from fastdns.errors import ConfigError
 
 ENVIRON = {"ZONE": "example.org", "LOOP": "{$LOOP}x"}
 WORDS = st.sampled_from(
-    ["cache", "forward", "log", "errors", "whoami", "bind", "prometheus", "ready", "health", "reload", "loop", "import",
-     "multisocket", "loadbalance", "demo", "kubernetes", "cahce", "success", "denial", "prefetch", "serve_stale", "class",
-     "policy", "sequential", "max_fails", "except", "expire", "consolidate", "stacktrace", "lameduck", "steer", "30", "5",
-     "10s", "-1", "10%", "1h", ".", "example.org", "example.org:53", "192.0.2.1", "10.0.0.0/27", "tls://example.org",
-     "127.0.0.1", "::1", ":9153", "foo..bar", "all", "error", "(snip)", "snip", "x,", "{$ZONE}", "{$NONE}", "{$LOOP}",
-     '"a b"', '"', "#c", "{", "}", "{", "}", "\n", "\n", "\n", "\n"])  # fmt: skip
+    ["cache", "forward", "log", "errors", "whoami", "bind", "prometheus", "ready", "health", "reload", "loop",
+     "import", "multisocket", "loadbalance", "demo", "kubernetes", "cahce", "success", "denial", "prefetch",
+     "serve_stale", "class", "policy", "sequential", "max_fails", "except", "expire", "consolidate",
+     "stacktrace", "lameduck", "steer", "30", "5", "10s", "-1", "10%", "1h", ".", "example.org",
+     "example.org:53", "192.0.2.1", "10.0.0.0/27", "tls://example.org", "127.0.0.1", "::1", ":9153",
+     "foo..bar", "all", "error", "(snip)", "snip", "x,", "{$ZONE}", "{$NONE}", "{$LOOP}", '"a b"', '"', "#c",
+     "{", "}", "{", "}", "\n", "\n", "\n", "\n"])  # fmt: skip
 LINE = st.lists(WORDS, min_size=1, max_size=5).map(" ".join)
 BLOCK = st.tuples(
     st.sampled_from([".", "example.org", "example.net:54", "10.in-addr.arpa a.test", "(snip)", "tls://.", "{$ZONE}"]),
@@ -72,6 +73,7 @@ def test_any_text_is_judged(text):
     agree(text)
 
 
-@pytest.mark.parametrize("text", ["", "\ufeff", "{", "}", '"', ". {", "(a) {", "(a) {\n import a\n}\n", ", {\n}", "import x", "import"])
+@pytest.mark.parametrize(
+    "text", ["", "\ufeff", "{", "}", '"', ". {", "(a) {", "(a) {\n import a\n}\n", ", {\n}", "import x", "import"])
 def test_corners(text):
     agree(text)
