@@ -28,8 +28,9 @@ and ended (`aclose`) when the client leaves. An exception on the way closes the 
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
-Life. `parse` turns the directive's lines into configurations (pure: `check` runs it and no more); `plan` says what
-they ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server`
+Life. `parse` turns the directive's lines into configurations (pure); `plan` says what they ask of the server as a
+whole. `__init__` sets the instance up before the workers are forked; `fastdns check` goes so far, with side effects
+refused. Then `start_server`
 runs once for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop`
 hooks run in the opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or
 fetched is so in the keeper, once, and published to all workers (`Channel`). No method that the server calls may rely

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from .examine import Examined, examine
 from .findings import ERROR, WARNING, Finding, Findings
 from .show import Lines, Paint, json_of, summary, text_of
-from .words import FINE, MISTAKES, STDIN, USAGE, Parser, UsageError, common, shown, source
+from .words import FINE, MISTAKES, STDIN, USAGE, Parser, UsageError, common, put, shown, source
 
 
 def parser() -> Parser:
@@ -51,6 +51,7 @@ def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
 def run(options: argparse.Namespace, names: Sequence[str], out: TextIO) -> int:
     """Check and show; returns the exit status."""
     paint, answers, worst = Paint(out, options.color), [], FINE
+    texts: list[str] = []
     for name in names:
         findings, lines, seen = look(name, options.port)
         bad = findings.count(ERROR) or (options.strict and findings.count(WARNING))
@@ -58,11 +59,12 @@ def run(options: argparse.Namespace, names: Sequence[str], out: TextIO) -> int:
         if options.json:
             answers.append(as_json(findings, lines, seen, not bad))
             continue
-        for one in findings.ordered():
-            out.write(text_of(one, lines, paint) + "\n")
-        out.write(f"{paint('place', findings.filename)}: {summary(findings)}{size_of(seen)}\n")
+        texts += [text_of(one, lines, paint) + "\n" for one in findings.ordered()]
+        texts.append(f"{paint('place', findings.filename)}: {summary(findings)}{size_of(seen)}\n")
     if options.json:
-        out.write(json.dumps({"ok": worst == FINE, "files": answers}, ensure_ascii=False, indent=2) + "\n")
+        answer = {"ok": worst == FINE, "files": answers}
+        texts = [json.dumps(answer, ensure_ascii=False, indent=2) + "\n"]
+    put(out, "".join(texts))
     return worst
 
 

@@ -20,7 +20,7 @@ from .explain import Question, explain, ways
 from .explain_show import text
 from .findings import ERROR
 from .show import Paint, summary, text_of
-from .words import FINE, MISTAKES, USAGE, Parser, UsageError, common
+from .words import FINE, MISTAKES, USAGE, Parser, UsageError, common, put
 
 CLASSES = {"IN": 1, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
 NUMBERED = re.compile(r"(TYPE|CLASS)([0-9]{1,5})", re.IGNORECASE | re.ASCII)
@@ -119,11 +119,10 @@ def run(options: argparse.Namespace, name: str, asked: Question | None, out: Tex
     paint = Paint(out, options.color)
     if seen is None or seen.generation is None or findings.count(ERROR):
         if options.json:
-            out.write(json.dumps(as_json(findings, lines, seen, False), ensure_ascii=False, indent=2) + "\n")
+            put(out, json.dumps(as_json(findings, lines, seen, False), ensure_ascii=False, indent=2) + "\n")
             return MISTAKES
-        for one in findings.ordered():
-            out.write(text_of(one, lines, paint) + "\n")
-        out.write(f"{findings.filename}: {summary(findings)}\n")
+        mistakes = "".join(text_of(one, lines, paint) + "\n" for one in findings.ordered())
+        put(out, f"{mistakes}{findings.filename}: {summary(findings)}\n")
         return MISTAKES
     facts: dict[str, Any] = explain(seen)
     if asked is not None:
@@ -137,12 +136,9 @@ def run(options: argparse.Namespace, name: str, asked: Question | None, out: Tex
             "client": str(asked.client or ""),
         }
         facts["ways"] = ways(seen, asked, [options.listen] if options.listen else [])
-    notes = findings.ordered()
     if options.json:
         facts["findings"] = as_json(findings, lines, seen, True)["findings"]
-        out.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+        put(out, json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         return FINE
-    out.write(text(facts, paint))
-    for one in notes:
-        out.write("\n" + text_of(one, lines, paint))
+    put(out, text(facts, paint) + "".join("\n" + text_of(one, lines, paint) for one in findings.ordered()))
     return FINE

@@ -18,10 +18,11 @@ from ..corefile import Dispenser, ServerBlock, Token
 from ..corefile.rows import Arg
 from ..errors import ConfigError, SetupError
 from ..plugin import Directive, Option, Plugin
-from .findings import Findings, words
+from .findings import NOTE, Findings, words
 from .hints import ARGUMENTS, hints_for
 
-ROUNDS = 1000
+TOKENS_MOST = 3_000_000
+"""So many tokens are read for one directive in all rounds together: a text full of mistakes ends as well."""
 PREFIX_LEAST = 6
 WORD, ALL = 1, 2
 """What the first line of an occurrence has lost: words of a list, all its arguments."""
@@ -93,9 +94,13 @@ class Grammar:
     def read(self) -> Read:
         """Everything that can be said about the directive."""
         result = Read()
-        for _ in range(ROUNDS):
-            if not self.tokens:
+        left = TOKENS_MOST
+        while self.tokens:
+            if left < 0:
+                text = f"this is not looked at to its end: too many mistakes in '{self.name}'"
+                self.findings.at(NOTE, self.tokens[0], text)
                 break
+            left -= len(self.tokens)
             try:
                 result.configs = self.plugin.parse(self.dispenser())
                 break

@@ -3,7 +3,8 @@
 
 Strategy: Python's audit hook sees each of these before it is done, whoever's code asks, a plugin's and a library's
 alike. A hook cannot be taken away again, so it looks at a flag. What it raises is no `Exception`, so that code that
-expects failures does not take it for one.
+expects failures does not take it for one. C code that asks the kernel by itself is not seen: the list of the host's
+interfaces, which `bind` reads, is the only such thing among our own plugins.
 """
 
 from __future__ import annotations

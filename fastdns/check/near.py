@@ -8,6 +8,7 @@ the word's length up to a bound: a guess that is not near is worse than none.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 LONGEST = 64
 MOST_SLIPS = 3
@@ -34,6 +35,11 @@ def distance(one: str, other: str, most: int) -> int:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that `word` was most likely meant to be, "" if none is near."""
+    return _nearest(word, known if isinstance(known, frozenset) else frozenset(known))
+
+
+@lru_cache(1024)
+def _nearest(word: str, known: frozenset[str]) -> str:
     lower = word.lower()
     most = min(MOST_SLIPS, (len(word) + 1) // 3)
     if not word or len(word) > LONGEST:

@@ -41,6 +41,7 @@ class Recovering(Parser):
         self.cut = False  # the present block was ended where its brace is missing
         self.defined: dict[str, Token] = {}
         self.used: set[str] = set()
+        self._words: frozenset[str] = frozenset()
 
     def note(self, error: CorefileError, *hints: str) -> None:
         """Keep a mistake."""
@@ -114,7 +115,7 @@ class Recovering(Parser):
     def _next_block_begins(self) -> bool:
         """Whether the line at the cursor is no directive but a key with its brace: the brace before it is missing."""
         here = self.cursor.token
-        if here.text in self.known_words() or not (here.column == 1 and KEY_LIKE.search(here.text)):
+        if not (here.column == 1 and KEY_LIKE.search(here.text)) or here.text in self.known_words():
             return False
         steps = 0
         while self.cursor.next_arg():
@@ -130,7 +131,9 @@ class Recovering(Parser):
 
     def known_words(self) -> Collection[str]:
         """All directives, built or not."""
-        return (*(self.known or ()), *self.not_built)
+        if not self._words:
+            self._words = frozenset((*(self.known or ()), *self.not_built))
+        return self._words
 
     def directive(self) -> None:
         name, first = self.cursor.val, self.cursor.token

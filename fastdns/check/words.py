@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TextIO
 
 from ..corefile.source import STDIN_NAME, Source, read_source
 from ..errors import FastdnsError
@@ -35,6 +37,17 @@ def common(made: Parser) -> None:
     made.add_argument("--json", action="store_true", help="one JSON object")
     made.add_argument("--color", choices=("auto", "always", "never"), default="auto",
                       help="when to colour (default auto)")
+
+
+def put(out: TextIO, text: str) -> None:
+    """Write an answer; a reader who has seen enough and left (`| head`) is no failure."""
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the end of the process would fail on it.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), out.fileno())
 
 
 def port(text: str) -> int:

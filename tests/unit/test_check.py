@@ -156,6 +156,13 @@ def test_a_snippet_s_mistake_is_told_once():
     assert found(text, "error") == [(2, 5, "Unknown directive 'cahce'")]
 
 
+def test_a_reader_who_leaves_is_no_failure(corefile):
+    path = corefile(". {\n" + "    cahce\n" * 5000 + "}\n")
+    command = f"{sys.executable} -m fastdns check {path} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{path}:2:5: error: Unknown directive 'cahce'\n", "")
+
+
 # ---- examples
 
 
@@ -213,9 +220,16 @@ def test_findings_are_bounded_and_counted():
     assert len(findings.found) == MOST and findings.dropped == 5
 
 
-def test_ten_thousand_mistakes_take_no_time_that_grows_with_their_square():
+def test_a_text_full_of_mistakes():
     text = ". {\n" + "    cahce\n" * 3000 + "    whoami\n}\n"
     assert len(found(text, "error")) == 3000
+
+
+def test_a_directive_full_of_mistakes_is_given_up_at_last():
+    text = ". {\n    forward . 192.0.2.1 {\n" + "        polcy random\n" * 4000 + "    }\n}\n"
+    mistakes, notes = found(text, "error"), found(text, "note")
+    assert 100 < len(mistakes) < 4000
+    assert [note[2] for note in notes] == ["this is not looked at to its end: too many mistakes in 'forward'"]
 
 
 # ---- nothing happens
