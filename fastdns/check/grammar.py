@@ -135,7 +135,9 @@ class Grammar:
         told = row is not None or not touched or (
             touched == WORD and at > one.start and _begins(message, token.text) and ARGUMENTS not in message)
         if told:
-            self.findings.refuse(error, token, hints_for(self.plugin, self.tokens, one.start, row, at, message))
+            # A brace that the reader made up has no place of its own.
+            shown = token if token.column else first
+            self.findings.refuse(error, shown, hints_for(self.plugin, self.tokens, one.start, row, at, message))
         if row is not None:
             self._take_option(row, at, told)
         else:
@@ -242,7 +244,8 @@ class Grammar:
                 index = next((i for i in range(*row) if self.tokens[i].column == error.column
                               and self.tokens[i].line == error.line), row[0])
                 hints = hints_for(self.plugin, self.tokens, one.start, row, index, words(error))
-                self.findings.refuse(cause, self.tokens[index], hints)
+                shown = self.tokens[index] if self.tokens[index].column else self.tokens[row[0]]
+                self.findings.refuse(cause, shown, hints)
             at = row[1]
 
 

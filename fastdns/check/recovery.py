@@ -155,11 +155,11 @@ class Recovering(Parser):
             self.note(error, hint)
 
     def _close_braces(self, name: str) -> None:
-        """Close the braces that the text left open, so that the directive can be read."""
+        """Close the braces that the text left open, so that the directive can be read. They have no column."""
         tokens = self.block.tokens[name]
         last = tokens[-1]
         for step in range(sum((token.text == "{") - (token.text == "}") for token in tokens)):
-            tokens.append(last._replace(text="}", line=last.line + last.text.count("\n") + 1 + step))
+            tokens.append(Token("}", last.file, last.line + last.text.count("\n") + 1 + step, 0))
 
     def _skip_directive(self) -> None:
         """Step over a directive that was refused by name; the cursor ends on its last token."""
