@@ -129,10 +129,8 @@ def _way(seen: Examined, served: chain.Generation, program: Program, index: int,
     way: dict[str, Any] = {"server": at.server, "zone": "", "block": 0, "stages": [], "result": ""}
     if refusal := unreachable(at.address, question):
         return {**way, "result": refusal}
-    blocks = {served.blocks[number] .plan.index: served.blocks[number] for number in at.routes.values()}
-    if question.qclass != IN and not any(
-        served.classes[name].any_class for block in blocks.values() for name in block.plan.directives
-    ):
+    names = {name for number in at.routes.values() for name in served.blocks[number].plan.directives}
+    if question.qclass != IN and not any(served.classes[name].any_class for name in names):
         return {**way, "result": "REFUSED: no directive of this listener's blocks answers other classes than IN"}
     hit = program.lookup(index, question.wire, question.qtype)
     if hit is None:

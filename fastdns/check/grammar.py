@@ -20,6 +20,7 @@ from ..errors import ConfigError, SetupError
 from ..plugin import Directive, Option, Plugin
 from .findings import NOTE, Findings, words
 from .hints import ARGUMENTS, hints_for
+from .pieces import Occurrence, occurrences, option_row
 
 TOKENS_MOST = 3_000_000
 """So many tokens are read for one directive in all rounds together: a text full of mistakes ends as well."""
@@ -29,55 +30,11 @@ WORD, ALL = 1, 2
 
 
 @dataclass
-class Occurrence:
-    """Tokens of one occurrence: [start, end) in the directive's tokens; `touched` counts what its line has lost."""
-
-    start: int
-    end: int
-    touched: int = 0
-
-
-@dataclass
 class Read:
     """What was read of a directive: the configurations of what is left, and whether something was taken out."""
 
     configs: list[Any] = field(default_factory=list)
     failed: bool = False
-
-
-def follows(last: Token, here: Token) -> bool:
-    """Whether a token stands on the line on which the one before it ends."""
-    return last.file == here.file and last.line + last.text.count("\n") == here.line
-
-
-def occurrences(tokens: Sequence[Token]) -> list[Occurrence]:
-    """Where each occurrence starts and ends: at a new line outside of braces, as the parser cuts them."""
-    found: list[Occurrence] = []
-    depth = 0
-    for at, token in enumerate(tokens):
-        if at == 0 or (depth == 0 and token.text != "{" and not follows(tokens[at - 1], token)):
-            found.append(Occurrence(at, at + 1))
-        found[-1].end = at + 1
-        depth += (token.text == "{") - (token.text == "}")
-    return found
-
-
-def option_row(tokens: Sequence[Token], one: Occurrence, at: int) -> tuple[int, int] | None:
-    """[start, end) of the option's line that holds `at`; None for the occurrence's first line and for its braces."""
-    depth, start = 0, -1
-    for i in range(one.start, one.end):
-        text = tokens[i].text
-        if text == "}":
-            depth -= 1
-            if depth == 0:
-                return (start, i) if start >= 0 and start <= at < i else None
-        elif depth == 1 and (start < 0 or not follows(tokens[i - 1], tokens[i])):
-            if 0 <= start <= at < i:
-                return start, i
-            start = i
-        if text == "{":
-            depth += 1
-    return (start, one.end) if start >= 0 and start <= at else None
 
 
 class Grammar:

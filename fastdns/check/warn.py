@@ -17,8 +17,8 @@ from ..corefile.rows import BLOCK_ZONES
 from ..order import NAMES
 from ..plugin import Plugin
 from .findings import NOTE, Findings
-from .grammar import occurrences, option_row
 from .guard import SideEffect
+from .pieces import occurrences, option_row
 
 
 def keys(blocks: Iterable[ServerBlock], findings: Findings) -> None:
