@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics, order, registry
-from .corefile import Corefile, ListenKey, ServerBlock, check_listeners
+from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import FastdnsError, KeysError, SetupError
 from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
@@ -180,10 +180,8 @@ class Generation:
         for name in self.line:
             for block in self.blocks:
                 for stanza, config in enumerate(block.configs.get(name, ())):
-                    context = self._context(block, name, stanza, stats, segment, block_ids, generation)
-                    plugin = self.classes[name](config, context)
-                    if not 0 < plugin.deadline <= DEADLINE_MOST:
-                        raise SetupError(name, f"a deadline has more than 0 and at most {DEADLINE_MOST} seconds")
+                    context = self.context(block, name, stanza, stats, segment, block_ids, generation)
+                    plugin = self.create(name, config, context)
                     if type(plugin).on_update is not Plugin.on_update:
                         plugin.board = Board(stats, generation, f"{block.plan.index}.{name}.{stanza}")
                     block.members.append((name, plugin))
@@ -202,8 +200,16 @@ class Generation:
         program.finish()
         return program
 
-    def _context(self, block: Block, name: str, stanza: int, stats: Stats, segment: Segment | None,
-                 block_ids: list[int], generation: int) -> BlockContext:
+    def create(self, name: str, config: Any, context: BlockContext) -> Plugin:
+        """An instance. Raises ConfigError."""
+        plugin = self.classes[name](config, context)
+        if not 0 < plugin.deadline <= DEADLINE_MOST:
+            raise SetupError(name, f"a deadline has more than 0 and at most {DEADLINE_MOST} seconds")
+        return plugin
+
+    def context(self, block: Block, name: str, stanza: int, stats: Stats, segment: Segment | None,
+                block_ids: list[int], generation: int) -> BlockContext:
+        """What an instance may know of its block."""
         chain = tuple(other for other in block.plan.directives if self.classes[other].chain
                       for _ in block.configs[other])
         number = block.plan.index
@@ -300,16 +306,28 @@ def _log(level: int, text: str) -> None:
     logging.getLogger().log(LOG_LEVELS[level], "%s", text)
 
 
-def _listeners(blocks: list[Block]) -> list[Listener]:
-    """Listen addresses in order of first mention. The first block of an address decides about its sockets."""
+def complaints(blocks: list[Block]) -> Iterator[tuple[Block, ZoneKey, KeysError]]:
+    """What cannot be served, as (block, key, error); the first is the one that a start reports."""
     for block in blocks:
         if not block.addresses():
-            raise KeysError(f"cannot serve {block.source.zones[0]} - no address is left to bind to")
-    claims = [(key, bool(block.plan.view)) for block in blocks for key in block.listen_keys()]
-    for key, _ in claims:
-        if key.key.scheme != DNS:
-            raise KeysError(f"cannot serve {key} - scheme '{key.key.scheme}' is not built yet")
-    check_listeners(claims)
+            key = block.source.zones[0]
+            yield block, key, KeysError(f"cannot serve {key} - no address is left to bind to")
+    wanted = [(block, at) for block in blocks for at in block.listen_keys()]
+    for block, at in wanted:
+        if at.key.scheme != DNS:
+            yield block, at.key, KeysError(f"cannot serve {at} - scheme '{at.key.scheme}' is not built yet")
+    claims = Claims()
+    for block, at in wanted:
+        try:
+            claims.add(at, bool(block.plan.view))
+        except KeysError as error:
+            yield block, at.key, error
+
+
+def _listeners(blocks: list[Block]) -> list[Listener]:
+    """Listen addresses in order of first mention. The first block of an address decides about its sockets."""
+    for _, _, error in complaints(blocks):
+        raise error
     found: dict[tuple[str, str, int], Listener] = {}
     for block in blocks:
         for key in block.listen_keys():

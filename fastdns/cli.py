@@ -36,7 +36,12 @@ FLAGS = {
     "quiet": Flag("quiet", True, "", "Quiet mode (no initialization output)"),
     "version": Flag("version", True, "", "Show version"),
 }
-COMMANDS = {"bench": "fastdns.bench.cli", "tune": "fastdns.bench.tune_cli"}
+COMMANDS = {
+    "bench": "fastdns.bench.cli",
+    "check": "fastdns.check.cli",
+    "explain": "fastdns.check.explain_cli",
+    "tune": "fastdns.bench.tune_cli",
+}
 """Words of ours, each with the module whose `main(words, out, err)` runs it and returns the exit status."""
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")

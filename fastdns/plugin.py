@@ -28,8 +28,9 @@ and ended (`aclose`) when the client leaves. An exception on the way closes the 
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
-Life. `parse` turns the directive's lines into configurations (pure: `check` runs it and no more); `plan` says what
-they ask of the server as a whole. `__init__` sets the instance up before the workers are forked. Then `start_server`
+Life. `parse` turns the directive's lines into configurations (pure); `plan` says what they ask of the server as a
+whole. `__init__` sets the instance up before the workers are forked; `fastdns check` goes so far, with side effects
+refused. Then `start_server`
 runs once for the server, in the keeper process, and `start_worker` in every worker; queries are served; the `stop`
 hooks run in the opposite order. `on_event` tells of the server's events, in the keeper. What must be watched or
 fetched is so in the keeper, once, and published to all workers (`Channel`). No method that the server calls may rely
@@ -47,7 +48,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
-from .corefile.options import Arg, Directive, Option, Settings
+from .corefile.names import under
+from .corefile.options import BLOCK_ZONES, Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
 from .metrics import Counter, Gauge, Histogram
 from .numbers import (
@@ -232,6 +234,16 @@ class Plugin:
     @classmethod
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """Says what a configuration asks of the server as a whole. Raises ConfigError."""
+
+    @classmethod
+    def concerns(cls, config: Any, name: str) -> bool:
+        """Whether an instance may do more with a query for `name` (lower case, final dot) than pass it on: `fastdns
+        explain` asks. By default the zones decide that its line names, where the grammar has them."""
+        grammar: Directive | None = getattr(cls, "directive", None)
+        zones = [arg.key for arg in grammar.args if arg.default is BLOCK_ZONES] if grammar is not None else []
+        if not zones or not isinstance(config, Settings):
+            return True
+        return any(under(name, zone) for zone in config[zones[0]])
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         self.config = config

@@ -6,13 +6,14 @@ imports and environment resolved), `blocks` (keys → schemes, zones, ports), `o
 settings). It knows no socket and no plugin by name: the names of the directives come in as an argument.
 """
 
-from .blocks import ListenKey, ServerBlock, ZoneKey, check_listeners, inspect
+from .blocks import Claims, ListenKey, ServerBlock, ZoneKey, check_listeners, inspect
 from .dispenser import Dispenser
 from .lexer import Token, tokenize
 from .parser import parse
 from .source import Corefile, Source, builtin, load, load_source, read_source
 
 __all__ = [
+    "Claims",
     "Corefile",
     "Dispenser",
     "ListenKey",

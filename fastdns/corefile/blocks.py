@@ -9,7 +9,8 @@ same zone of the same listener) is a separate check over listen keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from ..errors import KeysError
@@ -36,13 +37,14 @@ class ServerBlock:
     """One server block: `zones` are its keys, the first of which is the one that plugins are set up for.
 
     `tokens` maps a directive's name to the tokens of all its occurrences, in order of first appearance.
-    `index` is the block's place in the Corefile.
+    `index` is the block's place in the Corefile; `places` are the keys' tokens, one for each of `zones`.
     """
 
     index: int
     filename: str
     zones: tuple[ZoneKey, ...]
     tokens: dict[str, tuple[Token, ...]]
+    places: tuple[Token, ...] = field(default=(), compare=False)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -76,16 +78,39 @@ def inspect(filename: str, blocks: Sequence[RawBlock], port: int = 53) -> tuple[
     """
     found: list[ServerBlock] = []
     for index, block in enumerate(blocks):
-        try:
-            zones = tuple(zone for key in block.keys for zone in expand_key(key, port))
-        except ValueError as error:
-            raise KeysError(f"error inspecting server blocks: {error}", filename) from None
-        for zone in zones:
-            if not 0 <= zone.port <= 65535:
-                raise KeysError(f"address {zone.port}: invalid port", filename)
+        zones: list[ZoneKey] = []
+        places: list[Token] = []
+        for key, token in zip_longest(block.keys, block.places, fillvalue=Token("")):
+            assert isinstance(key, str) and isinstance(token, Token)
+            expanded = _expand(filename, key, token, port)
+            zones += expanded
+            places += [token] * len(expanded)
+        for zone, token in zip(zones, places, strict=True):
+            _check_port(filename, zone, token)
         tokens = {name: tuple(tokens) for name, tokens in block.tokens.items()}
-        found.append(ServerBlock(index, filename, zones, tokens))
+        found.append(ServerBlock(index, filename, tuple(zones), tokens, tuple(places)))
     return tuple(found)
+
+
+def inspect_key(filename: str, key: str, token: Token, port: int = 53) -> list[ZoneKey]:
+    """What one key, written as `token`, stands for. Raises KeysError like `inspect`, with the token's place."""
+    zones = _expand(filename, key, token, port)
+    for zone in zones:
+        _check_port(filename, zone, token)
+    return zones
+
+
+def _expand(filename: str, key: str, token: Token, port: int) -> list[ZoneKey]:
+    try:
+        return expand_key(key, port)
+    except ValueError as error:
+        text = f"error inspecting server blocks: {error}"
+        raise KeysError(text, token.file or filename, token.line, token.column) from None
+
+
+def _check_port(filename: str, zone: ZoneKey, token: Token) -> None:
+    if not 0 <= zone.port <= 65535:
+        raise KeysError(f"address {zone.port}: invalid port", token.file or filename, token.line, token.column)
 
 
 class ListenKey(NamedTuple):
@@ -98,27 +123,37 @@ class ListenKey(NamedTuple):
         return f"{self.key} on {self.address}" if self.address else str(self.key)
 
 
-def check_listeners(claims: Iterable[tuple[ListenKey, bool]]) -> None:
-    """Refuse claims that cannot be served beside each other, in Corefile order: (listen key, has a view).
+class Claims:
+    """Who serves what: claims that cannot be served beside each other are refused, in Corefile order.
 
     A zone may be claimed once per address; the same zone and port may not be bound in one place and unbound
     in another. A claim with a view shares its zone with others and is checked for the latter only.
-    Raises KeysError.
     """
-    taken: set[ListenKey] = set()
-    by_key: dict[ZoneKey, ListenKey] = {}
-    for claim, filtered in claims:
+
+    def __init__(self) -> None:
+        self._taken: set[ListenKey] = set()
+        self._by_key: dict[ZoneKey, ListenKey] = {}
+
+    def add(self, claim: ListenKey, filtered: bool) -> None:
+        """One more claim; `filtered`: its block has a view. Raises KeysError, and the claim does not count."""
         overlap: ListenKey | None = None
-        if claim in taken:
+        if claim in self._taken:
             if not filtered:
                 raise KeysError(f"cannot serve {claim} - it is already defined")
-        elif claim.key in by_key:
+        elif claim.key in self._by_key:
             if not claim.address:
-                overlap = by_key[claim.key]
-            elif ListenKey(claim.key) in taken:
+                overlap = self._by_key[claim.key]
+            elif ListenKey(claim.key) in self._taken:
                 overlap = ListenKey(claim.key)
         if overlap is not None:
             raise KeysError(f"cannot serve {claim} - zone overlap listener capacity with {overlap}")
         if not filtered:
-            taken.add(claim)
-            by_key[claim.key] = claim
+            self._taken.add(claim)
+            self._by_key[claim.key] = claim
+
+
+def check_listeners(claims: Iterable[tuple[ListenKey, bool]]) -> None:
+    """Refuse the first claim that cannot be served beside those before it: (listen key, has a view). KeysError."""
+    served = Claims()
+    for claim, filtered in claims:
+        served.add(claim, filtered)

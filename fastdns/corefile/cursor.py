@@ -41,6 +41,11 @@ class Cursor:
         """Name of the current token's file, as errors show it."""
         return self.token.file or self.filename
 
+    @property
+    def place(self) -> int:
+        """How many tokens were read and kept, the current one among them."""
+        return len(self._before)
+
     def next(self) -> bool:
         """Step to the next token; False at the end."""
         if not self._after:
@@ -79,9 +84,9 @@ class Cursor:
         self._before[-1] = self.token._replace(text=text)
         return self._before[-1]
 
-    def splice(self, tokens: Sequence[Token]) -> None:
-        """Replace the current token and the one before it by `tokens` and step to the first of these."""
-        del self._before[-2:]
+    def splice(self, tokens: Sequence[Token], count: int = 2) -> None:
+        """Replace the last `count` tokens, of which the current one is the last, by `tokens` and step to the first."""
+        del self._before[len(self._before) - count :]
         self._after.extend(reversed(tokens))
         if not self.next():
             self._past = True

@@ -62,6 +62,11 @@ def is_domain_name(name: str) -> bool:
     return not escaped
 
 
+def under(name: str, zone: str) -> bool:
+    """Whether a name is a zone or below it; both in lower case with final dot."""
+    return zone in (".", name) or name.endswith("." + zone)
+
+
 def split_zone_port(text: str) -> tuple[list[str], str]:
     """(zones, port) of `ZONE[:PORT]` without a scheme; port "" where none is given.
 

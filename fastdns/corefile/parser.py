@@ -29,10 +29,12 @@ class RawBlock:
     """One server block as written: its keys, and each directive's tokens with all occurrences in a row.
 
     The first token of an occurrence is the directive's name. Directives stand in order of first appearance.
+    `places` are the tokens of the keys as written, one each; they are no part of the hash.
     """
 
     keys: list[str] = field(default_factory=list)
     tokens: dict[str, list[Token]] = field(default_factory=dict)
+    places: list[Token] = field(default_factory=list, compare=False)
 
 
 @dataclass
@@ -56,10 +58,13 @@ def parse(
     `known` are the directives that may be used (None: any), `not_built` those that are refused by name.
     Raises CorefileError at the first mistake.
     """
-    return _Parser(filename, tokenize(body), known, not_built, os.environ if environ is None else environ).parse_all()
+    return Parser(filename, tokenize(body), known, not_built, os.environ if environ is None else environ).parse_all()
 
 
-class _Parser:
+class Parser:
+    """The grammar as methods, each of which starts and ends at a known token: `fastdns check` goes on behind a mistake
+    by wrapping them."""
+
     def __init__(
         self,
         filename: str,
@@ -112,6 +117,7 @@ class _Parser:
             if key:
                 expecting = key.endswith(",")
                 self.block.keys.append(key[:-1] if expecting else key)
+                self.block.places.append(self.cursor.token)
             if not self.cursor.next():
                 if expecting:
                     raise self.cursor.eof_err()
@@ -206,10 +212,7 @@ class _Parser:
         if self.cursor.next_arg():
             raise self.cursor.err("Import takes only one argument (glob pattern or file)")
         if pattern in self.snippets:
-            if self.snippet_expansions >= MAX_SNIPPETS:
-                raise self.cursor.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
-            self.snippet_expansions += 1
-            tokens = self.snippets[pattern]
+            tokens = self.use_snippet(pattern)
         else:
             if self.file_expansions >= MAX_FILES:
                 # CoreDNS names the limit of snippets here as well.
@@ -218,6 +221,13 @@ class _Parser:
             tokens = self.import_files(pattern)
         self.bound(len(self.cursor) + len(tokens))
         self.cursor.splice(tokens)
+
+    def use_snippet(self, name: str) -> list[Token]:
+        """The tokens of a snippet that is imported."""
+        if self.snippet_expansions >= MAX_SNIPPETS:
+            raise self.cursor.err(f"maximum snippet import depth ({MAX_SNIPPETS}) exceeded")
+        self.snippet_expansions += 1
+        return self.snippets[name]
 
     def bound(self, tokens: int) -> None:
         if tokens > MAX_TOKENS:

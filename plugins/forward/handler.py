@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdns._forward import stage
 from fastdns._wire import name_from_text, name_lower
+from fastdns.corefile.names import under
 from fastdns.plugin import BlockContext, Channel, Plugin, SetupError
 
 from .config import FORWARD, POLICIES
@@ -45,6 +46,11 @@ class Forward(Plugin):
     name = "forward"
     directive = FORWARD
     any_class = True
+
+    @classmethod
+    def concerns(cls, config: Any, name: str) -> bool:
+        """Names of FROM that no `except` takes out."""
+        return under(name, config.origin[1][0]) and not any(under(name, zone) for zone in config.ignored)
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         super().__init__(config, block)
