@@ -6,8 +6,8 @@ Corefile writes first. `chain` takes part in answering queries, `side` configure
 background. What stands before `cache` sees every query, what stands behind it sees misses only.
 
 Strategy: the table names all directives of CoreDNS, built here or not, because a known name that is not built yet is
-another mistake than an unknown one, and among them our own (OURS). A plugin that is not in the table says `before=` or `after=` which other it runs;
-it is placed next to that one, and nothing is guessed.
+another mistake than an unknown one, and among them our own (OURS). A plugin that is not in the table says `before=` or
+`after=` which other it runs; it is placed next to that one, and nothing is guessed.
 """
 
 from __future__ import annotations

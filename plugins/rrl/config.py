@@ -64,7 +64,7 @@ RRL = Directive(
         limit("misses", "Queries a second that `cache` may pass on for a network, and how many at once."),
         limit("errors", "Replies other than NOERROR a second that a network may get over UDP, and how many at once."),
         Option("slip", number("slip", 0, 100), default=2,
-               help="Every so many queries over a limit one is answered, truncated; the others get no answer. 0: none."),
+               help="Of so many queries over a limit one is answered, truncated; the others get no answer. 0: none."),
         Option("ipv4_prefix", number("ipv4_prefix", 8, 32), default=24, show="LENGTH",
                help="Bits that the addresses of one IPv4 network share."),
         Option("ipv6_prefix", number("ipv6_prefix", 16, 128), default=56, show="LENGTH",
