@@ -18,6 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastdns import testing
+from fastdns._drive import Bench
+from fastdns._stats import Stats
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
@@ -45,6 +47,10 @@ def secrets(*texts: str) -> list[bytes]:
 def fresh(at: int, secret: str = SECRET, client: bytes = HOME) -> bytes:
     """The whole cookie that a server with this secret gives MINE at that second."""
     return judged(MINE, client, secrets(secret), at)[1]
+
+
+def now() -> int:
+    return int(time.time())
 
 
 # ---- RFC 9018, appendix A
@@ -128,6 +134,31 @@ def test_each_secret_is_known_and_the_first_makes():
     assert judged(fresh(NOW, OLDER), HOME, secrets(*keys), NOW)[0] == "bad"
 
 
+OPTIONS = st.lists(st.tuples(st.sampled_from([3, 8, 10, 10, 12, 65001]), st.binary(max_size=48)), max_size=6)
+
+
+@given(OPTIONS, st.booleans(), st.booleans(), st.integers(0, 1))
+def test_the_query_is_put_back_as_it_was(options, good, record, proto):
+    """Whatever stands in the OPT and behind it; the stage works in the query's own octets."""
+    if good:
+        options = [*options, (OPTION, fresh(now()))]
+    wire = question("a.test.", A, options=options, bufsize=1232)
+    if record:
+        wire = wire[:11] + b"\2" + wire[12:] + b"\1b\0\0\1\0\1\0\0\0\0\0\4\1\2\3\4"
+    before = bytearray(wire)
+    bench = Bench(stage(secrets(SECRET), False, [range(2, 8)]), Stats.create(4))
+    verdict, written, rcode, octets = bench.run(wire, client=HOME.ljust(16, b"\0"), proto=proto)
+    assert wire == before
+    first = next((data for code, data in options if code == OPTION), None)
+    result = None if first is None else judged(first, HOME, secrets(SECRET), now())[0]
+    if result == "malformed":
+        assert (verdict, rcode) == ("rcode", FORMERR)
+    elif result == "bad" and proto == 0:
+        assert (verdict, written, rcode, octets[3] & 15) == ("reply", False, BADCOOKIE, BADCOOKIE & 15)
+    else:
+        assert verdict == "next"
+
+
 # ---- over real sockets
 
 
@@ -137,10 +168,6 @@ def cookie_of(answer: Answer) -> bytes | None:
     found = [option.data for option in edns.rdata if option.code == OPTION] if edns else []
     assert len(found) < 2
     return found[0] if found else None
-
-
-def now() -> int:
-    return int(time.time())
 
 
 @pytest.fixture(scope="module", params=["", "require"])
@@ -308,8 +335,6 @@ def test_a_secret_of_its_own_is_shared_and_outlives_a_reload(tmp_path: Path):
 
 
 def test_two_servers_draw_two_secrets_and_none_is_exported():
-    from fastdns._stats import Stats
-
     one, other = Stats.create(4), Stats.create(4)
     assert drawn_secret(one) == drawn_secret(one) != drawn_secret(other)
     assert len(drawn_secret(one)) == 16 and all("cookie" not in series.name for series in one.snapshot())

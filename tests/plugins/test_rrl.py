@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 import select
+import signal
 import socket
 import urllib.request
 from collections import Counter
@@ -25,9 +26,10 @@ from fastdns.errors import ConfigError
 from fastdns.numbers import NXDOMAIN, REFUSED, A
 from fastdns.plugins.rrl._rrl import stage
 from fastdns.plugins.rrl.config import RRL, ranges
-from fastdns.testing import Answer, Worker, question, receive
+from fastdns.testing import Answer, Server, Worker, question, receive
 from tests.faults import serving
 from tests.faults.upstream import Asked, Upstream, reply
+from tests.probes import installed
 
 QUERY = question("a.test.", A, id=7)
 FAILED = QUERY[:2] + b"\x81\x83" + QUERY[4:]
@@ -425,6 +427,31 @@ def test_workers_share_a_limit(tmp_path: Path):
             text = page.read().decode()
         counted = re.findall(r'^fastdns_rrl_limited_total\{.*class="queries".*\} (\d+)$', text, re.M)
         assert 480 <= sum(map(int, counted)) <= 520
+
+
+def test_a_python_stage_before_the_cache_changes_nothing(tmp_path: Path):
+    """tag stands between rrl and cache: the query goes on as its child."""
+    corefile = ". {{\nrrl {{\nmisses 1 5\nslip 0\n}}\ntag\ncache\nforward . 127.0.0.1:{}\n}}\n"
+    with installed(tmp_path) as environ, Upstream() as up, Server(corefile.format(up.port), environ=environ) as server:
+        assert server.ask("hot.test.", A).answer
+        found = flood(server.port, ["127.0.0.1"], 40)
+        assert 4 <= found["127.0.0.1 ok"] == len(up.asked) - 1 <= 20
+        assert all(server.ask("hot.test.", A).answer for _ in range(20))
+
+
+def test_buckets_outlive_a_worker(tmp_path: Path):
+    corefile = ".:{port} {\n bind 127.0.0.1\n multisocket 1\n rrl {\n queries 1 1000\n slip 0\n }\n whoami\n}\n"
+    with serving.Server(tmp_path, corefile) as server:
+        serving.wait_for(lambda: len(server.children("worker")) == 2, "the spare")
+        answered = sum((flood_once(server.port, "127.0.0.1", 100) for _ in range(12)), Counter())
+        assert 1000 <= answered["ok"] < 1100
+        workers = server.children("worker")
+        os.kill(workers[0], signal.SIGKILL)
+        serving.wait_for(lambda: server.children("worker")[:2] not in (workers, []) and len(
+            server.children("worker")) == 2, "another worker")
+        again = sum((flood_once(server.port, "127.0.0.1", 100) for _ in range(3)), Counter())
+        assert again["ok"] < 100
+        serving.wait_for(lambda: serving.ask(server.port, seconds=0.2), "a token")
 
 
 def flood_once(port: int, client: str, each: int) -> Counter[str]:
