@@ -66,13 +66,13 @@ cdef struct Server:
     uint32_t cookie
 
 cdef struct Config:
-    uint64_t key[2]
+    uint64_t keys[4][2]         # of IPv4, of IPv6, each unproven and proven
     uint64_t *tags              # of all sets; 0: free
     uint64_t *words             # WORDS of each bucket
     uint64_t mask               # sets - 1
     Limit limits[CLASSES]
-    uint8_t prefix[2]           # octets of a network's hash input: IPv4, IPv6
-    uint8_t last[2]             # mask of the last of them
+    uint64_t bits[2][2]         # of an address that say its network: IPv4, IPv6
+    size_t octets[2]            # of it that are hashed, 8 or 16
     uint32_t slip
     bint report
     bint at_misses              # `cache` asks; otherwise everything is a miss
@@ -111,15 +111,15 @@ cdef bint allowed(const Config *c, const Query *q) noexcept nogil:
     return low < c.allow_count[family] and memcmp(c.allow[family][low].first, q.client_ip, n) <= 0
 
 
-cdef uint64_t tag_of(const Config *c, const Query *q) noexcept nogil:
+cdef inline uint64_t tag_of(const Config *c, const Query *q) noexcept nogil:
     # The network's keyed hash, never 0. A hash of 64 bits stands for the network: two that share one share a bucket.
-    cdef uint8_t octets[17]
+    cdef uint64_t at[2]
     cdef uint32_t family = 1 if q.family == 2 else 0
-    cdef uint32_t n = c.prefix[family]
-    octets[0] = <uint8_t>(family << 1 | (1 if q.proven or over_tcp(q) else 0))
-    memcpy(octets + 1, q.client_ip, 16 if family else 4)
-    octets[n] &= c.last[family]
-    return wire_siphash13(c.key, octets, n + 1) | 1
+    cdef uint32_t proven = 1 if q.proven or over_tcp(q) else 0
+    memcpy(at, q.client_ip, 16)
+    at[0] &= c.bits[family][0]
+    at[1] &= c.bits[family][1]
+    return wire_siphash13(c.keys[2 * family + proven], <const uint8_t *>at, c.octets[family]) | 1
 
 
 cdef uint64_t lacking(const Config *c, uint64_t bucket, uint64_t now) noexcept nogil:
@@ -332,7 +332,8 @@ def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, u
     """
     cdef _Memory memory = _Memory()
     cdef Config *c = &memory.config
-    cdef bytes key = os.urandom(16)
+    cdef bytes key = os.urandom(sizeof(c.keys))
+    cdef bytes mask
     cdef Limit *limit
     cdef int kind, family, j
     for kind in range(CLASSES):
@@ -344,9 +345,10 @@ def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, u
     for family, bits in enumerate(prefixes):
         if not 0 < bits <= (128 if family else 32):
             raise ValueError(f"a prefix of {bits} bits")
-        c.prefix[family] = <uint8_t>((bits + 7) // 8)
-        c.last[family] = <uint8_t>(0xFF << (-bits % 8) & 0xFF)
-    memcpy(c.key, <const uint8_t *>key, 16)
+        mask = (((1 << bits) - 1) << (128 - bits)).to_bytes(16, "big")
+        memcpy(c.bits[family], <const uint8_t *>mask, 16)
+        c.octets[family] = 8 if bits <= 64 else 16
+    memcpy(c.keys, <const uint8_t *>key, sizeof(c.keys))
     c.slip = slip
     c.report = report
     c.at_misses = at_misses
