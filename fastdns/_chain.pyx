@@ -281,6 +281,9 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.writer = 0
     q.replaced = False
     q.error_len = 0
+    q.proven = False
+    q.gate = 0
+    q.cookie_len = 0
     q.pos = 0
     q.base = 0
     if q.pkt.qclass != CLASS_IN and not at.any_class:
@@ -531,6 +534,8 @@ cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Blo
         query_identity(q, parent)
         q.depth = <uint8_t>(parent.depth + (1 if block == NULL else 0))
         q.zone = parent.zone
+        q.proven = parent.proven
+        q.gate = parent.gate    # a look-up of its own starts anew, and without
     if origin == ORIGIN_REFRESH:
         # A refresh looks like a TCP client without an address, as CoreDNS's does.
         q.background = True

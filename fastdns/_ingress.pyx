@@ -103,6 +103,8 @@ cdef size_t egress(Worker *w, Query *q) noexcept nogil:
     f.ipv6 = q.family == 2
     f.udp = udp
     f.reserve = 0
+    f.cookie = q.cookie if q.cookie_len else NULL
+    f.cookie_len = q.cookie_len
     n = wire_finish(&q.pkt, &f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
     if n == 0:
         stat_add(w.row, w.counts[COUNT_UNSENDABLE], 1)

@@ -105,6 +105,8 @@ cdef struct Query:
     uint16_t pos                # the stage that runs or waits
     uint16_t base               # unwinding stops above this position (children start below a Python stage)
     uint8_t depth               # nested own look-ups: at most 8
+    uint8_t proven              # a good cookie: the client is where its address says (TCP proves it too)
+    uint16_t gate               # 1 + position of a stage that wants to be asked at a miss, see query_past
     bint detached               # lives in the in-flight pool
     bint background             # no client: counters of clients stay untouched
     uint8_t *frames             # block.frame_octets for the stages' frames
@@ -120,6 +122,8 @@ cdef struct Query:
     uint8_t *reply              # header .. last record, no OPT
     const uint8_t *options      # options for the reply's OPT
     uint32_t options_len
+    uint8_t cookie_len          # octets of `cookie`; 0: none. The reply's OPT then carries it, and no other
+    uint8_t cookie[24]          # the client's and the server's (RFC 9018)
     uint8_t writer              # 1 + position of the stage that wrote
     uint8_t replaced            # `asked` counts
     # -- a stream of messages
@@ -160,6 +164,8 @@ cdef struct StageOps:
     # it as it is
     response_fn message
     room_fn room                # of a stage that streams: go on, or q.gone. NULL: it does not stream
+    # Of a stage that set q.gate: `cache` has no answer. A verdict as of request; q.pos is that of `cache`
+    request_fn past
 
 cdef struct Stage:
     const StageOps *ops         # NULL: a Python stage
@@ -304,6 +310,14 @@ cdef inline void query_asked(Query *q, const Packet *p) noexcept nogil:
     if not q.replaced:
         q.replaced = True
         asked_fill(&q.asked, p)
+
+cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
+    # What `cache` says instead of NEXT when it has no answer: the stage that set q.gate may stop a miss.
+    cdef Stage *s
+    if q.gate == 0:
+        return NEXT
+    s = &q.block.stages[q.gate - 1]
+    return s.ops.past(w, s, q)
 
 cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
     return q.frames + s.frame_off

@@ -215,6 +215,8 @@ cdef struct Finish:
     bint ipv6                   # the client's family
     bint udp
     uint32_t reserve            # octets a later finisher (TSIG) wants
+    const uint8_t *cookie       # octets of the only COOKIE option that the OPT shall have (RFC 7873); NULL: as it comes
+    uint32_t cookie_len         # at most 40
 
 cdef void wire_echo(uint16_t code) noexcept nogil
     # Asks for a further option code to be echoed (`rewrite edns0 local`). At set-up, before the fork.
@@ -232,7 +234,7 @@ cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size
 cdef bint wire_cuts(const Packet *pkt, const Finish *f, const uint8_t *reply, size_t n, Message *scratch,
                     uint8_t *scratch_buf) noexcept nogil
     # Whether wire_finish will cut records off this reply and set TC: what a log says of it before. Reads of f only
-    # options_len, has_opt, limit and udp.
+    # options, options_len, has_opt, limit, udp and the cookie.
 
 # ---- building small replies (compiled builders for plugins)
 

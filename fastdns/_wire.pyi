@@ -79,10 +79,12 @@ def finish(
     set_do: bool = False,
     opt_size: int = 4096,
     reserve: int = 0,
+    cookie: bytes | None = None,
 ) -> bytes:
     """What is sent for `reply`: the client's OPT, echoed or own options, extended rcode, cut to the client's size.
 
     `options` not None: the reply carried an OPT with these options. `reserve`: octets kept for a signature.
+    `cookie`: the only COOKIE option that the OPT shall have, ValueError over 40 octets.
     Empty when nothing can be sent (an rcode above 15 without an OPT).
     """
 

@@ -298,15 +298,17 @@ cdef void wire_echo(uint16_t code) noexcept nogil:
     echoed_codes[code >> 3] |= <uint8_t>(1 << (code & 7))
 
 
-cdef uint32_t echo_options(const Packet *pkt, bint udp, uint8_t *out) noexcept nogil:
+cdef uint32_t echo_options(const Packet *pkt, const Finish *f, uint8_t *out) noexcept nogil:
     # The options of the query that go back, each of CoreDNS's five once; octets. out NULL: only counts them.
     # The walk ends with the last one wanted, so that a flood of options is walked by admission alone.
     cdef const uint8_t *p = pkt.wire + pkt.opt_rdata
     cdef const uint8_t *end = p + pkt.opt_rdlen
     cdef uint32_t written = 0
-    cdef uint32_t wanted = pkt.option_codes & (ECHO_UDP if udp else ECHO_TCP)
+    cdef uint32_t wanted = pkt.option_codes & (ECHO_UDP if f.udp else ECHO_TCP)
     cdef uint32_t length
     cdef uint16_t code
+    if f.cookie != NULL:
+        wanted &= ~(1U << OPTION_COOKIE)
     while p < end and (wanted or echoed_any):       # wire_admit measured them
         code = get16(p)
         length = 4 + <uint32_t>get16(p + 2)
@@ -321,6 +323,46 @@ cdef uint32_t echo_options(const Packet *pkt, bint udp, uint8_t *out) noexcept n
             written += length
         p += length
     return written
+
+
+cdef uint32_t other_options(const uint8_t *p, uint32_t n, uint8_t *out) noexcept nogil:
+    # The options of a reply's OPT but for cookies; octets. out NULL: only counts them. A stranger wrote them: what
+    # does not end inside is left out.
+    cdef uint32_t written = 0
+    cdef uint32_t length
+    while n >= 4:
+        length = 4 + <uint32_t>get16(p + 2)
+        if length > n:
+            break
+        if get16(p) != OPTION_COOKIE:
+            if out != NULL:
+                memcpy(out + written, p, length)
+            written += length
+        p += length
+        n -= length
+    return written
+
+
+cdef uint32_t put_options(const Packet *pkt, const Finish *f, bint others, uint8_t *out) noexcept nogil:
+    # The options of the OPT to send; octets. out NULL: only counts them.
+    cdef uint32_t n = 0
+    if not others:
+        n = 0
+    elif not f.has_opt:
+        n = echo_options(pkt, f, out)
+    elif f.cookie != NULL:
+        n = other_options(f.options, f.options_len, out)
+    else:
+        n = f.options_len
+        if out != NULL:
+            memcpy(out, f.options, n)
+    if f.cookie == NULL:
+        return n
+    if out != NULL:
+        put16(out + n, OPTION_COOKIE)
+        put16(out + n + 2, f.cookie_len)
+        memcpy(out + n + 4, f.cookie, f.cookie_len)
+    return n + 4 + f.cookie_len
 
 
 cdef inline void put_opt(const Packet *pkt, const Finish *f, uint8_t *out, uint32_t rdlen) noexcept nogil:
@@ -342,9 +384,11 @@ cdef size_t finish_fit(const Packet *pkt, const Finish *f, uint8_t *reply, size_
     cdef uint32_t question = question_end(pkt)
     cdef bint opt = pkt.has_opt or f.has_opt
     cdef bint truncated = False
+    cdef bint others = True
     cdef uint32_t opt_len
     if opt and question + OPT_FIXED + rdlen > limit:
-        rdlen = 0               # echoed options never push the question out
+        others = False          # echoed options never push the question out
+        rdlen = put_options(pkt, f, False, NULL)
     opt_len = OPT_FIXED + rdlen if opt else 0
     if question + opt_len > limit:
         return 0
@@ -360,10 +404,7 @@ cdef size_t finish_fit(const Packet *pkt, const Finish *f, uint8_t *reply, size_
         return n
     put_opt(pkt, f, reply + n, rdlen)
     if rdlen:
-        if f.has_opt:
-            memcpy(reply + n + OPT_FIXED, f.options, rdlen)
-        else:
-            echo_options(pkt, f.udp, reply + n + OPT_FIXED)
+        put_options(pkt, f, others, reply + n + OPT_FIXED)
     put16(reply + 10, get16(reply + 10) + 1)
     return n + opt_len
 
@@ -372,10 +413,8 @@ cdef bint wire_cuts(const Packet *pkt, const Finish *f, const uint8_t *reply, si
                     uint8_t *scratch_buf) noexcept nogil:
     cdef bint truncated = False
     cdef uint32_t opt_len = 0
-    if f.has_opt:
-        opt_len = OPT_FIXED + f.options_len
-    elif pkt.has_opt:
-        opt_len = OPT_FIXED + echo_options(pkt, f.udp, NULL)
+    if f.has_opt or pkt.has_opt:
+        opt_len = OPT_FIXED + put_options(pkt, f, True, NULL)
     if n + opt_len <= f.limit:
         return False
     if wire_scan(reply, n, scratch) < 0 or scratch.question_end + opt_len > f.limit:
@@ -398,10 +437,12 @@ cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size
         return 0
     limit -= f.reserve
     if pkt.has_opt or f.has_opt:
-        if f.has_opt:
+        if f.cookie != NULL:
+            rdlen = put_options(pkt, f, True, NULL)
+        elif f.has_opt:
             rdlen = f.options_len
         elif pkt.options and (pkt.option_codes & ECHO_TCP or echoed_any):
-            rdlen = echo_options(pkt, f.udp, NULL)
+            rdlen = echo_options(pkt, f, NULL)
         opt_len = OPT_FIXED + rdlen
     elif f.rcode > 15:
         return 0

@@ -203,7 +203,8 @@ def recase(bytes message not None, bytes query not None, bint anew=False):
 
 
 def finish(bytes query not None, bytes reply not None, *, bint udp=True, bint ipv6=False, limit=None, rcode=None,
-           options=None, bint set_do=False, uint16_t opt_size=4096, uint32_t reserve=0):
+           options=None, bint set_do=False, uint16_t opt_size=4096, uint32_t reserve=0,
+           bytes cookie=None):
     cdef _Block q = _Block(query)
     cdef _Block a = _Block(reply)
     cdef _Block own = _Block(options or b"")
@@ -227,6 +228,10 @@ def finish(bytes query not None, bytes reply not None, *, bint udp=True, bint ip
     f.ipv6 = ipv6
     f.udp = udp
     f.reserve = reserve
+    f.cookie = <const uint8_t *>cookie if cookie is not None else NULL
+    f.cookie_len = <uint32_t>len(cookie) if cookie is not None else 0
+    if f.cookie_len > 40:
+        raise ValueError("a cookie has at most 40 octets")
     return <bytes>s.out[:wire_finish(&p, &f, s.out, n, WIRE_MAX, &s.m, s.buf)]
 
 

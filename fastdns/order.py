@@ -6,8 +6,8 @@ Corefile writes first. `chain` takes part in answering queries, `side` configure
 background. What stands before `cache` sees every query, what stands behind it sees misses only.
 
 Strategy: the table names all directives of CoreDNS, built here or not, because a known name that is not built yet is
-another mistake than an unknown one. A plugin that is not in the table says `before=` or `after=` which other it runs;
-it is placed next to that one, and nothing is guessed.
+another mistake than an unknown one, and among them our own (OURS). A plugin that is not in the table says `before=` or
+`after=` which other it runs; it is placed next to that one, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ ORDER: tuple[Row, ...] = (
     Row("errors", "chain", "logs what failed"),
     Row("log", "chain", "logs queries"),
     Row("dnstap", "chain", "dnstap messages"),
+    Row("cookie", "chain", "DNS cookies"),
     Row("local", "chain", "names of the local host"),
     Row("dns64", "chain", "IPv6 addresses made of IPv4 addresses"),
     Row("any", "chain", "a short answer to type ANY"),
@@ -63,6 +64,7 @@ ORDER: tuple[Row, ...] = (
     Row("rewrite", "chain", "rewrites queries and replies"),
     Row("autopath", "chain", "search path on the server's side"),
     Row("acl", "chain", "who may ask what"),
+    Row("rrl", "chain", "limits for each client network"),
     Row("cache", "chain", "keeps answers"),
     Row("header", "chain", "sets and clears flags"),
     Row("dnssec", "chain", "signs on the fly"),
@@ -90,6 +92,8 @@ ORDER: tuple[Row, ...] = (
     Row("view", "chain", "blocks for some queries only"),
     Row("nomad", "chain", "services of Nomad"),
 )
+OURS = frozenset({"cookie", "rrl"})
+"""Rows that CoreDNS does not have; the others are in its order."""
 NAMES: tuple[str, ...] = tuple(row.name for row in ORDER)
 KINDS: dict[str, Kind] = {row.name: row.kind for row in ORDER}
 PLACES: dict[str, int] = {name: place for place, name in enumerate(NAMES)}

@@ -20,7 +20,7 @@ from fastdns._cache cimport (
 )
 from fastdns._stage cimport (
     MOD_CACHE, NEXT, ORIGIN_REFRESH, REPLY, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
-    compiled_stage, stage_frame,
+    compiled_stage, query_past, stage_frame,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport CLOCK_REALTIME, calloc, clock_gettime, free, memcmp, memcpy, timespec
@@ -296,7 +296,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     if f.mode != MODE_OFF:
         return NEXT             # a refresh of our own
     if not c.everything and not among(&c.zones, q):
-        return NEXT
+        return query_past(w, q)
     server = &c.servers[q.listener if q.listener < c.server_count else 0]
     f.flags = q.pkt.flags
     f.do_bit = q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO
@@ -308,7 +308,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     if not find(w, st, c, &k, &e, q.reply):
         stat_add(w.row, server.misses, 1)
         go_down(w, st, q, f, MODE_MISS)
-        return NEXT
+        return query_past(w, q)
     stat_add(w.row, server.hits[e.kind], 1)
     ttl = left(w, &e)
     if ttl <= 0:

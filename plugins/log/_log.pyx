@@ -102,9 +102,12 @@ cdef bint cut(Worker *w, const Query *q) noexcept nogil:
     f.udp = q.proto == 0
     f.limit = wire_limit(&q.pkt, f.udp)
     f.has_opt = q.has_opt
+    f.options = q.options
     f.options_len = q.options_len
-    # The OPT that is added has at most the options of the query.
-    if q.reply_len + OPT_FIXED + (q.options_len if q.has_opt else q.pkt.length) <= f.limit:
+    f.cookie = q.cookie if q.cookie_len else NULL
+    f.cookie_len = q.cookie_len
+    # The OPT that is added has at most the options of the query, and a cookie.
+    if q.reply_len + OPT_FIXED + (q.options_len if q.has_opt else q.pkt.length) + 4 + q.cookie_len <= f.limit:
         return False
     return wire_cuts(&q.pkt, &f, q.reply, q.reply_len, w.scan, w.scratch)
 

@@ -398,6 +398,29 @@ def test_own_options_of_a_reply_win_over_the_echo() -> None:
     assert read(_wire.finish(client, reply(record()), options=b"")).options == ()
 
 
+def test_a_cookie_is_the_only_one_of_the_reply() -> None:
+    client = query(extra=opt(size=512, rdata=option(12, b"pad") + option(10, b"12345678")))
+    answer = b"12345678" + bytes(16)
+    for own, wanted in (
+        (None, [(12, b"pad"), (10, answer)]),
+        (b"", [(10, answer)]),
+        (option(3, b"me") + option(10, b"theirs--") + option(15, b"\0\3"), [(3, b"me"), (15, b"\0\3"), (10, answer)]),
+        (option(10, b"theirs--") * 2, [(10, answer)]),
+    ):
+        got = _wire.finish(client, reply(record()), options=own, cookie=answer)
+        told = [(int(o.otype), o.to_wire()) for o in read(got).options]
+        assert told == wanted and _wire.finish(client, reply(record()), cookie=answer, udp=False)
+
+
+def test_a_cookie_stays_where_other_options_find_no_room() -> None:
+    client = query(extra=opt(size=512, rdata=option(12, bytes(480)) + option(10, b"12345678")))
+    got = _wire.finish(client, reply(record()), cookie=b"12345678" + bytes(16))
+    assert len(got) <= 512
+    assert [(int(o.otype), len(o.to_wire())) for o in read(got).options] == [(10, 24)]
+    with pytest.raises(ValueError, match="40 octets"):
+        _wire.finish(client, reply(record()), cookie=bytes(41))
+
+
 def test_an_opt_that_a_stage_put_in_stays_without_one_in_the_query() -> None:
     got = read(_wire.finish(query(), reply(record()), options=option(15, b"\x00\x0f"), opt_size=4096))
     assert (got.edns, got.payload, got.ednsflags, len(got.options)) == (0, 4096, 0, 1)
