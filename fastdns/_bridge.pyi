@@ -196,7 +196,12 @@ class Query:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Labels (`plugin/label`) and their values: one dict for a query and its replacements."""
+        """Labels (`plugin/label`) and their values, texts or functions without arguments that give one: one dict for a
+        query and its replacements. Where the block has no `metadata`, an empty one that keeps nothing."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `cancel` wants no more to be tried for it, in seconds of `time.monotonic()`; None: it does not."""
 
     def reply(self, rcode: int = 0, *, aa: bool = False, ra: bool = False, ad: bool = False) -> Reply:
         """A reply to this query without records; id, opcode, RD, CD and question are copied."""

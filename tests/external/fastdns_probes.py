@@ -9,7 +9,21 @@ import asyncio
 import contextvars
 import time
 
-from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Counter, Directive, Plugin, PluginError, Rcode, Reply, Stream
+from fastdns.plugin import (
+    AAAA,
+    DROP,
+    SOA,
+    TXT,
+    A,
+    Counter,
+    Directive,
+    MetadataProvider,
+    Plugin,
+    PluginError,
+    Rcode,
+    Reply,
+    Stream,
+)
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
@@ -529,3 +543,27 @@ class Bulletin(Plugin):
 
     async def serve_dns(self, query, next):
         return query.reply().txt(self.text)
+
+
+class Label(Plugin, MetadataProvider):
+    """Sets metadata labels before the chain, on the way down and on the way up, and reads those of others."""
+
+    name = "label"
+    directive = Directive("label", help="Sets labels.")
+    after = "cache"
+
+    def metadata(self, query):
+        query.metadata["label/name"] = query.name
+        query.metadata["label/long"] = "x" * 5000
+        query.metadata["label/lazy"] = lambda: f"type {query.type}"
+        query.metadata["label/broken"] = self.broken
+
+    def broken(self):
+        raise ValueError("no value today")
+
+    async def serve_dns(self, query, next):
+        query.metadata["label/down"] = "\u00fc\n"
+        result = await next(query)
+        query.metadata["label/up"] = "after " + query.metadata.get("forward/upstream", "nobody")
+        query.metadata["label/empty"] = ""
+        return result
