@@ -55,6 +55,11 @@ async def burn(plugin, query, next):
     return query.reply(aa=True).a("192.0.2.1", ttl=60)
 
 
+async def deadline(plugin, query, next):
+    left = query.deadline
+    return query.reply().txt("None" if left is None else f"{left - time.monotonic():.3f}")
+
+
 async def error(plugin, query, next):
     raise PluginError(5, "no luck today")
 
