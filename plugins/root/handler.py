@@ -4,7 +4,7 @@
 Strategy: `root` comes first in the order of the chain, so the plan has it before any other directive asks.
 """
 
-import os
+from pathlib import Path
 from typing import Any
 
 from fastdns.errors import CorefileError
@@ -38,11 +38,14 @@ class Root(Plugin):
     def __init__(self, config: Settings, block: BlockContext) -> None:
         super().__init__(config, block)
         try:
-            os.stat(config.path)
+            # An empty path is no folder, but Path makes it the one that the server runs in.
+            missing = not config.path or not Path(config.path).stat()
         except FileNotFoundError:
-            # The folder may appear later.
-            self.log.warning("Root path does not exist: %s", config.path)
+            missing = True
         except (OSError, ValueError) as error:
             why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
             text = f"unable to access root path '{config.path}': stat {config.path}: {why}"
             raise SetupError(self.name, CorefileError(config.file, config.line, text, config.column)) from None
+        if missing:
+            # It may appear later.
+            self.log.warning("Root path does not exist: %s", config.path)

@@ -44,12 +44,11 @@ def test_paths(lines, name, path):
     assert whoami(build(lines)).block.path(name) == path
 
 
-def test_a_folder_that_is_missing_is_worth_a_warning(caplog):
+@pytest.mark.parametrize("path", ["/nonexistent/folder", ""])
+def test_a_folder_that_is_missing_is_worth_a_warning(caplog, path):
     with caplog.at_level(logging.WARNING):
-        build("root /nonexistent/folder")
-    assert [(r.name, r.getMessage()) for r in caplog.records] == [
-        ("plugin/root", "Root path does not exist: /nonexistent/folder")
-    ]
+        build(f'root "{path}"')
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [("plugin/root", f"Root path does not exist: {path}")]
 
 
 def test_a_folder_that_is_there_is_worth_no_word(caplog, tmp_path: Path):
