@@ -252,10 +252,16 @@ class Bridge:
         """Queries that wait in Python for something."""
 
     def start(
-        self, loop: AbstractEventLoop, stats: Stats, row: int, log: Callable[[int, str], None], servers: Iterable[str]
+        self,
+        loop: AbstractEventLoop,
+        stats: Stats,
+        row: int,
+        log: Callable[[int, str], None],
+        servers: Iterable[str],
+        fatal: Callable[[int, str], bool] | None = None,
     ) -> None:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
-        listeners' labels."""
+        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
         """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group

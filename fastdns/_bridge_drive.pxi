@@ -18,6 +18,7 @@ cdef class Bridge:
     cdef object loop
     cdef object log             # callable (level, text)
     cdef object stats
+    cdef object fatal           # told of a panic; True: it ends the server
     cdef object pool            # threads of plain functions
     cdef tuple servers          # labels by listener
     cdef list zones             # by block: names of its zones
@@ -83,7 +84,7 @@ cdef class Bridge:
     def in_python(self):
         return len(self.pending)
 
-    def start(self, loop, Stats stats not None, uint32_t row, log, servers):
+    def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None):
         if self.running:
             raise RuntimeError("the bridge runs already")
         self.row = stats.row(row)
@@ -92,6 +93,7 @@ cdef class Bridge:
         self.stats = stats
         self.loop = loop
         self.log = log
+        self.fatal = fatal
         self.servers = tuple(servers)
         self.slot_panics = stats.intern("coredns_panics_total")
         self.slot_queries = stats.intern("fastdns_python_queries_total", (), "counter", (), "Queries that Python ran.")
@@ -589,6 +591,10 @@ cdef class Bridge:
             cause = type(error).__name__
         text = f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}'
         try:
+            if self.fatal is not None:
+                trace = "".join(traceback.format_exception(error)).rstrip()
+                if self.fatal(listener, f'Panic in server: "{server}" plugin/{stage.name}: {cause}{where}\n{trace}'):
+                    return 0
             if _wants_traceback(stage.plugin):
                 text += "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
             self.log(LEVEL_ERROR, text)

@@ -260,10 +260,21 @@ class Generation:
         """Runs the keeper's hooks for the end, the last started first."""
         await self._stop(lambda plugin: plugin.stop_server())
 
-    async def start_worker(self, engine: Engine, stats: Stats, row: int) -> None:
-        """Joins a worker's Python thread to its engine and runs the workers' hooks. `row` is the hot thread's."""
+    async def start_worker(self, engine: Engine, stats: Stats, row: int,
+                           fatal: Callable[[str], None] | None = None) -> None:
+        """Joins a worker's Python thread to its engine and runs the workers' hooks. `row` is the hot thread's. `fatal`
+        ends the server: a panic does at a listener with `debug`."""
         servers = tuple(at.server for at in self.listeners)
-        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers)
+        bare = {number for number, at in enumerate(self.listeners)
+                if any("debug" in self.blocks[block].plan.directives for block in at.routes.values())}
+
+        def panicked(listener: int, text: str) -> bool:
+            if fatal is None or listener not in bare:
+                return False
+            fatal(text)
+            return True
+
+        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None)
         self._bridge = engine.bridge
         await self._start(lambda plugin: plugin.start_worker(), self.stop_worker)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The grammar of timeouts.
 
-Strategy: the value of a line is read before its name is looked at, and a whole occurrence that is wrong names the plugin
-twice: so CoreDNS's errors come in its order and words.
+Strategy: the value of a line is read before its name is looked at, and a whole occurrence that is wrong names the
+plugin twice: so CoreDNS's errors come in its order and words.
 """
 
 from fastdns.corefile import units

@@ -7,6 +7,7 @@ function) has a driver of its own. `tag` and `relay` stand on both sides of the 
 
 import asyncio
 import contextvars
+import logging
 import time
 
 from fastdns.plugin import (
@@ -53,6 +54,12 @@ def spend(seconds):
 async def burn(plugin, query, next):
     spend(0.001)
     return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+
+async def murmur(plugin, query, next):
+    plugin.log.debug("a word of %s", query.name)
+    logging.getLogger("asyncio").debug("a library's word")
+    return query.reply(aa=True)
 
 
 async def deadline(plugin, query, next):
