@@ -22,7 +22,7 @@ from fastdns._inflight cimport (
     WAIT_UDP, Ask, Config, Conn, Forward, Question, Stanza, Upstream, ask_remove, question_release, same_remove,
     timer_clear, timer_set,
 )
-from fastdns._stage cimport NEXT, PROTO_TCP, RCODE, REPLY, Query, Worker
+from fastdns._stage cimport NEXT, PROTO_TCP, RCODE, REPLY, Query, Worker, label_set
 from fastdns._stats cimport stat_add, stat_observe
 from fastdns._sys cimport (
     AF_INET6, EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EMFILE, ENETUNREACH, ENOBUFS, EPERM, EPIPE,
@@ -178,9 +178,15 @@ cdef inline const Config *config_of(const Query *q) noexcept nogil:
     return (<const Stanza *>q.block.stages[q.pos].state).config
 
 
+cdef inline void name_upstream(const Config *c, const Query *each, uint32_t upstream) noexcept nogil:
+    label_set(each, c.label, c.upstreams[upstream].text, c.upstreams[upstream].text_len)
+
+
 cdef void give_up(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     # SERVFAIL to everybody, with the last attempt's error.
     cdef Question *q = &f.questions[i]
+    cdef uint32_t upstream = q.upstream
+    cdef bint tried = q.tries > 0
     cdef Query *each
     cdef Query *following
     cdef char text[ERROR_MAX]
@@ -194,6 +200,8 @@ cdef void give_up(Worker *w, Forward *f, uint32_t i) noexcept nogil:
         following = each.link
         each.link = NULL
         leave(w, config_of(each))
+        if tried:
+            name_upstream(config_of(each), each, upstream)
         memcpy(each.error, text, n)
         each.error_len = n
         each.rcode = RCODE_SERVFAIL
@@ -222,7 +230,7 @@ cdef bint write_reply(Worker *w, Query *q, const uint8_t *msg, const Message *m)
     return True
 
 
-cdef void deliver(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n,
+cdef void deliver(Worker *w, Forward *f, uint32_t i, uint16_t upstream, const uint8_t *msg, uint32_t n,
                   bint following_stage) noexcept nogil:
     # w.scan is msg's index. It is the finisher's scratch too, so a message that is written anew is indexed for each
     # waiter.
@@ -235,6 +243,7 @@ cdef void deliver(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_
         following = each.link
         each.link = NULL
         leave(w, config_of(each))
+        name_upstream(config_of(each), each, upstream)
         if following_stage:
             w.api.resume(w, each, NEXT)
         else:
@@ -377,7 +386,8 @@ cdef bint advance(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     cdef uint32_t u
     cdef int error
     cdef uint32_t passed = 0
-    while w.now_ns < q.start_ns + TOTAL_MS * MS and (c.max_attempts == 0 or q.attempts < c.max_attempts):
+    while (w.now_ns < q.start_ns + TOTAL_MS * MS and (q.deadline_ns == 0 or w.now_ns < q.deadline_ns)
+            and (c.max_attempts == 0 or q.attempts < c.max_attempts)):
         if q.step >= c.n:
             q.step = 0
             q.down = 0
@@ -536,8 +546,8 @@ cdef bint take_answer(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uin
             if not advance(w, f, i):
                 end(w, f, i)
             return True
-    deliver(w, f, i, msg, n, c.has_next and (in_set(c.next_rcodes, rcode)
-                                             or (c.next_on_nodata and rcode == 0 and m.counts[1] == 0)))
+    deliver(w, f, i, upstream, msg, n, c.has_next and (in_set(c.next_rcodes, rcode)
+                                                       or (c.next_on_nodata and rcode == 0 and m.counts[1] == 0)))
     return True
 
 

@@ -60,7 +60,7 @@ cdef enum:                      # one more verdict beside those of _stage
 
 cdef struct Outcome:
     # How a query ended: what both directions say of it. The octets are reply, options, error text, and what the stages
-    # behind were asked instead (Asked), in this order.
+    # behind were asked instead (Asked), and the metadata labels, in this order.
     uint8_t verdict
     uint8_t has_opt
     uint8_t set_do
@@ -72,6 +72,7 @@ cdef struct Outcome:
     uint32_t reply_len
     uint32_t options_len
     uint32_t ulen
+    uint32_t labels_len
 
 cdef struct Up:
     uint8_t kind
@@ -85,7 +86,7 @@ cdef struct Down:
     uint8_t kind
     uint16_t pos
     Outcome outcome
-    uint32_t wire_len           # of a child's octets
+    uint32_t wire_len           # of a child's octets; its labels behind them
     uint64_t token
     CQuery *q
     uint8_t *block              # the octets when they exceed BRIDGE_INLINE; the hot thread frees it

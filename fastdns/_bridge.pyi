@@ -196,7 +196,12 @@ class Query:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Labels (`plugin/label`) and their values: one dict for a query and its replacements."""
+        """Labels (`plugin/label`) and their values, texts or functions without arguments that give one: one dict for a
+        query and its replacements. Where the block has no `metadata`, an empty one that keeps nothing."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `cancel` wants no more to be tried for it, in seconds of `time.monotonic()`; None: it does not."""
 
     def reply(self, rcode: int = 0, *, aa: bool = False, ra: bool = False, ad: bool = False) -> Reply:
         """A reply to this query without records; id, opcode, RD, CD and question are copied."""
@@ -247,10 +252,16 @@ class Bridge:
         """Queries that wait in Python for something."""
 
     def start(
-        self, loop: AbstractEventLoop, stats: Stats, row: int, log: Callable[[int, str], None], servers: Iterable[str]
+        self,
+        loop: AbstractEventLoop,
+        stats: Stats,
+        row: int,
+        log: Callable[[int, str], None],
+        servers: Iterable[str],
+        fatal: Callable[[int, str], bool] | None = None,
     ) -> None:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
-        listeners' labels."""
+        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
         """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group

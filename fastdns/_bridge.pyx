@@ -43,6 +43,9 @@ from fastdns._stage cimport (
     Query as CQuery,
     Worker,
     asked_fill,
+    Label,
+    label_set,
+    query_labels,
 )
 from fastdns._log cimport LEVEL_ERROR
 from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
@@ -216,7 +219,7 @@ cdef bint copy_up(Up *u, const CQuery *q) noexcept nogil:
     # The octets that the record's outcome announces. False: no memory, and the outcome says nothing.
     cdef Outcome *o = &u.outcome
     cdef uint8_t *at
-    cdef size_t n = <size_t>o.reply_len + o.options_len + o.error_len + o.asked_len
+    cdef size_t n = <size_t>o.reply_len + o.options_len + o.error_len + o.asked_len + o.labels_len
     if n == 0:
         return True
     u.block = at = <uint8_t *>malloc(n)
@@ -232,6 +235,8 @@ cdef bint copy_up(Up *u, const CQuery *q) noexcept nogil:
     at += o.options_len
     memcpy(at, q.error, o.error_len)
     memcpy(at + o.error_len, &q.asked, o.asked_len)
+    if o.labels_len:
+        labels_pack(q, at + o.error_len + o.asked_len)
     return True
 
 
@@ -267,6 +272,7 @@ cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
     o.error_len = q.error_len if q.error_len <= sizeof(q.error) else sizeof(q.error)
     if q.replaced:
         o.asked_len = asked_octets(&q.asked)
+    o.labels_len = labels_octets(q)
     if not copy_up(u, q):
         o.verdict = RCODE
         o.rcode = RCODE_SERVFAIL
@@ -350,6 +356,8 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
         c.pkt.flags = q.pkt.flags
         c.pkt.udp_size = q.pkt.udp_size
         c.pkt.opt_flags = q.pkt.opt_flags
+        labels_copy(c, q)
+        labels_take(c, (d.block if d.block != NULL else d.octets) + d.wire_len, d.outcome.labels_len)
     w.api.run(w, c)
 
 
@@ -425,6 +433,7 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
     if o.asked_len:
         q.replaced = True
         memcpy(&q.asked, at + o.error_len, o.asked_len)
+    labels_take(q, at + o.error_len + o.asked_len, o.labels_len)
     if o.verdict == PANIC:
         q.base = q.pos          # nobody above hears of it
         if q.origin != ORIGIN_PYTHON and w.dropped != NULL:
@@ -456,6 +465,7 @@ cdef void answer_late(Worker *w, Rings *r) noexcept nogil:
         q.detached = True
         if copy == NULL:
             return
+        labels_copy(copy, q)
         r.held[i].answered = True
         stat_add(w.row, r.slot_late, 1)
         copy.rcode = RCODE_SERVFAIL
@@ -518,6 +528,7 @@ cdef object bridge_open(Worker *w, Program program):
     bridge.program = program
     bridge.stages = []
     bridge.zones = []
+    bridge.labels = program.labels
     for b in range(w.block_count):
         row = []
         for p in range(w.blocks[b].stage_count):
@@ -547,6 +558,7 @@ cdef object bridge_open(Worker *w, Program program):
 
 include "_bridge_reply.pxi"
 include "_bridge_query.pxi"
+include "_bridge_labels.pxi"
 include "_bridge_next.pxi"
 include "_bridge_stream.pxi"
 include "_bridge_drive.pxi"

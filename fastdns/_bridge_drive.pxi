@@ -18,9 +18,11 @@ cdef class Bridge:
     cdef object loop
     cdef object log             # callable (level, text)
     cdef object stats
+    cdef object fatal           # told of a panic; True: it ends the server
     cdef object pool            # threads of plain functions
     cdef tuple servers          # labels by listener
     cdef list zones             # by block: names of its zones
+    cdef list labels            # by block: names of the metadata labels that it keeps
     cdef dict waits             # token: _Wait
     cdef dict sources           # token: _Source, of children that stream
     cdef dict pumps             # token: _Pump
@@ -82,7 +84,7 @@ cdef class Bridge:
     def in_python(self):
         return len(self.pending)
 
-    def start(self, loop, Stats stats not None, uint32_t row, log, servers):
+    def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None):
         if self.running:
             raise RuntimeError("the bridge runs already")
         self.row = stats.row(row)
@@ -91,6 +93,7 @@ cdef class Bridge:
         self.stats = stats
         self.loop = loop
         self.log = log
+        self.fatal = fatal
         self.servers = tuple(servers)
         self.slot_panics = stats.intern("coredns_panics_total")
         self.slot_queries = stats.intern("fastdns_python_queries_total", (), "counter", (), "Queries that Python ran.")
@@ -307,17 +310,21 @@ cdef class Bridge:
     cdef int send_child(self, _Wait wait) except -1:
         cdef Down *d
         cdef size_t n = 0
+        cdef size_t all
         cdef uint8_t *block = NULL
+        cdef bytes labels
         if wait.request.done:
             raise RuntimeError("the query is over")
         if len(self.waits) >= BRIDGE_CHILDREN:
             raise PluginError(RCODE_SERVFAIL, "too many look-ups in flight")
+        labels = labels_of(wait.request) if wait.kind == DOWN_NEXT else None
         if wait.wire is not None:
             n = len(wait.wire)
-            if n > BRIDGE_INLINE:
-                block = <uint8_t *>malloc(n)
-                if block == NULL:
-                    raise MemoryError
+        all = n + (0 if labels is None else len(labels))
+        if all > BRIDGE_INLINE:
+            block = <uint8_t *>malloc(all)
+            if block == NULL:
+                raise MemoryError
         d = self.down_room()
         if d == NULL:
             free(block)
@@ -331,6 +338,9 @@ cdef class Bridge:
         d.block = block
         if n:
             memcpy(block if block != NULL else d.octets, <const uint8_t *>wait.wire, n)
+        if labels is not None:
+            d.outcome.labels_len = <uint32_t>len(labels)
+            memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>labels, len(labels))
         self.waits[self.last_token] = wait
         self.down_publish()
         self.ring()
@@ -382,9 +392,12 @@ cdef class Bridge:
         try:
             if u.outcome.error_len:
                 text = block[at:at + u.outcome.error_len]
+            at += u.outcome.error_len
             if u.outcome.asked_len and wait.kind == DOWN_NEXT:
-                at += u.outcome.error_len
                 wait.request.asked = block[at:at + u.outcome.asked_len]
+            if u.outcome.labels_len and wait.kind == DOWN_NEXT and not wait.request.done:
+                labels_begin(wait.request)
+                labels_read(wait.request, block + at + u.outcome.asked_len, u.outcome.labels_len)
             if u.outcome.verdict == REPLY:
                 wait.value = child_reply(u, text)
                 block = NULL
@@ -578,6 +591,10 @@ cdef class Bridge:
             cause = type(error).__name__
         text = f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}'
         try:
+            if self.fatal is not None:
+                trace = "".join(traceback.format_exception(error)).rstrip()
+                if self.fatal(listener, f'Panic in server: "{server}" plugin/{stage.name}: {cause}{where}\n{trace}'):
+                    return 0
             if _wants_traceback(stage.plugin):
                 text += "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
             self.log(LEVEL_ERROR, text)
@@ -619,7 +636,9 @@ cdef class Bridge:
         cdef Down *d
         cdef uint8_t *block = NULL
         cdef bytes asked = request.asked
-        cdef size_t all = n + (0 if asked is None else len(asked))
+        cdef bytes labels = labels_of(request)
+        cdef size_t of_asked = 0 if asked is None else len(asked)
+        cdef size_t all = n + of_asked + (0 if labels is None else len(labels))
         request.done = True
         request.coro = None
         self.pending.pop(request, None)
@@ -641,6 +660,9 @@ cdef class Bridge:
         if asked is not None:
             d.outcome.asked_len = <uint16_t>len(asked)
             memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>asked, len(asked))
+        if labels is not None:
+            d.outcome.labels_len = <uint32_t>len(labels)
+            memcpy((block if block != NULL else d.octets) + n + of_asked, <const uint8_t *>labels, len(labels))
         return d
 
     cdef int end_end(self, _Request request, bint alone) except -1:

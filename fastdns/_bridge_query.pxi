@@ -200,9 +200,17 @@ cdef class Query:
 
     @property
     def metadata(self):
+        cdef const CQuery *q = self.request.q
         if self.request.metadata is None:
-            self.request.metadata = {}
+            if q == NULL or not q.block.metadata:
+                return {}
+            labels_begin(self.request)
         return self.request.metadata
+
+    @property
+    def deadline(self):
+        cdef uint64_t at = self.client_query().deadline_ns
+        return at * 1e-9 if at else None
 
     def reply(self, int rcode=0, *, bint aa=False, bint ra=False, bint ad=False):
         cdef Reply reply = Reply.__new__(Reply)

@@ -10,6 +10,7 @@ cdef enum:
     POOL_WIRE = 512             # request octets kept inside a slot; longer ones are allocated
     ARENA_OCTETS = 1 << 20      # replies of one flush
     DEPTH_MAX = 8               # nested look-ups of the server's own
+    LABELS = 64                 # metadata labels that a block keeps
 
 cdef struct Route:
     uint32_t hash
@@ -33,6 +34,7 @@ cdef class Program:
     cdef uint32_t frame_octets
     cdef list owners            # whatever keeps the stages' memory alive
     cdef list python_stages     # per block: {position: plugin instance}
+    cdef list labels            # per block: names of the metadata labels that it keeps
     cdef list routes            # per listener: {zone wire: (block, zone index)}
     cdef int listener_room
     cdef int block_room

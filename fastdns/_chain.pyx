@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
     DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE, STREAM_REFUSED,
-    STREAM_WAIT, Api, Block, CompiledStage, Listener, Query, Stage, Worker, Zone, query_body,
+    STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone, query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -54,6 +54,7 @@ cdef class Program:
             raise MemoryError
         self.owners = []
         self.python_stages = []
+        self.labels = []
         self.routes = []
         self.listener_room = listeners
         self.block_room = blocks
@@ -72,8 +73,10 @@ cdef class Program:
         free(self.listeners)
         free(self.blocks)
 
-    def add_listener(self, server: str, int port, bint wildcard, bint any_class, int server_index) -> int:
-        """Adds a listen address; returns its index, the same in every worker."""
+    def add_listener(self, server: str, int port, bint wildcard, bint any_class, int server_index, *,
+                     double read=0, double idle=0, double write=0, uint32_t queries=0) -> int:
+        """Adds a listen address; returns its index, the same in every worker. `read`, `idle`, `write`: timeouts of its
+        TCP connections in seconds (0: the engine's own). `queries`: of a connection, then it closes (0: any number)."""
         if self.listener_count >= <uint32_t>self.listener_room:
             raise ValueError("more listeners than announced")
         cdef Listener *at = &self.listeners[self.listener_count]
@@ -82,18 +85,23 @@ cdef class Program:
         at.wildcard = wildcard
         at.any_class = any_class
         at.server = <uint32_t>server_index
+        at.first_ns = <uint64_t>(read * 1e9)
+        at.idle_ns = <uint64_t>(idle * 1e9)
+        at.write_ns = <uint64_t>(write * 1e9)
+        at.queries = queries
         at.udp_fd = -1
         at.tcp_fd = -1
         self.listener_count += 1
         self.routes.append({})
         return at.index
 
-    def add_block(self, uint32_t block_id, list zones, list stages) -> int:
-        """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs)."""
+    def add_block(self, uint32_t block_id, list zones, list stages, labels=None) -> int:
+        """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs). `labels`:
+        the metadata labels that it keeps (None: it has no `metadata`)."""
         if self.block_count >= <uint32_t>self.block_room:
             raise ValueError("more blocks than announced")
-        if len(zones) > 65535 or len(stages) > 1024:
-            raise ValueError("a block has at most 65,535 zones and 1,024 stages")
+        if len(zones) > 65535 or len(stages) > 1024 or len(labels or ()) > LABELS:
+            raise ValueError(f"a block has at most 65,535 zones, 1,024 stages and {LABELS} labels")
         cdef Block *b = &self.blocks[self.block_count]
         cdef Stage *s
         cdef CompiledStage c
@@ -130,6 +138,11 @@ cdef class Program:
             memcpy(s.name, <const char *>label, len(label))
             self.owners.append(stage)
         b.stage_count = <uint16_t>len(stages)
+        b.metadata = labels is not None
+        b.label_off = off
+        b.label_count = <uint16_t>len(labels or ())
+        off += b.label_count * <uint32_t>sizeof(Label)
+        self.labels.append(tuple(labels or ()))
         b.frame_octets = off
         self.frame_octets = max(self.frame_octets, off)
         self.python_stages.append(python)
@@ -440,6 +453,7 @@ cdef Query *pool_take(Worker *w) noexcept nogil:
     q.link = NULL
     q.owned = NULL
     q.kept = NULL
+    q.texts = NULL
     q.frames = <uint8_t *>q + sizeof(Query)
     return q
 
@@ -475,6 +489,7 @@ cdef Query *detach(Worker *w, Query *q) noexcept nogil:
     d.link = NULL
     d.owned = NULL
     d.kept = NULL
+    d.texts = NULL
     d.frames = frames
     if q.block.frame_octets:
         memcpy(frames, q.frames, q.block.frame_octets)
@@ -485,12 +500,17 @@ cdef Query *detach(Worker *w, Query *q) noexcept nogil:
 
 
 cdef void release(Worker *w, Query *q) noexcept nogil:
+    cdef void **following
     if q.owned != NULL:
         free(q.owned)
         q.owned = NULL
     if q.kept != NULL:
         free(q.kept)
         q.kept = NULL
+    while q.texts != NULL:
+        following = <void **>q.texts
+        q.texts = following[0]
+        free(following)
     q.detached = False
     q.handle = 0
     q.link = w.pool_free
@@ -512,6 +532,7 @@ cdef void query_identity(Query *q, const Query *parent) noexcept nogil:
     q.peer = parent.peer
     q.peer_len = parent.peer_len
     q.background = parent.background
+    q.deadline_ns = parent.deadline_ns
 
 
 cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Block *block, uint16_t pos,

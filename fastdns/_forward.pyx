@@ -156,6 +156,7 @@ cdef bint ask_anew(Worker *w, Forward *f, Stage *s, Query *q, uint64_t hash, uin
     o.attempts = o.tries = 0
     o.error_len = 0
     o.start_ns = w.now_ns
+    o.deadline_ns = q.deadline_ns
     if (<Stanza *>s.state).config.policy == POLICY_ROUND_ROBIN:
         o.seed = fd_add_relaxed(w.shared + (<Stanza *>s.state).config.slot_robin, 1) + 1
     elif (<Stanza *>s.state).config.n > 1:
@@ -200,6 +201,8 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     o.last.link = held
     o.last = held
     o.waiters += 1
+    if o.deadline_ns and (held.deadline_ns == 0 or held.deadline_ns > o.deadline_ns):
+        o.deadline_ns = held.deadline_ns
     return SUSPEND
 
 
@@ -393,7 +396,7 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots
     fails, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds; source
     "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of them its
-    sockets may use. """
+    sockets may use; label: place of `forward/upstream` in the block's labels, or -1. """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef bytes text = settings["limit_text"].encode()[:63]
@@ -435,5 +438,6 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     c.row_count = stats.rows
     c.descriptors = settings["descriptors"]
     c.wake_fd = settings["wake_fd"]
+    c.label = settings["label"]
     z.keep = stats
     return compiled_stage(&OPS, c, z)

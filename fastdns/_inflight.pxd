@@ -112,6 +112,7 @@ cdef struct Config:
     uint32_t row_count
     uint32_t descriptors        # that UDP sockets may use
     int wake_fd                 # of the keeper's health checks
+    int label                   # place of forward/upstream, -1: nobody reads it
 
 cdef struct Ask:
     # An id under which a UDP socket listens for a question's answer.
@@ -153,6 +154,7 @@ cdef struct Question:
     uint64_t start_ns
     uint64_t try_ns             # the current exchange's start
     uint64_t linger_ns
+    uint64_t deadline_ns        # the latest of those who wait; 0: none
     uint64_t due_ns             # the timer
     uint32_t timer_prev
     uint32_t timer_next

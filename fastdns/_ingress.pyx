@@ -57,6 +57,7 @@ cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *
         admission = ADMIT_OK    # the class decides first, as in CoreDNS: the router refuses it
     if admission == ADMIT_OK:
         q.start_ns = w.now_ns
+        q.deadline_ns = 0
         q.depth = 0
         q.background = False
         q.detached = False

@@ -14,6 +14,10 @@ cdef enum:                      # kinds of record
     LOG_ERROR = 2               # struct ErrorRecord, then qname, then text: a line of the errors plugin
     LOG_TEXT = 3                # level octet, then the line without level and newline
 
+cdef enum:
+    LOG_ABSENT = 0xFFFF         # the length of a label that is not set
+    LOG_LABEL_MAX = 1024        # octets of one that is; the rest is cut
+
 cdef struct Ring:
     # Process-private view of a ring in the shared mapping.
     uint64_t *head              # written by the producer
@@ -47,7 +51,8 @@ cdef struct QueryRecord:
     uint8_t do_bit
     uint8_t written             # there is a reply to speak of (else `-`)
     uint8_t local_family
-    uint8_t labels              # text values that follow, each uint16 length + octets, in the format's order
+    uint8_t labels              # text values that follow, each uint16 length (LOG_ABSENT: none) + octets, in the
+                                # format's order
     uint8_t spare
     uint8_t client[16]
     uint8_t local[16]

@@ -28,7 +28,7 @@ cdef enum:
     BLOCK = 65536               # octets gathered before a write
     TURN = 32768                # octets taken from one ring before the next one's turn
     NAME_TEXT = 1024
-    VALUE_MAX = 1024            # octets that one token may take
+    VALUE_MAX = LOG_LABEL_MAX   # octets that one token may take
 
 cdef enum:
     OP_LITERAL = 0
@@ -282,6 +282,11 @@ def parse_format(text: str) -> list:
     return ops
 
 
+def format_labels(text: str) -> list:
+    """The metadata labels in a FORMAT, in the order in which a record has their values."""
+    return [literal for op, literal in parse_format(text) if op == OP_LABEL]
+
+
 cdef struct Op:
     uint32_t kind
     uint32_t len
@@ -475,6 +480,9 @@ cdef size_t put_label(char *to, const uint8_t **at, const uint8_t *end) noexcept
         return 1
     n = at[0][0] | (<size_t>at[0][1] << 8)
     at[0] += 2
+    if n == LOG_ABSENT:
+        to[0] = 45
+        return 1
     if n > <size_t>(end - at[0]):
         n = end - at[0]
     for i in range(min(n, <size_t>VALUE_MAX)):

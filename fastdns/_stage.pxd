@@ -25,6 +25,10 @@
 # What the innermost stage asked last counts, as where all stages write to one message. `cache` ends it: CoreDNS's
 # cache gives a copy downwards.
 #
+# Labels (`metadata`). A block with that directive keeps a value for each label that somebody in it reads: Label structs
+# behind the stages' frames, so they move with the query and cost a block without readers nothing. A stage asks at
+# set-up for a label's place (fastdns/labels.py; -1: nobody reads it) and sets it with label_set. The last one counts.
+#
 # A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
 # and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.
 # STREAM_WAIT: it was taken, but the client has enough to read for now; ops.room says when to go on. In the end
@@ -82,6 +86,11 @@ cdef struct Asked:
     uint16_t name_len
     uint8_t name[256]           # lower-cased, wire form
 
+cdef struct Label:
+    # A value that somebody reads. The text lies in a configuration, or in the query's `texts`.
+    const char *text            # NULL: not set
+    uint32_t len
+
 cdef struct Query:
     # -- identity: set by the transport
     Packet pkt                  # the parsed query; a stage may change flags, udp_size, opt_flags
@@ -98,6 +107,7 @@ cdef struct Query:
     sockaddr_in6 peer           # as the kernel gave it, to answer to
     uint32_t peer_len
     uint64_t start_ns           # CLOCK_MONOTONIC, at the batch that brought it
+    uint64_t deadline_ns        # when `cancel` wants no more to be tried for it; 0: never
     uint64_t handle             # the transport's own: TCP connection and generation; Python's token
     # -- where it is
     Block *block                # NULL until routed
@@ -141,6 +151,7 @@ cdef struct Query:
     uint64_t stage_word         # for the stage that suspended it
     uint8_t *owned              # request octets that were allocated for it, freed with it
     uint8_t *kept               # reply and options of a query that is held on its way up, freed with it
+    void *texts                 # values of labels that came from Python, freed with it: a list of allocations
     # -- the tail: copied and cleared only where it counts
     Asked asked
     char error[160]
@@ -190,6 +201,9 @@ cdef struct Block:
     Stage *stages
     uint16_t stage_count
     uint32_t frame_octets
+    uint32_t label_off          # of the labels in q.frames
+    uint16_t label_count
+    bint metadata               # labels are kept: the block has that directive
 
 cdef struct Listener:
     # One listen address of the server (dns://ADDR:PORT), the same index in every worker.
@@ -201,6 +215,10 @@ cdef struct Listener:
     void *router                # _chain's table: zone suffix -> Block
     int udp_fd                  # this worker's sockets, -1 none
     int tcp_fd
+    uint64_t first_ns           # `timeouts` of its TCP connections: to the first query; 0: the engine's own
+    uint64_t idle_ns            # ... to each later one
+    uint64_t write_ns           # ... that a client may leave its answers unread
+    uint32_t queries            # ... queries of one connection before it closes; 0: any number
     void *dropped_cell          # _count's counters of the server's own replies, NULL: not counted
 
 cdef struct Api:
@@ -318,6 +336,15 @@ cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
         return NEXT
     s = &q.block.stages[q.gate - 1]
     return s.ops.past(w, s, q)
+
+cdef inline Label *query_labels(const Query *q) noexcept nogil:
+    return <Label *>(q.frames + q.block.label_off)
+
+cdef inline void label_set(const Query *q, int label, const char *text, uint32_t n) noexcept nogil:
+    # `label` is what `labels.place` gave at set-up. The text must outlive the query.
+    if label >= 0 and label < q.block.label_count:
+        query_labels(q)[label].text = text
+        query_labels(q)[label].len = n
 
 cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
     return q.frames + s.frame_off

@@ -13,7 +13,7 @@ cdef enum:
     TCP_STREAM = 65536          # ... before a stream waits: below TCP_UNSENT, so that queries beside it are still read
     TCP_TURN = 32               # messages taken from one connection in one turn of the loop
 
-cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -1
+cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms, uint32_t write_ms) except -1
 cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil
 cdef void tcp_drain(Worker *w) noexcept nogil
 cdef uint32_t tcp_connections(const Worker *w) noexcept nogil

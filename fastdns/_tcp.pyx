@@ -9,7 +9,8 @@ message in one write. A connection whose client does not read, or has too many q
 A stream's messages are answers like any other, in the order in which they come; it waits while TCP_STREAM octets are
 unsent, and learns when there is room or the client has gone. One that breaks off takes the connection along, once what
 else was asked there is answered.
-CoreDNS's timeouts: 3 s to the first query, 10 s to each later one, then a silent close.
+CoreDNS's timeouts, unless `timeouts` says otherwise: 3 s to the first query, 10 s to each later one, then a silent
+close. A client that leaves its answers unread has 5 s.
 """
 
 from libc.stddef cimport size_t
@@ -53,6 +54,7 @@ cdef struct Conn:
     bint paused                 # not read from until answers have left
     bint watching_out
     bint spoke                  # a message has come
+    uint32_t left               # messages that are still taken; 0: any number
     uint32_t next_dirty
     uint64_t deadline_ns
     uint64_t active_ns
@@ -82,12 +84,13 @@ cdef struct Tcp:
     uint64_t resume_accept_ns   # 0: accepting
     uint64_t first_ns
     uint64_t idle_ns
+    uint64_t write_ns
     bint draining
     Query slot
     uint8_t *frames
 
 
-cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -1:
+cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms, uint32_t write_ms) except -1:
     """Allocates the table. Times in milliseconds."""
     cdef Tcp *t = <Tcp *>calloc(1, sizeof(Tcp))
     if t == NULL:
@@ -100,6 +103,7 @@ cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms) except -
     t.work_head = t.work_tail = t.dirty_head = NONE
     t.first_ns = <uint64_t>first_query_ms * 1000000u
     t.idle_ns = <uint64_t>idle_ms * 1000000u
+    t.write_ns = <uint64_t>write_ms * 1000000u
     w.mod[MOD_TCP] = t
     w.on_event[MOD_TCP] = tcp_event
     w.on_tick[MOD_TCP] = tcp_tick
@@ -158,6 +162,10 @@ cdef void conn_close(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     if not c.queued and not c.dirty:
         c.next_free = t.free_head
         t.free_head = i
+
+
+cdef inline uint64_t idle_of(const Worker *w, const Tcp *t, const Conn *c) noexcept nogil:
+    return w.listeners[c.listener].idle_ns or t.idle_ns
 
 
 cdef void left_list(Tcp *t, uint32_t i) noexcept nogil:
@@ -271,7 +279,8 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
         c.listener = <uint16_t>listener
         c.queued = c.dirty = c.eof = c.paused = c.watching_out = c.spoke = False
         c.active_ns = w.now_ns
-        c.deadline_ns = w.now_ns + t.first_ns
+        c.deadline_ns = w.now_ns + (w.listeners[listener].first_ns or t.first_ns)
+        c.left = w.listeners[listener].queries
         c.streams = NULL
         c.peer = peer
         c.peer_len = n
@@ -336,6 +345,7 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     cdef uint32_t gen = c.gen
     cdef uint32_t n
     cdef size_t error
+    cdef bint last = False
     cdef int _turn
     for _turn in range(TCP_TURN):
         if c.gen != gen or c.paused or not message_ready(c):
@@ -343,7 +353,10 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
         n = get16(c.rbuf + c.rat)
         c.active_ns = w.now_ns
         c.spoke = True
-        c.deadline_ns = w.now_ns + t.idle_ns
+        c.deadline_ns = w.now_ns + idle_of(w, t, c)
+        if c.left:
+            c.left -= 1
+            last = c.left == 0
         q.origin = ORIGIN_TCP
         q.proto = PROTO_TCP
         q.listener = c.listener
@@ -361,6 +374,10 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
             if error:
                 append(t, i, q.reply, <uint32_t>error)
         chain_drain_ready(w)
+        if last and c.gen == gen:
+            c.eof = True        # nothing more is read; it closes when what is in flight has left
+            c.rat = c.rlen
+            break
         if c.in_flight >= TCP_IN_FLIGHT or c.wlen - c.wat >= TCP_UNSENT:
             c.paused = True
     if c.gen != gen:
@@ -589,12 +606,15 @@ cdef void sweep(Worker *w, Tcp *t) noexcept nogil:
     cdef uint32_t i
     for i in range(t.used):
         c = &t.conns[i]
-        if c.fd < 0 or w.now_ns < c.deadline_ns:
+        if c.fd < 0:
             continue
-        if c.in_flight and c.wat == c.wlen:
-            c.deadline_ns = w.now_ns + t.idle_ns
+        if c.wat < c.wlen:
+            if w.now_ns - c.active_ns < (w.listeners[c.listener].write_ns or t.write_ns):
+                continue
+        elif w.now_ns < c.deadline_ns:
             continue
-        if c.wat < c.wlen and w.now_ns - c.active_ns < t.idle_ns:
+        elif c.in_flight:
+            c.deadline_ns = w.now_ns + idle_of(w, t, c)
             continue
         stat_add(w.row, w.counts[COUNT_TCP_TIMEOUT], 1)
         conn_close(w, t, i)

@@ -475,7 +475,8 @@ cdef class Engine:
     """One worker's loop.
 
     program: the compiled Corefile. stats: the shared counters. segment: the shared cache, or None without a cache
-    block. ring: this worker's log ring, or None. options: `tcp_first_query_ms`, `tcp_idle_ms` (milliseconds).
+    block. ring: this worker's log ring, or None. options: `tcp_first_query_ms`, `tcp_idle_ms`, `tcp_write_ms`
+    (milliseconds), for listeners without `timeouts`.
     """
 
     def __cinit__(self, Program program not None, Stats stats not None, Segment segment, options=None):
@@ -522,7 +523,8 @@ cdef class Engine:
             self.view.row = w.row
             w.cache = &self.view
         self.udp_open()
-        tcp_open(w, self.options.get("tcp_first_query_ms", 3000), self.options.get("tcp_idle_ms", 10000))
+        tcp_open(w, self.options.get("tcp_first_query_ms", 3000), self.options.get("tcp_idle_ms", 10000),
+                 self.options.get("tcp_write_ms", 5000))
         self.bridge = bridge_open(w, self.program)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         w.on_event[MOD_CONTROL] = woken

@@ -23,6 +23,7 @@ from . import metrics, order, registry
 from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import FastdnsError, KeysError, SetupError
+from .labels import Labels
 from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
 from .published import Board
 
@@ -56,6 +57,10 @@ class Block:
     plan: BlockPlan
     configs: dict[str, list[Any]] = field(default_factory=dict)
     members: list[tuple[str, Plugin]] = field(default_factory=list)
+    labels: Labels = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.labels = Labels("metadata" in self.plan.directives)
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -189,11 +194,12 @@ class Generation:
         for index, at in enumerate(self.listeners):
             any_class = any(self.classes[name].any_class
                             for number in set(at.routes.values()) for name in self.blocks[number].plan.directives)
-            program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index)
+            program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
             stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
             zones = [name_from_text(zone) for zone in block.zones]
-            program.add_block(block_ids[block.plan.index], zones, stages)
+            labels = block.labels.names if block.labels.kept else None
+            program.add_block(block_ids[block.plan.index], zones, stages, labels)
         for index, at in enumerate(self.listeners):
             for zone, number in at.routes.items():
                 program.route(index, name_from_text(zone), number)
@@ -228,7 +234,17 @@ class Generation:
             position=chain.index(name) + stanza if self.classes[name].chain else None,
             stanza=stanza,
             members=block.members,
+            labels=block.labels,
+            root=block.plan.root,
         )
+
+    def _timeouts(self, at: Listener) -> dict[str, Any]:
+        """Those of a listener: of several blocks on it the last that says something counts, for each timeout."""
+        found: dict[str, Any] = {}
+        for block in self.blocks:
+            if block.plan.index in at.routes.values():
+                found.update(block.plan.timeouts)
+        return found
 
     # ---- life
 
@@ -250,10 +266,21 @@ class Generation:
         """Runs the keeper's hooks for the end, the last started first."""
         await self._stop(lambda plugin: plugin.stop_server())
 
-    async def start_worker(self, engine: Engine, stats: Stats, row: int) -> None:
-        """Joins a worker's Python thread to its engine and runs the workers' hooks. `row` is the hot thread's."""
+    async def start_worker(self, engine: Engine, stats: Stats, row: int,
+                           fatal: Callable[[str], None] | None = None) -> None:
+        """Joins a worker's Python thread to its engine and runs the workers' hooks. `row` is the hot thread's. `fatal`
+        ends the server: a panic does at a listener with `debug`."""
         servers = tuple(at.server for at in self.listeners)
-        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers)
+        bare = {number for number, at in enumerate(self.listeners)
+                if any("debug" in self.blocks[block].plan.directives for block in at.routes.values())}
+
+        def panicked(listener: int, text: str) -> bool:
+            if fatal is None or listener not in bare:
+                return False
+            fatal(text)
+            return True
+
+        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None)
         self._bridge = engine.bridge
         await self._start(lambda plugin: plugin.start_worker(), self.stop_worker)
 

@@ -43,6 +43,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
@@ -51,6 +52,7 @@ from .corefile.dispenser import Dispenser
 from .corefile.names import under
 from .corefile.options import BLOCK_ZONES, Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
+from .labels import Labels
 from .metrics import Counter, Gauge, Histogram
 from .numbers import (
     AAAA,
@@ -105,7 +107,7 @@ T = TypeVar("T")
 class Event(StrEnum):
     """What happens to a server. First start: first_startup, startup. A reload: restart to the old generation's plugins
     (restart_failed if the new one cannot start), then startup to the new one's and shutdown to the old one's. The end:
-    shutdown to all, then final_shutdown to all."""
+    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed."""
 
     FIRST_STARTUP = "first_startup"
     STARTUP = "startup"
@@ -113,6 +115,7 @@ class Event(StrEnum):
     RESTART_FAILED = "restart_failed"
     SHUTDOWN = "shutdown"
     FINAL_SHUTDOWN = "final_shutdown"
+    CERTRENEW = "certrenew"
 
 
 @dataclass
@@ -120,9 +123,10 @@ class BlockPlan:
     """What a server block asks of the server before anything exists; filled by `Plugin.plan` in order of the chain.
 
     `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid), `steer`
-    how packets are spread over them (flow, cpu, random), `view` the name of its view. `asks` collects the rest as
-    (kind, facts): "cache", "http", "reload", "lameduck" ...; the server knows the kinds. Facts are plain values,
-    because they travel between processes.
+    how packets are spread over them (flow, cpu, random), `view` the name of its view, `root` the folder of relative
+    paths, `timeouts` those of connections (read, write, idle in seconds, queries). `asks` collects the rest as (kind,
+    facts): "cache", "http", "reload", "lameduck" ...; the server knows the kinds. Facts are plain values, because
+    they travel between processes.
     """
 
     index: int
@@ -132,6 +136,8 @@ class BlockPlan:
     sockets: int = 0
     steer: str = "flow"
     view: str = ""
+    root: str = ""
+    timeouts: dict[str, float] = field(default_factory=dict)
     asks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def ask(self, kind: str, **facts: Any) -> None:
@@ -149,7 +155,7 @@ class BlockContext:
     `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
     when no block asked for one). `generation`: rises with each reload. `members`: the instances of the block so far,
-    see `providers`.
+    see `providers`. `labels`: the metadata labels that the block keeps. `root`: where relative paths begin, see `path`.
     """
 
     index: int
@@ -166,6 +172,12 @@ class BlockContext:
     position: int | None = None
     stanza: int = 0
     members: list[tuple[str, Plugin]] = field(default_factory=list)
+    labels: Labels = field(default_factory=Labels)
+    root: str = ""
+
+    def path(self, name: str) -> str:
+        """A file that the Corefile names: below `root` unless it is absolute."""
+        return str(Path(self.root) / name) if name else name
 
     def providers(self, capability: type[T]) -> list[T]:
         """The block's plugin instances with a capability, in order of the chain. Complete once all are set up: ask in
@@ -292,6 +304,16 @@ def _parse_message(octets: bytes) -> Any:
 use_messages(_parse_message, lambda message: bytes(message.pack()))
 
 
+class MetadataProvider:
+    """A plugin that says something of each query whose name lies in the zones of `metadata`, before the chain runs."""
+
+    def metadata(self, query: Query) -> None:
+        """Sets labels: `query.metadata["geoip/country/code"] = "CH"`. A value is a text, or a function without
+        arguments that gives one and is called if somebody reads the label. Called for every query, so be quick. An
+        exception is a panic."""
+        raise TypeError(f"{type(self).__name__} has no metadata()")
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -349,6 +371,7 @@ __all__ = [
     "Event",
     "Gauge",
     "Histogram",
+    "MetadataProvider",
     "Next",
     "Option",
     "Plugin",

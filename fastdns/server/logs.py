@@ -14,6 +14,7 @@ from .._log import RingHandle
 from .output import Output
 
 LEVELS = ((logging.CRITICAL, 4), (logging.ERROR, 3), (logging.WARNING, 2), (logging.INFO, 1))
+OURS = ("plugin/", "root", "fastdns")  # whose lines of level DEBUG are shown: a library's are not what is looked for
 NAMES = ("DEBUG", "INFO", "WARNING", "ERROR", "FATAL")
 
 
@@ -40,6 +41,8 @@ class RingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record; never raises, never waits."""
+        if record.levelno < logging.INFO and not record.name.startswith(OURS):
+            return
         try:
             text = line(record)
         except Exception as error:

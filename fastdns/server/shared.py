@@ -76,7 +76,7 @@ class Shared:
         from . import logs
 
         handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)
-        logs.setup(handle)
+        logs.setup(handle, "debug" in self.plan["asks"])
 
     def release_http(self) -> None:
         """In a process that was just forked and is not the web's. A socket that anybody holds, a spare among them,

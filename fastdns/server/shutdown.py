@@ -7,6 +7,7 @@ workers are still watched and replaced while a lameduck period runs. Exit codes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ def hooks(host: Supervisor) -> Iterator[Step]:
         host.pending_event = event
         if not host.tell(KEEPER, {"event": event}):
             host.pending_event = ""
-        yield (lambda: not host.pending_event), HOOK_SECONDS
+        # A command that an operator wants to be waited for (`on shutdown`) may take its time.
+        yield (lambda: not host.pending_event), math.inf if "slow_end" in current.plan["asks"] else HOOK_SECONDS
     lameduck = float(current.plan.get("lameduck") or 0)
     if lameduck > 0:
         yield never, lameduck

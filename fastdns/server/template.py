@@ -68,6 +68,7 @@ def prepare(channel: control.Channel) -> Shared:
     generation = chain.load(corefile)
     plan = generation.plan()
     plan["hash"] = corefile.sha512()
+    logs.setup(None, "debug" in plan["asks"])
     channel.send({"plan": plan, "warnings": list(corefile.warnings)})
     words, fds = channel.wait()
     shared = Shared.attach(words, fds, plan, generation)

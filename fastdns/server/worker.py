@@ -82,7 +82,7 @@ class Worker:
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         self.loop, self.end = loop, asyncio.Event()
-        await self.shared.generation.start_worker(self.engine, self.shared.stats, self.row)
+        await self.shared.generation.start_worker(self.engine, self.shared.stats, self.row, self.fatal)
         self.hot.start()
         # The hot thread keeps its weight; this one and its helpers share the core with it.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
@@ -95,6 +95,11 @@ class Worker:
                 await asyncio.wait_for(self.end.wait(), BEAT_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.shared.generation.stop_worker(), STOP_SECONDS)
+
+    def fatal(self, text: str) -> None:
+        """Has the supervisor log a text at level FATAL and end the whole server with status 1."""
+        with contextlib.suppress(control.Closed):
+            self.channel.send({"fatal": text})
 
     def _hot(self) -> None:
         try:

@@ -21,6 +21,7 @@ from .upstreams import Upstream, resolve
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
 
+UPSTREAM = "forward/upstream"
 DESCRIPTORS_MAX = 1 << 20
 DESCRIPTORS_KEPT = 8192  # for clients, listeners and everything else, where there are so many
 
@@ -97,6 +98,7 @@ class Forward(Plugin):
             "failfast": config.failfast_all_unhealthy_upstreams,
             "wake_fd": self.checks.wake_fd,
             "descriptors": self.descriptors,
+            "label": block.labels.place(UPSTREAM),
             **{key: config[key] for key in COPIED},
             **stanza_slots(block.stats, block.block_id, block.stanza, config.max_concurrent > 0),
         }

@@ -5,4 +5,6 @@ from fastdns._stage import CompiledStage
 
 CLASSES: dict[str, int]
 
-def stage(rules: list[tuple[bytes, int, int]]) -> CompiledStage: ...
+def stage(
+    rules: list[tuple[bytes, int, int, list[int]]], type_label: int = -1, class_label: int = -1
+) -> CompiledStage: ...

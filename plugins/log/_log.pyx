@@ -4,14 +4,17 @@
 
 Strategy: everything happens on the way back. The first rule whose scope holds the query's name decides; only a rule
 that asks for classes has the reply looked into (CoreDNS's types of response: no error, denial, everything else). The
-record goes into the worker's ring with the number of the rule's format; another process writes the line.
+record goes into the worker's ring with the number of the rule's format, and the values of the metadata labels in it;
+another process writes the line.
 """
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
-from fastdns._log cimport LOG_QUERY, QueryRecord, ring_commit, ring_reserve
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from libc.stdint cimport int16_t, int32_t, uint16_t, uint32_t, uint64_t, uint8_t
+from fastdns._log cimport LOG_ABSENT, LOG_LABEL_MAX, LOG_QUERY, QueryRecord, ring_commit, ring_reserve
+from fastdns._stage cimport (
+    NEXT, CompiledStage, Label, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels,
+)
 from fastdns._sys cimport (
-    CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, timespec,
+    CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, strlen, timespec,
 )
 from fastdns._wire cimport (
     FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR,
@@ -27,6 +30,23 @@ cdef enum:
     CLASS_ALL = 8
     OPCODE_UPDATE = 5
     OPT_FIXED = 11              # octets of an OPT without options
+    LABELS_MAX = 255            # in one format
+
+cdef enum Kind:
+    # CoreDNS's types of response.
+    KIND_NOERROR = 0
+    KIND_NXDOMAIN = 1
+    KIND_SERVERERROR = 2
+    KIND_NODATA = 3
+    KIND_DELEGATION = 4
+    KIND_META = 5
+    KIND_UPDATE = 6
+    KIND_OTHERERROR = 7
+    KINDS = 8
+
+cdef const char **KIND_TEXT = [
+    b"NOERROR", b"NXDOMAIN", b"SERVERERROR", b"NODATA", b"DELEGATION", b"META", b"UPDATE", b"OTHERERROR",
+]
 
 CLASSES = {"success": CLASS_SUCCESS, "denial": CLASS_DENIAL, "error": CLASS_ERROR, "all": CLASS_ALL}
 
@@ -36,11 +56,15 @@ cdef struct Rule:
     uint32_t scope_len          # 0: matches nothing
     uint32_t classes
     uint32_t format
+    uint32_t labels_n
+    int16_t *labels             # places of the format's labels, -1: none is kept
 
 
 cdef struct Config:
     uint32_t count
     Rule *rules
+    int type_label              # places of log/type and log/class, -1: nobody reads them
+    int class_label
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -65,29 +89,96 @@ cdef bint expired_signature(const Worker *w, const Query *q) noexcept nogil:
     return False
 
 
-cdef uint32_t reply_class(Worker *w, const Query *q) noexcept nogil:
-    # The class of a written reply, by the rules of CoreDNS's response types.
+cdef Kind written_kind(Worker *w, const Query *q) noexcept nogil:
+    # The type of a written reply.
     cdef bint soa = False
     cdef bint ns = False
     cdef bint scanned = wire_scan(q.reply, q.reply_len, w.scan) == 0
     cdef uint32_t i
-    if q.pkt.opcode == OPCODE_UPDATE or q.pkt.opcode == OPCODE_NOTIFY:
-        return CLASS_ERROR
-    if q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
-        return CLASS_ERROR
+    if q.pkt.opcode == OPCODE_UPDATE:
+        return KIND_UPDATE
+    if q.pkt.opcode == OPCODE_NOTIFY or q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
+        return KIND_META
     if scanned and q.has_opt and q.set_do and expired_signature(w, q):
-        return CLASS_ERROR
-    if get16(q.reply + 6) > 0:
-        return CLASS_SUCCESS if q.rcode == RCODE_NOERROR else CLASS_ERROR
+        return KIND_OTHERERROR
+    if get16(q.reply + 6) > 0 and q.rcode == RCODE_NOERROR:
+        return KIND_NOERROR
+    if get16(q.reply + 6) > 0 and q.rcode == RCODE_NXDOMAIN:
+        return KIND_OTHERERROR
     if q.rcode == RCODE_NXDOMAIN:
-        return CLASS_DENIAL
+        return KIND_NXDOMAIN
+    if q.rcode == RCODE_SERVFAIL or q.rcode == RCODE_NOTIMP:
+        return KIND_SERVERERROR
     if q.rcode != RCODE_NOERROR:
-        return CLASS_ERROR
+        return KIND_OTHERERROR
     for i in range(w.scan.n if scanned else 0):
         if w.scan.records[i].section == SECTION_AUTHORITY:
             soa = soa or w.scan.records[i].rtype == TYPE_SOA
             ns = ns or w.scan.records[i].rtype == TYPE_NS
-    return CLASS_DENIAL if soa else CLASS_SUCCESS
+    return KIND_NODATA if soa else KIND_DELEGATION if ns else KIND_NOERROR
+
+
+cdef Kind reply_kind(Worker *w, const Query *q) noexcept nogil:
+    if q.written and q.reply_len >= WIRE_HEADER:
+        return written_kind(w, q)
+    if not server_writes(q):
+        return KIND_OTHERERROR
+    # The server's reply: opcode and type of the query, and an error's rcode.
+    if q.pkt.opcode == OPCODE_UPDATE:
+        return KIND_UPDATE
+    if q.pkt.opcode == OPCODE_NOTIFY or q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
+        return KIND_META
+    return KIND_SERVERERROR if q.rcode == RCODE_SERVFAIL or q.rcode == RCODE_NOTIMP else KIND_OTHERERROR
+
+
+cdef inline uint32_t class_of(Kind kind) noexcept nogil:
+    if kind == KIND_NOERROR or kind == KIND_DELEGATION:
+        return CLASS_SUCCESS
+    return CLASS_DENIAL if kind == KIND_NXDOMAIN or kind == KIND_NODATA else CLASS_ERROR
+
+
+cdef void say_kind(const Config *c, const Query *q, Kind kind) noexcept nogil:
+    cdef uint32_t which = class_of(kind)
+    cdef const char *text = b"success" if which == CLASS_SUCCESS else b"denial" if which == CLASS_DENIAL else b"error"
+    cdef const char *name = KIND_TEXT[<int>kind]
+    label_set(q, c.type_label, name, <uint32_t>strlen(name))
+    label_set(q, c.class_label, text, <uint32_t>strlen(text))
+
+
+cdef const Label *value_of(const Rule *rule, uint32_t i, const Query *q) noexcept nogil:
+    # The format's label number i; NULL: not set.
+    cdef int place = rule.labels[i]
+    if place < 0 or place >= q.block.label_count or query_labels(q)[place].text == NULL:
+        return NULL
+    return &query_labels(q)[place]
+
+
+cdef inline uint32_t shown(const Label *label) noexcept nogil:
+    return label.len if label.len < LOG_LABEL_MAX else LOG_LABEL_MAX
+
+
+cdef uint32_t labels_octets(const Rule *rule, const Query *q) noexcept nogil:
+    cdef uint32_t i, n = 0
+    cdef const Label *label
+    for i in range(rule.labels_n):
+        label = value_of(rule, i, q)
+        n += 2 + (0 if label == NULL else shown(label))
+    return n
+
+
+cdef void put_labels(const Rule *rule, const Query *q, uint8_t *to) noexcept nogil:
+    # As the formatter reads them: length (little-endian), octets.
+    cdef uint32_t i, n
+    cdef const Label *label
+    for i in range(rule.labels_n):
+        label = value_of(rule, i, q)
+        n = LOG_ABSENT if label == NULL else shown(label)
+        to[0] = <uint8_t>n
+        to[1] = <uint8_t>(n >> 8)
+        to += 2
+        if label != NULL:
+            memcpy(to, label.text, n)
+            to += n
 
 
 cdef bint server_writes(const Query *q) noexcept nogil:
@@ -166,7 +257,8 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef QueryRecord *r
     cdef uint8_t name[256]
     cdef size_t used
-    cdef uint32_t i, kind
+    cdef uint32_t i
+    cdef Kind kind
     cdef int n
     if w.ring == NULL or q.background:
         return
@@ -180,18 +272,21 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
             break
     if rule == NULL:
         return
-    if not rule.classes & CLASS_ALL:
-        kind = reply_class(w, q) if q.written and q.reply_len >= WIRE_HEADER else CLASS_ERROR
-        if not rule.classes & kind:
+    if not rule.classes & CLASS_ALL or c.type_label >= 0 or c.class_label >= 0:
+        kind = reply_kind(w, q)
+        say_kind(c, q, kind)
+        if not rule.classes & (CLASS_ALL | class_of(kind)):
             return
-    r = <QueryRecord *>ring_reserve(w.ring, LOG_QUERY, <uint32_t>(sizeof(QueryRecord) + n))
+    r = <QueryRecord *>ring_reserve(w.ring, LOG_QUERY, <uint32_t>(sizeof(QueryRecord) + n) + labels_octets(rule, q))
     if r == NULL:
         return
     memset(r, 0, sizeof(QueryRecord))
     r.format = rule.format
     r.qname_len = <uint16_t>n
+    r.labels = <uint8_t>rule.labels_n
     fill(w, q, r)
     memcpy(<uint8_t *>r + sizeof(QueryRecord), name, n)
+    put_labels(rule, q, <uint8_t *>r + sizeof(QueryRecord) + n)
     ring_commit(w.ring)
 
 
@@ -207,13 +302,15 @@ OPS.stop = NULL
 cdef class _Owner:
     cdef Config config
 
-    def __cinit__(self, rules: list):
+    def __cinit__(self, rules: list, type_label: int, class_label: int):
         cdef Rule *rule
+        self.config.type_label = type_label
+        self.config.class_label = class_label
         cdef const uint8_t *raw
         self.config.rules = <Rule *>calloc(len(rules) + 1, sizeof(Rule))
         if self.config.rules == NULL:
             raise MemoryError
-        for scope, classes, number in rules:
+        for scope, classes, number, labels in rules:
             rule = &self.config.rules[self.config.count]
             if len(scope) > WIRE_NAME_MAX:
                 raise ValueError("a scope longer than a name")
@@ -222,14 +319,26 @@ cdef class _Owner:
             rule.scope_len = <uint32_t>len(scope)
             rule.classes = classes
             rule.format = number
+            if len(labels) > LABELS_MAX:
+                raise ValueError(f"a format has at most {LABELS_MAX} labels")
+            rule.labels = <int16_t *>calloc(len(labels) or 1, sizeof(int16_t))
+            if rule.labels == NULL:
+                raise MemoryError
+            for place in labels:
+                rule.labels[rule.labels_n] = place
+                rule.labels_n += 1
             self.config.count += 1
 
     def __dealloc__(self):
+        # The rule that was being filled when something was refused is one beyond the count.
+        for i in range(self.config.count + 1 if self.config.rules != NULL else 0):
+            free(self.config.rules[i].labels)
         free(self.config.rules)
 
 
-def stage(rules: list) -> CompiledStage:
+def stage(rules: list, type_label: int = -1, class_label: int = -1) -> CompiledStage:
     """The logging stage. A rule is (scope as a lower-cased wire name, b"" for one that matches nothing; CLASSES or-ed
-    together; the number of its format by fastdns.metrics.log_format)."""
-    cdef _Owner owner = _Owner(rules)
+    together; the number of its format by fastdns.metrics.log_format; the places of the labels in it). The places of
+    log/type and log/class, where somebody reads them."""
+    cdef _Owner owner = _Owner(rules, type_label, class_label)
     return compiled_stage(&OPS, &owner.config, owner)

@@ -4,8 +4,9 @@
 from typing import TYPE_CHECKING, Any
 
 from fastdns import metrics
+from fastdns._log import format_labels
 from fastdns._wire import name_from_text, name_lower
-from fastdns.plugin import Dispenser, Plugin
+from fastdns.plugin import BlockContext, Dispenser, Plugin, SetupError
 
 from .config import LOG, rules
 
@@ -32,6 +33,13 @@ class Log(Plugin):
         """One instance with the rules of all lines of the block."""
         return [rules(super().parse(dispenser))]
 
+    def __init__(self, config: Any, block: BlockContext) -> None:
+        super().__init__(config, block)
+        try:
+            self.labels = [[block.labels.read(name) for name in format_labels(rule.format)] for rule in config]
+        except ValueError as error:
+            raise SetupError(self.name, str(error)) from None
+
     def compiled(self) -> "CompiledStage":
         from ._log import CLASSES, stage
 
@@ -41,7 +49,10 @@ class Log(Plugin):
                     scope_wire(rule.scope),
                     sum({CLASSES[word] for word in rule.classes}),
                     metrics.log_format(self.block.stats, rule.format),
+                    labels,
                 )
-                for rule in self.config
-            ]
+                for rule, labels in zip(self.config, self.labels, strict=True)
+            ],
+            self.block.labels.place("log/type"),
+            self.block.labels.place("log/class"),
         )

@@ -7,9 +7,24 @@ function) has a driver of its own. `tag` and `relay` stand on both sides of the 
 
 import asyncio
 import contextvars
+import logging
 import time
 
-from fastdns.plugin import AAAA, DROP, SOA, TXT, A, Counter, Directive, Plugin, PluginError, Rcode, Reply, Stream
+from fastdns.plugin import (
+    AAAA,
+    DROP,
+    SOA,
+    TXT,
+    A,
+    Counter,
+    Directive,
+    MetadataProvider,
+    Plugin,
+    PluginError,
+    Rcode,
+    Reply,
+    Stream,
+)
 
 VAR = contextvars.ContextVar("VAR", default="")
 KEPT = []
@@ -39,6 +54,17 @@ def spend(seconds):
 async def burn(plugin, query, next):
     spend(0.001)
     return query.reply(aa=True).a("192.0.2.1", ttl=60)
+
+
+async def murmur(plugin, query, next):
+    plugin.log.debug("a word of %s", query.name)
+    logging.getLogger("asyncio").debug("a library's word")
+    return query.reply(aa=True)
+
+
+async def deadline(plugin, query, next):
+    left = query.deadline
+    return query.reply().txt("None" if left is None else f"{left - time.monotonic():.3f}")
 
 
 async def error(plugin, query, next):
@@ -529,3 +555,27 @@ class Bulletin(Plugin):
 
     async def serve_dns(self, query, next):
         return query.reply().txt(self.text)
+
+
+class Label(Plugin, MetadataProvider):
+    """Sets metadata labels before the chain, on the way down and on the way up, and reads those of others."""
+
+    name = "label"
+    directive = Directive("label", help="Sets labels.")
+    after = "cache"
+
+    def metadata(self, query):
+        query.metadata["label/name"] = query.name
+        query.metadata["label/long"] = "x" * 5000
+        query.metadata["label/lazy"] = lambda: f"type {query.type}"
+        query.metadata["label/broken"] = self.broken
+
+    def broken(self):
+        raise ValueError("no value today")
+
+    async def serve_dns(self, query, next):
+        query.metadata["label/down"] = "\u00fc\n"
+        result = await next(query)
+        query.metadata["label/up"] = "after " + query.metadata.get("forward/upstream", "nobody")
+        query.metadata["label/empty"] = ""
+        return result

@@ -39,7 +39,7 @@ class Logger:
         self.stats = Stats.create(4)
         formats = [text for _, text, _ in rules]
         compiled = [
-            (scope_wire(scope), sum(CLASSES[c] for c in classes), number)
+            (scope_wire(scope), sum(CLASSES[c] for c in classes), number, [])
             for number, (scope, _, classes) in enumerate(rules)
         ]
         self.bench = Bench(stage(compiled), self.stats, 1, rings.handle(1, -1, self.stats), wildcard=wildcard)

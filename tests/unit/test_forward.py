@@ -33,6 +33,7 @@ def settings(stats: Stats, **changes: object) -> dict[str, object]:
         "failover": (),
         "source": "",
         "wake_fd": -1,
+        "label": -1,
         "descriptors": 64,
         **metrics.stanza_slots(stats, 1, 0, False),
         **changes,

@@ -18,7 +18,7 @@ def bench_record(repeated, scope):
     rings = Rings.create(2)
     formatter = Formatter(rings, lambda number: "{name}", "{name}")
     stats = Stats.create(4)
-    bench = Bench(stage([(scope, CLASSES["all"], 1)]), stats, 1, rings.handle(1, -1, stats))
+    bench = Bench(stage([(scope, CLASSES["all"], 1, [])]), stats, 1, rings.handle(1, -1, stats))
 
     def empty() -> None:
         while formatter.collect():

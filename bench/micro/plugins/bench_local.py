@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""local: what every query pays for its being there. The copying of the reply by the kit is in it."""
+
+from fastdns._drive import Bench
+from fastdns._stats import Stats
+from fastdns.plugins.local._local import stage
+
+from ..kept import QUERY, reply
+
+TURNS = 200_000
+
+
+def bench_pass(repeated):
+    stats = Stats.create(4)
+    bench = Bench(stage(True, stats.intern("bench", (), "word")), stats, 1)
+    done = repeated(bench.run, QUERY, reply=reply(1), repeat=TURNS, items=TURNS, unit="query")
+    assert done == ("next", True, 0, reply(1))
