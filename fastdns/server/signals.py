@@ -12,8 +12,8 @@ import os
 import signal
 from types import FrameType
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD)
-IGNORED = (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2)  # SIGUSR2: no binary upgrade; it must not end the server
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+IGNORED = (signal.SIGHUP, signal.SIGPIPE)
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
@@ -30,6 +30,7 @@ class Signals:
             signal.signal(number, _noted)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        unblock()
 
     def take(self) -> list[int]:
         """The signals that have arrived since the last call."""
@@ -37,6 +38,16 @@ class Signals:
             return list(os.read(self.fd, 4096))
         except BlockingIOError:
             return []
+
+
+def block() -> None:
+    """Keep what arrives from now on for the program that follows in this process: what is pending outlives an exec."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+
+
+def unblock() -> None:
+    """Let them in."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
 
 def child_defaults() -> None:
