@@ -128,17 +128,19 @@ class Memory:
         from fastdns._log import Rings
         from fastdns._stats import Stats
 
+        self.stats: Stats
+        self.rings: Rings
         self.adopted = kept is not None
         self.segment: Segment | None = None
         if kept is not None:
             self.rows, self.stats, self.rings, self.log_wake = kept
             return
         self.rows = Rows(workers)
-        self.stats: Stats = Stats.create(self.rows.total, SLOTS)
+        self.stats = Stats.create(self.rows.total, SLOTS)
         for row in range(1, self.rows.total):
             # Before anybody else writes to the table: a worker that could not get its word would look stuck.
             metrics.beat_slot(self.stats, row)
-        self.rings: Rings = Rings.create(self.rows.total)
+        self.rings = Rings.create(self.rows.total)
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def save(self, note: Callable[[int], int]) -> dict[str, Any]:
