@@ -328,7 +328,7 @@ class Supervisor:
         leaving = self.listeners.retire(self.current.sockets.items())
         old.leaving_sockets = leaving
         old.retire()
-        self.swap.done(plan["hash"])
+        self.swap.done(plan["hash"], watch is not None)
 
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""

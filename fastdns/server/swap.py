@@ -88,11 +88,11 @@ class Swap:
         self.go_on()
         self.host.settled("reload failed")
 
-    def done(self, digest: str) -> None:
-        """The new generation serves; `digest` is its Corefile's."""
-        if self.by == PLUGIN:
-            stats = self.host.memory.stats
-            stats.clear("coredns_reload_version_info")
+    def done(self, digest: str, watched: bool) -> None:
+        """The new generation serves; `digest` is its Corefile's, `watched` by the directive."""
+        stats = self.host.memory.stats
+        stats.clear("coredns_reload_version_info")
+        if watched:
             slot = stats.intern("coredns_reload_version_info", (("hash", "sha512"), ("value", digest)), "gauge")
             stats.set(supervisor_row(stats.rows), slot, 1)
         if self.by == UPGRADE:

@@ -25,7 +25,7 @@ SEED = int(os.environ.get("FASTDNS_SEED", "0"))
 HERE = ".:{port} {\n bind 127.0.0.1\n multisocket COUNT\n whoami\n}\n"
 GUEST = ".:{port2} {\n bind 127.0.0.1\n whoami\n}\n"
 BROKEN = ("bad {", HERE.replace("COUNT", "1").replace("127.0.0.1", "192.0.2.99"))
-ROLES = ("worker", "worker", "worker", "template", "keeper", "web", "formatt")
+ROLES = ("worker", "worker", "worker", "templat", "keeper", "web", "formatt")
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 PAUSE_SECONDS = 0.4  # at most, between two steps: less than a reload or an upgrade takes
 
@@ -62,7 +62,7 @@ class Case:
         """Whether the server is what the last request wants, and nothing else is left."""
         server = self.server
         assert server.process.poll() is None, server.err
-        counts = [len(server.children(role)) for role in ("worker", "template", "keeper", "web", "formatt")]
+        counts = [len(server.children(role)) for role in ("worker", "templat", "keeper", "web", "formatt")]
         # Each server block's default is one worker for each CPU; the listener with most sockets decides.
         workers = max(self.workers, len(os.sched_getaffinity(0))) if self.guest else self.workers
         return (counts == [workers + 1, 1, 1, 1, 1] and ask(server.port, seconds=0.3) is not None

@@ -79,6 +79,7 @@ PYTHON: dict[str, set[str]] = {
         "chain",
         "compiled",
     },
+    "adopt": {"errors", "corefile", "cli", "server"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
     "bench": {"errors", "corefile", "compiled", "chain", "server"},
