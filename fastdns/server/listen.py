@@ -258,7 +258,8 @@ class Listeners:
                         leave_group(sock)
                     else:
                         sock.shutdown(socket.SHUT_RD)
-        return said + self.activated.idle(sock for listener in self.by_key.values() for sock in listener.udp + listener.tcp)
+        used = (sock for listener in self.by_key.values() for sock in listener.udp + listener.tcp)
+        return said + self.activated.idle(used)
 
     def undo(self, added: Iterable[tuple[Listener, int]]) -> None:
         """Close again what `open` added: nothing has read it, no client was promised anything."""

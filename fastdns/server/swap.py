@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from .supervisor import Supervisor
 
 SIGNAL, PLUGIN = "SIGUSR1", "plugin/reload"
-FAILURES = Counter("fastdns_reload_failures_total", "Reloads and upgrades that failed and changed nothing, by who asked "
-                   "for it and by the step that failed.", ("by", "reason"))
+FAILURES = Counter("fastdns_reload_failures_total",
+                   "Reloads and upgrades that failed and changed nothing, by who asked and by the step that failed.",
+                   ("by", "reason"))
 
 
 class Swap:

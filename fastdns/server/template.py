@@ -65,8 +65,8 @@ def prepare(channel: control.Channel) -> Shared:
     logs.setup(None)
     load, _ = channel.wait()
     if load["layouts"] != LAYOUTS:
-        raise StartError("another fastdns was installed since this server started, with another layout of shared memory: "
-                         "upgrade with SIGUSR2 or restart")
+        raise StartError("another fastdns was installed since this server started, with another layout of shared "
+                         "memory: upgrade with SIGUSR2 or restart")
     corefile = load_source(
         Source(load["filename"], bytes.fromhex(load["body"])), chain.known(), chain.not_built(), load["port"])
     generation = chain.load(corefile)

@@ -55,7 +55,8 @@ def test_twenty_times_nothing_is_lost(tmp_path: Path, way: str) -> None:
                     else (signal.SIGUSR2, "Upgrading complete"))
     with Upstream() as upstream:
         base = COREFILE.replace("UP", str(upstream.port))
-        with Server(tmp_path, base.replace("COUNT", "4"), ports=2) as server, load(server.port, kind=Checked) as clients:
+        with Server(tmp_path, base.replace("COUNT", "4"), ports=2) as server, \
+                load(server.port, kind=Checked) as clients:
             clients.run(0.2, RATE)
             clients.settle()
             asked = len(upstream.asked)

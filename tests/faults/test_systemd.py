@@ -200,8 +200,8 @@ def test_the_managers_sockets_are_used_come_and_go_and_are_upgraded(tmp_path: Pa
     here = f".:{ports[0]} {{\n bind 127.0.0.1\n multisocket 2\n whoami\n}}\n"
     there = f".:{ports[1]} {{\n bind 127.0.0.1\n multisocket 2\n whoami\n}}\n"
     with Server(tmp_path, here, program=("-m", "starter")) as server:
-        server.wait_line(f"[WARNING] socket activation: odd.socket: no server block listens on udp 127.0.0.1:{ports[1]}: "
-                         "nothing there is answered")
+        server.wait_line("[WARNING] socket activation: odd.socket: no server block listens on udp "
+                         f"127.0.0.1:{ports[1]}: nothing there is answered")
         wait_for(lambda: len(server.children("worker")) == 3, "the spare")
         kept = inodes(server.process.pid)
         with load(ports[0]) as clients:
