@@ -62,7 +62,7 @@ class Generation:
         self.added: list[tuple[Listener, int]] = []
         self.leaving_sockets: list[socket.socket] = []
         self.segment: Segment | None = None
-        self.foreign = False  # its processes count in memory that this supervisor does not know
+        self.foreign = False  # it uses memory that this supervisor has not: nothing can join it
         self.template = Child(TEMPLATE, control.gone()) if adopted else self._start_template()
 
     # -- starting

@@ -4,7 +4,7 @@
 Strategy: descriptors keep their numbers over an exec, so the state is numbers and words: listeners, shared memory, the
 generations and their processes with the ends of their channels, half-read messages included. `restore` only maps and
 wraps what is there and does nothing that others could see; so a trial can run it to the end beside the living server.
-The processes of before stay children of this process id and are looked after as before; those whose counters have
+The processes of before stay children of this process id and are looked after as before; those whose memory has
 another layout (`foreign`) are only kept until the new ones serve.
 """
 
@@ -171,11 +171,14 @@ def _restored(host: Supervisor, words: State) -> Generation:
     generation.young_deaths, generation.fork_at = words["young_deaths"], words["fork_at"]
     generation.sockets = {(key[0], key[1], key[2]): count for key, count in words["sockets"]}
     generation.steering = {(key[0], key[1], key[2]): mode for key, mode in words["steering"]}
-    generation.foreign = words["foreign"] or not host.memory.adopted
     generation.segment = host.memory.segment if words["cache"] else None
+    counted = host.memory.adopted
+    generation.foreign = words["foreign"] or not counted or (words["cache"] and generation.segment is None)
+    if generation.foreign:
+        generation.build = {}, []  # no template of it will be started any more
     for child in map(_restored_child, words["members"]):
         generation.adopt(child)
-        if generation.foreign:
+        if not counted:
             child.rows = -1  # a row of counters that are no longer ours
         if child.role == TEMPLATE and child.state != "leaving":
             generation.template = child

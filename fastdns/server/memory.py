@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import StartError
+from .control import close_all
 
 if TYPE_CHECKING:
     from fastdns._cache import Segment
@@ -168,6 +169,7 @@ class Memory:
         except ValueError as error:
             notes.append(f"the counters start anew: {error}")
             memory = cls((pairs - SPARE_PAIRS) // 2)
+            close_all([words["stats"], words["rings"], words["log_wake"]])
         metrics.declare(memory.stats)
         if words["cache"] >= 0:
             try:
@@ -176,6 +178,8 @@ class Memory:
                 memory.segment = Segment.attach(words["cache"])
             except ValueError as error:
                 notes.append(f"the cache starts empty: {error}")
+                # Its pages are freed with the last of those who use it.
+                os.close(words["cache"])
         return memory, notes
 
     def segment_for(self, tables: list[Table], most: int | None = None) -> Segment | None:

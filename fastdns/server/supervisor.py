@@ -266,7 +266,8 @@ class Supervisor:
 
     def wants_formatter(self, generation: Generation) -> bool:
         """Whether a formatter is to be forked with this generation: only one process may read the rings."""
-        return (self.current is None or self.current.foreign) and generation is self.next
+        alone = self.current is None or (self.current.foreign and not self.memory.adopted)
+        return alone and generation is self.next
 
     def up(self, generation: Generation) -> None:
         """All workers of a generation serve."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .supervisor import Settings, Supervisor
 
 VARIABLE = "FASTDNS_ADOPT"  # in the environment of the program that follows: the descriptor of the state
+ALARM_SECONDS = 90  # after which a trial ends even if the server that waited for it was killed
 UPGRADE = "SIGUSR2"  # who asked, beside swap.SIGNAL and swap.PLUGIN
 COMMAND = "adopt"  # the first word of a trial: a program that does not know it ends with a usage error
 TRIAL = "trial"
@@ -73,7 +74,8 @@ class Upgrade:
             try:
                 self.process = subprocess.Popen(
                     [sys.executable, *program[1:], COMMAND, str(state_fd), str(theirs.fileno()), *words],
-                    stdin=subprocess.DEVNULL, pass_fds=[*fds, state_fd, theirs.fileno()])
+                    stdin=subprocess.DEVNULL, pass_fds=[*fds, state_fd, theirs.fileno()],
+                    preexec_fn=_mortal)  # noqa: PLW1509 (this process has one thread)
             finally:
                 os.close(state_fd)
         self.trial = Child(TRIAL, channel, self.process.pid)
@@ -153,6 +155,11 @@ class Upgrade:
             signals.unblock()
             self._refused(f"{sys.executable}: {error}", "exec")
 
+
+
+def _mortal() -> None:
+    # An alarm outlives the exec, and no program has to know of it.
+    signal.alarm(ALARM_SECONDS)
 
 
 def command_line() -> tuple[list[str], list[str]]:

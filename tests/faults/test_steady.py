@@ -45,6 +45,8 @@ def steady(server: Server, clients: Checked, upstream: Upstream, number: int, li
     server.process.send_signal(number)
     while server.out.count(line) <= count:
         assert server.process.poll() is None, server.err
+        assert "serves on" not in server.out
+        assert "failed" not in server.out
         clients.run(0.05, RATE)
     clients.run(0.05, RATE)
 

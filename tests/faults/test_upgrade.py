@@ -145,6 +145,7 @@ def test_memory_of_another_layout_is_made_anew(tmp_path: Path, other: str) -> No
         server.process.send_signal(signal.SIGUSR2)
         while COMPLETE not in server.out:
             assert server.process.poll() is None, server.err
+            assert "serves on" not in server.out
             clients.run(0.1, 1000.0)
         assert clients.settle() == 0
         settled(server)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared memory that an upgrade hands over: who changes what stands where must say so.
 
-Strategy: the declarations that fix a layout (enums and structs of the modules that own it) are pinned by a digest beside
+Strategy: the declarations that fix a layout (enums and structs of its modules) are pinned by a digest, beside
 the layout's number. A change fails here until `LAYOUTS` in fastdns/server/memory.py is raised, if the change moves
 anything, and the new pin is entered.
 """
