@@ -36,6 +36,7 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.server = Server(folder, HERE.replace("COUNT", "1"), ports=2)
         self.workers, self.guest = 1, False
+        self.failures = 0
 
     def step(self, draw: random.Random) -> None:
         """One random request or death."""
@@ -62,6 +63,11 @@ class Case:
         """Whether the server is what the last request wants, and nothing else is left."""
         server = self.server
         assert server.process.poll() is None, server.err
+        # A death that hit a configuration before it served is that reload's failure, and said: it is asked for again.
+        if self.server.out.count("[ERROR] Restart failed: ") > self.failures:
+            self.failures = self.server.out.count("[ERROR] Restart failed: ")
+            server.process.send_signal(signal.SIGUSR1)
+            return False
         counts = [len(server.children(role)) for role in ("worker", "templat", "keeper", "web", "formatt")]
         # Each server block's default is one worker for each CPU; the listener with most sockets decides.
         workers = max(self.workers, len(os.sched_getaffinity(0))) if self.guest else self.workers
