@@ -89,6 +89,11 @@ class Generation:
             child.error = str(words["error"])
         elif "born" in words:
             child.pid = int(words["born"])
+            if self.phase == "failed":
+                child.kill(9)  # `fail` did not know whom
+        elif child.state == "leaving" and child.role != TEMPLATE and not {"started", "serving"}.isdisjoint(words):
+            control.close_all(fds)  # it was told to go before it could say so
+            return
         elif child.role == TEMPLATE:
             self._handle_template(words)
         elif "started" in words:

@@ -45,8 +45,8 @@ class Fds:
         return fd
 
     def socks(self, socks: list[socket.socket]) -> list[int]:
-        """Note those of sockets."""
-        return [self.add(sock.fileno()) for sock in socks]
+        """Note those of sockets. One that is closed here, but maybe not in every process, gets a negative number."""
+        return [self.add(sock.fileno()) if sock.fileno() >= 0 else -id(sock) for sock in socks]
 
 
 def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
@@ -69,6 +69,13 @@ def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
         "current": host.generations.index(host.current) if host.current is not None else -1,
     }
     return state, sorted(fds.all)
+
+
+def closed() -> socket.socket:
+    """Stands for a socket that is closed already."""
+    sock = socket.socket()
+    sock.close()
+    return sock
 
 
 def _source(source: Source) -> list[str]:
@@ -132,7 +139,7 @@ def restore(host: Supervisor, state: State) -> list[str]:
     def wrapped(numbers: list[int]) -> list[socket.socket]:
         for fd in numbers:
             if fd not in made:
-                made[fd] = socket.socket(fileno=fd)
+                made[fd] = socket.socket(fileno=fd) if fd >= 0 else closed()
         return [made[fd] for fd in numbers]
 
     try:

@@ -344,7 +344,8 @@ class Supervisor:
             self.generations.remove(generation)
             self.listeners.forget(generation.leaving_sockets)
             self._steer()
-            if self.script is None and self.current is not None and not self.alive(FORMATTER):
+            ends = self.script is not None or self.exit_status is not None
+            if not ends and self.current is not None and not self.alive(FORMATTER):
                 self.current.fork(FORMATTER)
 
     def failed(self, generation: Generation, text: str, reason: str) -> None:
@@ -414,9 +415,23 @@ class Supervisor:
         self.kill()
         deadline = time.monotonic() + 2.0
         while (any(g.members for g in self.generations) or self.upgrade.trial) and time.monotonic() < deadline:
+            self._kill_unborn()
             self._reap()
             time.sleep(0.002)
         self.listeners.close()
+
+    def _kill_unborn(self) -> None:
+        """Kill processes that were asked for and say only now who they are."""
+        for generation in self.generations:
+            for child in [child for child in generation.members if not child.pid]:
+                try:
+                    for words, fds in child.channel.receive():
+                        control.close_all(fds)
+                        child.pid = child.pid or int(words.get("born", 0))
+                    child.kill(signal.SIGKILL)
+                except control.Closed:
+                    self._unwatch(child)
+                    generation.members.remove(child)
 
 
 def raise_descriptor_limit() -> None:
