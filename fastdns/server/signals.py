@@ -14,6 +14,7 @@ from types import FrameType
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 IGNORED = (signal.SIGHUP, signal.SIGPIPE)
+GROUP = tuple(number for number in WATCHED if number != signal.SIGCHLD)  # blocked while a template starts
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
@@ -54,5 +55,6 @@ def child_defaults() -> None:
     """What a child process does about signals: nothing. A terminal and some service managers send them to the whole
     group; the supervisor alone decides, and when it is gone the closed channel says so."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGHUP, signal.SIGPIPE):
+    for number in (*GROUP, *IGNORED):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP)

@@ -158,8 +158,11 @@ class Upgrade:
 
 
 def _mortal() -> None:
-    # An alarm outlives the exec, and no program has to know of it.
+    # An alarm outlives the exec, and no program has to know of it; so does what is ignored, because some send these to
+    # every process of a service.
     signal.alarm(ALARM_SECONDS)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def command_line() -> tuple[list[str], list[str]]:

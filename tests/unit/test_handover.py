@@ -14,6 +14,7 @@ from fastdns.corefile.source import Source
 from fastdns.errors import StartError
 from fastdns.server import control, handover, upgrade
 from fastdns.server.activation import Activated, bound_to
+from fastdns.server.generation import Generation
 from fastdns.server.memory import LAYOUTS, BlockIds, Memory, Rows
 from fastdns.server.supervisor import Settings, Supervisor
 
@@ -86,6 +87,34 @@ def test_another_layout_starts_anew(name: str) -> None:
     assert adopted.rows.room() == adopted.rows.pairs
     own = LAYOUTS[name]
     assert notes == [f"the counters start anew: layout {own + 1} of the {name}, this program has {own}"]
+
+
+def test_a_socket_that_is_closed_already_stays_on_its_way_out() -> None:
+    host = Supervisor(Settings(), Source("Corefile", b""))
+    host.memory = Memory(1)
+    key = ("dns", "127.0.0.1", 5300)
+    gone, going = socket.socket(), socket.socket()
+    gone.close()
+    generation = Generation(host, 1, Source("Corefile", b""), adopted=True)
+    generation.leaving_sockets = [gone, going]
+    host.listeners.leaving = {key: [gone, going]}
+    host.generations, host.current = [generation], generation
+    state, fds = handover.save(host, [])
+    assert going.fileno() in fds
+    assert min(fds) >= 0
+    # After an exec the descriptors are this process's alone.
+    state["memory"] = memory_words(host.memory)
+    going.detach()
+    fd = handover.write(state)
+    after = Supervisor(Settings(), Source("Corefile", b""))
+    assert handover.restore(after, handover.read(fd)) == []
+    os.close(fd)
+    found = after.generations[0].leaving_sockets
+    assert [sock.fileno() < 0 for sock in found] == [True, False]
+    assert list(map(id, after.listeners.leaving[key])) == list(map(id, found))
+    after.listeners.forget(found)
+    assert after.listeners.leaving == {}
+    found[1].close()
 
 
 def test_rows_that_are_none_are_refused() -> None:
