@@ -115,6 +115,7 @@ def run(folder: Path, seed: int, cases: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_random_interleavings(tmp_path: Path) -> None:
     run(tmp_path, SEED, min(CASES, 15))
 

@@ -51,6 +51,8 @@ def steady(server: Server, clients: Checked, upstream: Upstream, number: int, li
     clients.run(0.05, RATE)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # forty starts of an interpreter, maybe beside other tests
 @pytest.mark.parametrize("way", ["reload", "upgrade"])
 def test_twenty_times_nothing_is_lost(tmp_path: Path, way: str) -> None:
     number, line = ((signal.SIGUSR1, "Reloading complete") if way == "reload"
