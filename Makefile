@@ -18,7 +18,7 @@ SOURCES := fastdns plugins tests bench setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test build run test debug trace lint type bench bench-micro instructions \
-        fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
+        interleavings fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { sub(/:.*/, "", $$1); printf "  make %-36s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,11 @@ bench-micro: setup-test compile ## the micro benchmarks; COMPARE=1: against the 
 
 instructions: setup-test compile ## instructions per query by callgrind, written to bench/instructions
 	@$(PY) -m bench.instructions $(ARGS)
+
+interleavings: CASES = 1000
+interleavings: setup-test compile ## CASES=n random orders of reload, upgrade, stop and death; SEED=n is the first one
+	@FASTDNS_CASES=$(CASES) FASTDNS_SEED=$(or $(SEED),0) $(PY) -m pytest -q -p no:cacheprovider -m nightly \
+	    tests/faults/test_interleavings.py $(ARGS)
 
 fuzz-query fuzz-reply fuzz-cache: fuzz-%: ## CASES=n inputs through the query parser, the reply parser, the cache's reader
 	@VENV=$(VENV) tests/setup.sh fuzz

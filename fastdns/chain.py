@@ -161,7 +161,11 @@ class Generation:
                 for at in self.listeners
             ],
             "blocks": [
-                {"settings": _settings(b.source), "zones": list(b.zones), "directives": list(b.plan.directives)}
+                {
+                    "settings": _settings(b.source, self.classes),
+                    "zones": list(b.zones),
+                    "directives": list(b.plan.directives),
+                }
                 for b in self.blocks
             ],
             "http": asks.get("http", []),
@@ -364,8 +368,9 @@ def _listeners(blocks: list[Block]) -> list[Listener]:
     return list(found.values())
 
 
-def _settings(block: ServerBlock) -> str:
-    """A digest that two blocks share exactly when their keys and directives are the same, wherever they stand."""
+def _settings(block: ServerBlock, classes: dict[str, type[Plugin]]) -> str:
+    """A digest that two blocks share exactly when their keys and the directives that take part in answering are the
+    same, wherever they stand: another number of sockets must not empty a cache."""
     words = {name: [(token.text, token.line - tokens[0].line) for token in tokens]
-             for name, tokens in sorted(block.tokens.items())}
+             for name, tokens in sorted(block.tokens.items()) if name not in classes or classes[name].chain}
     return hashlib.sha256(json.dumps([block.keys, words]).encode()).hexdigest()

@@ -13,7 +13,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+if TYPE_CHECKING:
+    from .server.supervisor import Settings
 
 USAGE_EXIT = 2
 
@@ -37,6 +40,7 @@ FLAGS = {
     "version": Flag("version", True, "", "Show version"),
 }
 COMMANDS = {
+    "adopt": "fastdns.adopt",
     "bench": "fastdns.bench.cli",
     "check": "fastdns.check.cli",
     "explain": "fastdns.check.explain_cli",
@@ -148,18 +152,27 @@ def plugin_list() -> str:
 
 def serve(options: Options, err: TextIO) -> int:
     """Read the Corefile and run the supervisor until it is told to stop."""
-    from .corefile.source import read_source
+    from .corefile.source import Source, read_source
     from .errors import FastdnsError
-    from .server.supervisor import Settings, Supervisor
+    from .server.supervisor import Supervisor
+    from .server.upgrade import handed_over
 
     try:
-        port = port_number(options.port)
-        source = read_source(options.conf, port)
-        settings = Settings(conf=options.conf, port=port, pidfile=options.pidfile, quiet=options.quiet)
-        return Supervisor(settings, source).run()
+        settings = settings_of(options)
+        # After an upgrade the Corefile is read once the server is adopted: a failure must leave it serving.
+        state = handed_over()
+        source = read_source(options.conf, settings.port) if state is None else Source("", b"")
+        return Supervisor(settings, source, state).run()
     except FastdnsError as error:
         err.write(f"{error}\n")
         return 1
+
+
+def settings_of(options: Options) -> Settings:
+    """The supervisor's settings. StartError."""
+    from .server.supervisor import Settings
+
+    return Settings(conf=options.conf, port=port_number(options.port), pidfile=options.pidfile, quiet=options.quiet)
 
 
 def port_number(text: str) -> int:

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any
 
-from . import control
+from . import control, signals
 
 TEMPLATE, FORMATTER, KEEPER, WEB, WORKER = "template", "formatter", "keeper", "web", "worker"
 
@@ -79,7 +79,7 @@ def start_template() -> Child:
         try:
             os.set_inheritable(fd, True)
             arguments = [sys.executable, "-P", "-c", _BOOT, str(fd), *(path for path in sys.path if path)]
-            pid = os.posix_spawn(sys.executable, arguments, os.environ)
+            pid = os.posix_spawn(sys.executable, arguments, os.environ, setsigmask=signals.GROUP)
         finally:
             os.close(fd)
     return Child(TEMPLATE, channel, pid)

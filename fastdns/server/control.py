@@ -39,6 +39,14 @@ def pair() -> tuple[Channel, socket.socket]:
     return Channel(ours), theirs
 
 
+def gone() -> Channel:
+    """A channel that is closed already: of a process that has ended and waits to be started again."""
+    channel, theirs = pair()
+    theirs.close()
+    channel.close()
+    return channel
+
+
 class Channel:
     """One end. `fileno()` can be polled; `receive` never blocks, `wait` does."""
 
@@ -145,6 +153,13 @@ class Channel:
         groups = -(-len(fds) // GROUP)
         self._octets[:0] = HEADER.pack(len(payload), len(fds)) + payload + bytes(groups)
         self._fds[:0] = fds
+
+    def unread(self, octets: bytes = b"", fds: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        """What has been received and is no whole message yet, `octets` and `fds` put behind it: a process that takes
+        this end over goes on there."""
+        self._octets += octets
+        self._fds.extend(fds)
+        return bytes(self._octets), list(self._fds)
 
     def close(self) -> None:
         """Close this end and whatever descriptors nobody took."""

@@ -19,6 +19,7 @@ from ..errors import StartError
 from . import children, control
 from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .listen import Key, Listener
+from .memory import LAYOUTS
 from .opening import open_for
 from .placement import Placement
 
@@ -34,13 +35,16 @@ BACKOFF_ALONE = 0.1  # while no worker serves at all
 DRAIN_SECONDS = 5.0
 STUCK_DRAIN_SECONDS = 6.5  # longer than a query's deadline in Python: each that waits gets its SERVFAIL
 GRACE_SECONDS = 3.0  # after the drain: a process that still lives is killed
+# What a generation was at when it failed, for the counter; one that has no plan yet: its Corefile.
+STEPS = {"loading": "open", "building": "setup", "starting": "start", "taking": "start"}
+SHARED = 4  # descriptors of shared memory: counters, rings, the rings' wake-up, the cache
 HELPERS = (FORMATTER, KEEPER, WEB)
 
 
 class Generation:
     """`host` is the supervisor: poll set, memory, listeners, log."""
 
-    def __init__(self, host: Supervisor, number: int, source: Source) -> None:
+    def __init__(self, host: Supervisor, number: int, source: Source, adopted: bool = False) -> None:
         self.host = host
         self.number = number
         self.source = source
@@ -58,15 +62,20 @@ class Generation:
         self.added: list[tuple[Listener, int]] = []
         self.leaving_sockets: list[socket.socket] = []
         self.segment: Segment | None = None
-        self.template = self._start_template()
+        self.foreign = False  # it uses memory that this supervisor has not: nothing can join it
+        self.template = Child(TEMPLATE, control.gone()) if adopted else self._start_template()
 
     # -- starting
+
+    def adopt(self, child: Child) -> None:
+        """Take over a process that the supervisor before this one started."""
+        self._add(child)
 
     def _start_template(self) -> Child:
         template = children.start_template()
         self._add(template)
         template.send({"load": True, "filename": self.source.filename, "body": self.source.body.hex(),
-                       "port": self.host.settings.port})
+                       "port": self.host.settings.port, "layouts": LAYOUTS})
         return template
 
     def _add(self, child: Child) -> Child:
@@ -80,6 +89,11 @@ class Generation:
             child.error = str(words["error"])
         elif "born" in words:
             child.pid = int(words["born"])
+            if self.phase == "failed":
+                child.kill(9)  # `fail` did not know whom
+        elif child.state == "leaving" and child.role != TEMPLATE and not {"started", "serving"}.isdisjoint(words):
+            control.close_all(fds)  # it was told to go before it could say so
+            return
         elif child.role == TEMPLATE:
             self._handle_template(words)
         elif "started" in words:
@@ -121,6 +135,12 @@ class Generation:
         else:
             self.phase = "building"
 
+    def opened(self) -> None:
+        """It serves: a template that is started again must not take entries out of the cache of before once more."""
+        words, fds = self.build
+        if words.get("shared", 0) > SHARED:
+            self.build = {**words, "shared": SHARED}, fds[:SHARED] + fds[words["shared"]:]
+
     def fork(self, role: str) -> None:
         """Have the template fork one."""
         self.fork_at.pop(role, None)
@@ -150,6 +170,8 @@ class Generation:
 
     def give(self) -> None:
         """Hand vacant indices to spares that wait."""
+        if self.foreign:
+            return
         for spare in self.members:
             if not self.vacant:
                 break
@@ -188,6 +210,7 @@ class Generation:
         self.members.remove(child)
         if child.rows >= 0:
             self.host.memory.release(child.rows)
+            child.rows = -1
         if child.state == "leaving" or self.phase in ("leaving", "failed"):
             self.host.left(self)
             return
@@ -225,7 +248,7 @@ class Generation:
     def fork_due(self, now: float) -> None:
         """Fork what is due, if the template can."""
         for role, at in list(self.fork_at.items()):
-            if self.phase != "serving" or now < at:
+            if self.phase != "serving" or self.foreign or now < at:
                 continue
             if role == TEMPLATE:
                 del self.fork_at[TEMPLATE]
@@ -256,11 +279,12 @@ class Generation:
     def fail(self, text: str) -> None:
         """This generation will never serve."""
         if self.phase != "failed":
+            reason = STEPS.get(self.phase, "start") if self.plan or self.phase != "loading" else "corefile"
             self.phase = "failed"
             for child in self.members:
                 child.kill(9)
                 child.state = "leaving"
-            self.host.failed(self, text)
+            self.host.failed(self, text, reason)
 
     def retire(self, roles: tuple[str, ...] = (WORKER, KEEPER, WEB, TEMPLATE), seconds: float = DRAIN_SECONDS) -> None:
         """Stop the members of `roles`: workers drain for `seconds`."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ..errors import StartError
 from . import steer
+from .activation import Activated, described, same, sharing
 from .banner import listen_text
 
 BUFFER_OCTETS = 4 << 20  # asked for; the kernel doubles it
@@ -63,6 +64,10 @@ class Listener:
         """(UDP, TCP) descriptors of worker `index`, -1 where it has none."""
         return (self.udp[index].fileno() if index < len(self.udp) else -1,
                 self.tcp[index].fileno() if index < len(self.tcp) else -1)
+
+    def shared(self) -> bool:
+        """Whether two workers read one socket, so that the group has fewer places than workers."""
+        return any(len(set(map(same, socks))) < len(socks) for socks in (self.udp, self.tcp))
 
     def close(self) -> None:
         """Close this process's copies."""
@@ -161,6 +166,7 @@ class Listeners:
         self._ipv6: bool | None = None
         self.notes: list[str] = []
         self._said_buffer = False
+        self.activated = Activated()
 
     @property
     def ipv6(self) -> bool:
@@ -200,10 +206,18 @@ class Listeners:
 
     def _one(self, listener: Listener, kind: int) -> socket.socket:
         ipv6 = self.ipv6 if is_wildcard(listener.address) else True
+        ready: list[socket.socket] = []
         try:
+            ready = self._ready(listener, kind, ipv6)
+            used = {same(sock) for sock in listener.udp + listener.tcp}
+            for sock in ready:
+                if same(sock) not in used:
+                    return sock.dup()
             beside_leaving = any(port == listener.port for _, _, port in self.leaving)
             sock = open_socket(kind, listener.address, listener.port, ipv6, beside_leaving)
         except (OSError, OverflowError) as error:
+            if ready:
+                return self._shared(listener, kind, ready)
             name = "Listen: listen tcp" if kind == socket.SOCK_STREAM else "ListenPacket: listen udp"
             where = listen_text(listener.address, listener.port)
             why = cause(error) if isinstance(error, OSError) else "invalid port"
@@ -212,6 +226,40 @@ class Listeners:
             self._said_buffer = True
             self.notes.append(buffer_note(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)))
         return sock
+
+    def _ready(self, listener: Listener, kind: int, ipv6: bool) -> list[socket.socket]:
+        if not self.activated.socks:
+            return []
+        found = self.activated.find(kind, *resolve(listener.address, listener.port, ipv6))
+        for sock in found:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if kind == socket.SOCK_DGRAM:
+                _packet_options(sock, sock.family, is_wildcard(listener.address))
+        return found
+
+    def _shared(self, listener: Listener, kind: int, ready: list[socket.socket]) -> socket.socket:
+        """A socket that another worker reads as well: slower, but everything is answered."""
+        socks = listener.udp if kind == socket.SOCK_DGRAM else listener.tcp
+        note = sharing(listen_text(listener.address, listener.port), kind, len(ready))
+        if note not in self.notes:
+            self.notes.append(note)
+        return ready[len(socks) % len(ready)].dup()
+
+    def idle(self) -> list[str]:
+        """What to warn of now: activated sockets that no listener has. One that stands in a group which others read
+        leaves it, because the kernel would go on sending a share of the clients to it."""
+        said = []
+        for listener in self.by_key.values() if self.activated.socks else ():
+            ipv6 = self.ipv6 if is_wildcard(listener.address) else True
+            for kind, socks in ((socket.SOCK_DGRAM, listener.udp), (socket.SOCK_STREAM, listener.tcp)):
+                for sock in self.activated.surplus(kind, *resolve(listener.address, listener.port, ipv6), socks):
+                    said.append(f"socket activation: more sockets than workers for {described(sock)}: one is not used")
+                    if kind == socket.SOCK_DGRAM:
+                        leave_group(sock)
+                    else:
+                        sock.shutdown(socket.SHUT_RD)
+        used = (sock for listener in self.by_key.values() for sock in listener.udp + listener.tcp)
+        return said + self.activated.idle(used)
 
     def undo(self, added: Iterable[tuple[Listener, int]]) -> None:
         """Close again what `open` added: nothing has read it, no client was promised anything."""
@@ -232,7 +280,8 @@ class Listeners:
         for key, listener in list(self.by_key.items()):
             keep = counts.get(key, 0)
             for sock in listener.udp[keep:]:
-                leave_group(sock)
+                if sock not in self.activated:
+                    leave_group(sock)
             left = listener.udp[keep:] + listener.tcp[keep:]
             if left:
                 self.leaving.setdefault(key, []).extend(left)
@@ -264,7 +313,7 @@ class Listeners:
         """
         for key, listener in self.by_key.items():
             mode, count = modes.get(key, steer.FLOW), counts.get(key, 0)
-            if count > listener.settled:
+            if count > listener.settled or listener.shared():
                 mode = steer.FLOW
             if mode == listener.steered == steer.FLOW:
                 continue

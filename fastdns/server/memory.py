@@ -10,15 +10,22 @@ so an unchanged block keeps its entries and a changed one can never see them.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import StartError
+from .control import close_all
 
 if TYPE_CHECKING:
     from fastdns._cache import Segment
     from fastdns._log import Rings
     from fastdns._stats import Stats
+
+Kept = tuple["Rows", "Stats", "Rings", int]
+
+# Raised with any change to what stands where in shared memory, log records included (tests/meta/test_layouts.py).
+LAYOUTS = {"counters": 1, "rings": 1, "cache": 1}
 
 Table = tuple[int, int, int, int]  # block id, success and denial capacity, rows of hit counters
 
@@ -48,6 +55,20 @@ class Rows:
 
     def __init__(self, workers: int) -> None:
         self.pairs = max(2 * workers + SPARE_PAIRS, 10)
+        self._number()
+
+    @classmethod
+    def of(cls, pairs: int, free: list[int]) -> Rows:
+        """A table that exists: so many pairs, of which these hot rows are free. ValueError."""
+        rows = cls(0)
+        rows.pairs = pairs
+        rows._number()
+        if not set(free) <= set(rows._free):
+            raise ValueError("the free rows of counters are none of the table's")
+        rows._free = sorted(free, reverse=True)
+        return rows
+
+    def _number(self) -> None:
         self.total = 1 + 2 * self.pairs + OWN_ROWS
         self._free = [1 + 2 * i for i in range(self.pairs - 1, -1, -1)]
 
@@ -61,6 +82,10 @@ class Rows:
         """Give a pair back; its counters stay."""
         self._free.append(row)
         self._free.sort(reverse=True)
+
+    def free(self) -> list[int]:
+        """The hot rows of free pairs."""
+        return list(self._free)
 
     def room(self) -> int:
         """Free pairs."""
@@ -86,22 +111,76 @@ class BlockIds:
             ids.append(self._ids[key])
         return ids
 
+    def save(self) -> list[list[Any]]:
+        """All ids as [settings, how many of them, id]."""
+        return [[text, number, at] for (text, number), at in self._ids.items()]
+
+    def restore(self, saved: list[list[Any]]) -> None:
+        """Go on where `save` was called."""
+        self._ids = {(str(text), int(number)): int(at) for text, number, at in saved}
+        self._next = 1 + max(self._ids.values(), default=0)
+
 
 class Memory:
-    """The shared memory of the server. `fds()` is what a template gets."""
+    """The shared memory of the server. `fds()` is what a template gets. `adopted`: the counters and rings are those of
+    the supervisor before this one."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, kept: Kept | None = None) -> None:
         from fastdns._log import Rings
         from fastdns._stats import Stats
 
+        self.stats: Stats
+        self.rings: Rings
+        self.adopted = kept is not None
+        self.segment: Segment | None = None
+        if kept is not None:
+            self.rows, self.stats, self.rings, self.log_wake = kept
+            return
         self.rows = Rows(workers)
-        self.stats: Stats = Stats.create(self.rows.total, SLOTS)
+        self.stats = Stats.create(self.rows.total, SLOTS)
         for row in range(1, self.rows.total):
             # Before anybody else writes to the table: a worker that could not get its word would look stuck.
             metrics.beat_slot(self.stats, row)
-        self.rings: Rings = Rings.create(self.rows.total)
+        self.rings = Rings.create(self.rows.total)
         self.log_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.segment: Segment | None = None
+
+    def save(self, note: Callable[[int], int]) -> dict[str, Any]:
+        """What `adopt` needs; `note` hears of every descriptor."""
+        return {"layouts": LAYOUTS, "pairs": self.rows.pairs, "free": self.rows.free(), "stats": note(self.stats.fd),
+                "rings": note(self.rings.fd), "log_wake": note(self.log_wake),
+                "cache": -1 if self.segment is None else note(self.segment.fd)}
+
+    @classmethod
+    def adopt(cls, words: dict[str, Any]) -> tuple[Memory, list[str]]:
+        """The memory of the supervisor before this one, and notes for the log. What has another layout is left to those
+        who still use it: this server begins with fresh counters, or with an empty cache."""
+        from fastdns._cache import Segment
+        from fastdns._log import Rings
+        from fastdns._stats import Stats
+
+        notes, theirs = [], words["layouts"]
+        pairs = int(words["pairs"])
+        try:
+            for name in ("counters", "rings"):
+                if theirs.get(name) != LAYOUTS[name]:
+                    raise ValueError(f"layout {theirs.get(name)} of the {name}, this program has {LAYOUTS[name]}")
+            kept = Rows.of(pairs, words["free"]), Stats.attach(words["stats"]), Rings.attach(words["rings"])
+            memory = cls(0, (*kept, words["log_wake"]))
+        except ValueError as error:
+            notes.append(f"the counters start anew: {error}")
+            memory = cls((pairs - SPARE_PAIRS) // 2)
+            close_all([words["stats"], words["rings"], words["log_wake"]])
+        metrics.declare(memory.stats)
+        if words["cache"] >= 0:
+            try:
+                if theirs.get("cache") != LAYOUTS["cache"]:
+                    raise ValueError(f"layout {theirs.get('cache')}, this program has {LAYOUTS['cache']}")
+                memory.segment = Segment.attach(words["cache"])
+            except ValueError as error:
+                notes.append(f"the cache starts empty: {error}")
+                # Its pages are freed with the last of those who use it.
+                os.close(words["cache"])
+        return memory, notes
 
     def segment_for(self, tables: list[Table], most: int | None = None) -> Segment | None:
         """The cache for blocks of these shapes: the present one if they are its own, if not a new one of at most `most`

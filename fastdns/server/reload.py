@@ -52,7 +52,7 @@ class Watcher:
         try:
             corefile = await asyncio.to_thread(self.parse, source)
         except ConfigError as error:
-            self.keeper.log("WARNING", f"plugin/reload: Corefile parse failed: {error}")
+            self.keeper.tell({"unparsed": str(error)})
             return
         digest = corefile.sha512()
         if digest != self.hash:

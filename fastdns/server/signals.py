@@ -12,8 +12,9 @@ import os
 import signal
 from types import FrameType
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD)
-IGNORED = (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2)  # SIGUSR2: no binary upgrade; it must not end the server
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+IGNORED = (signal.SIGHUP, signal.SIGPIPE)
+GROUP = tuple(number for number in WATCHED if number != signal.SIGCHLD)  # blocked while a template starts
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
@@ -30,6 +31,7 @@ class Signals:
             signal.signal(number, _noted)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        unblock()
 
     def take(self) -> list[int]:
         """The signals that have arrived since the last call."""
@@ -39,9 +41,20 @@ class Signals:
             return []
 
 
+def block() -> None:
+    """Keep what arrives from now on for the program that follows in this process: what is pending outlives an exec."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+
+
+def unblock() -> None:
+    """Let them in."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+
+
 def child_defaults() -> None:
     """What a child process does about signals: nothing. A terminal and some service managers send them to the whole
     group; the supervisor alone decides, and when it is gone the closed channel says so."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGHUP, signal.SIGPIPE):
+    for number in (*GROUP, *IGNORED):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP)

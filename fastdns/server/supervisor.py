@@ -22,7 +22,7 @@ from .. import metrics
 from .._process import set_child_subreaper
 from ..corefile.source import Source
 from ..errors import StartError
-from . import banner, children, control, shutdown, traceback_of
+from . import banner, children, control, handover, shutdown, traceback_of
 from .children import FORMATTER, KEEPER, Child
 from .generation import Generation
 from .heartbeat import TICK_SECONDS, Heartbeats
@@ -32,6 +32,8 @@ from .output import Output
 from .pidfile import Pidfile
 from .signals import Signals
 from .swap import PLUGIN, Swap
+from .systemd import Notify, listen_fds
+from .upgrade import UPGRADE, Upgrade
 
 FORCED = 2  # exit status of a second SIGINT
 
@@ -49,7 +51,8 @@ class Settings:
 class Supervisor:
     """`run` returns the exit status; StartError or ConfigError where the start fails."""
 
-    def __init__(self, settings: Settings, source: Source) -> None:
+    def __init__(self, settings: Settings, source: Source, state: handover.State | None = None) -> None:
+        self.state = state
         self.settings = settings
         self.source = source
         self.output = Output()
@@ -66,6 +69,9 @@ class Supervisor:
         self.pending_event = ""
         self.hook_failed = False
         self.swap = Swap(self)
+        self.upgrade = Upgrade(self)
+        self.notify = Notify(os.environ)
+        self.pending_signals: list[int] = []
         self.pidfile = Pidfile(settings.pidfile)
         self.script: Iterator[shutdown.Step] | None = None
         self.step: tuple[Callable[[], bool], float] | None = None
@@ -82,7 +88,11 @@ class Supervisor:
         set_child_subreaper()
         raise_descriptor_limit()
         self.poller.register(self.signals.fd, select.POLLIN)
-        self.begin(self.source)
+        if self.state is None:
+            self._activate()
+            self.begin(self.source)
+        else:
+            self._adopt(self.state)
         next_tick = time.monotonic() + TICK_SECONDS
         try:
             while self.exit_status is None:
@@ -91,6 +101,8 @@ class Supervisor:
                         self._signals()
                     elif fd in self.watched:
                         self._messages(*self.watched[fd])
+                    else:
+                        self.upgrade.readable()
                 now = time.monotonic()
                 if now >= next_tick:
                     self._tick(now)
@@ -101,6 +113,22 @@ class Supervisor:
         if self.failure:
             raise StartError(self.failure)
         return self.exit_status
+
+    def _activate(self) -> None:
+        found, problems = listen_fds(os.environ)
+        self.listeners.activated.socks = found
+        for text in filter(None, [*problems, self.notify.problem]):
+            self.log("WARNING", text)
+
+    def _adopt(self, state: handover.State) -> None:
+        """Go on where the program before this one stopped, and have a generation of this one take over."""
+        for note in handover.restore(self, state):
+            self.log("WARNING", f"SIGUSR2: {note}")
+        self.state = None
+        self.pending_signals = list(state["signals"])
+        # The end of a child while nobody watched is told once for all of them, or not at all.
+        self._reap()
+        self.swap.from_file(UPGRADE)
 
     def begin(self, source: Source) -> Generation:
         """Start a generation; it reports by itself."""
@@ -134,12 +162,16 @@ class Supervisor:
                 generation.died(child, "it ended before it began")
 
     def _signals(self) -> None:
-        for number in self.signals.take():
+        numbers = self.pending_signals + self.signals.take()
+        self.pending_signals = []
+        for number in numbers:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGUSR1 and self.script is None:
                 self.log("INFO", "SIGUSR1: Reloading")
                 self.swap.from_file()
+            elif number == signal.SIGUSR2 and self.script is None:
+                self.upgrade.request()
             elif number == signal.SIGTERM and self.script is None:
                 self.log("INFO", "SIGTERM: Shutting down servers then terminating")
                 self._end_by(shutdown.terminate(self))
@@ -163,6 +195,8 @@ class Supervisor:
             # Nothing serves yet, so there is nothing to finish.
             self.exit_status = 0
             return
+        self.upgrade.cancel()
+        self.notify.stopping()
         self.script, self.step = script, None
         self._advance(time.monotonic())
 
@@ -181,6 +215,8 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self.upgrade.died(pid, status):
+                continue
             for generation in list(self.generations):
                 for child in [c for c in generation.members if c.pid == pid]:
                     self._dead(child, generation, status)
@@ -195,7 +231,11 @@ class Supervisor:
         child.pid = 0
 
     def _tick(self, now: float) -> None:
-        if self.current is not None:
+        if self.pending_signals:
+            self._signals()
+        self.upgrade.tick(now)
+        self._watchdog(now)
+        if self.current is not None and not self.current.foreign:
             hung, stuck = self.heartbeats.look(now, self.current.workers())
             if hung and not self.current.vacant:
                 # One at a time: killed and reaped before the spare reads.
@@ -210,6 +250,12 @@ class Supervisor:
         for generation in list(self.generations):
             generation.tick(now)
 
+    def _watchdog(self, now: float) -> None:
+        if self.current is None:
+            return
+        rows = [row for worker in self.current.workers() for row in (worker.rows, worker.rows + 1)]
+        self.notify.watchdog.tick(now, None if self.current.foreign else {row: self._beat(row) for row in rows})
+
     def _beat(self, row: int) -> int:
         return self.memory.stats.get_row(row, metrics.beat_slot(self.memory.stats, row))
 
@@ -220,13 +266,15 @@ class Supervisor:
 
     def wants_formatter(self, generation: Generation) -> bool:
         """Whether a formatter is to be forked with this generation: only one process may read the rings."""
-        return self.current is None and generation is self.next
+        alone = self.current is None or (self.current.foreign and not self.memory.adopted)
+        return alone and generation is self.next
 
     def up(self, generation: Generation) -> None:
         """All workers of a generation serve."""
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
         self.memory.segment = generation.segment
+        generation.opened()
         self._steer()
         watch = generation.plan.get("reload")
         if old is None:
@@ -236,6 +284,14 @@ class Supervisor:
         self._watch_corefile(generation, generation.member(KEEPER))
         self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
         self.swap.go_on()
+        self.settled(f"{generation.placement.workers} workers serve")
+
+    def settled(self, status: str) -> None:
+        """What was asked for is done, or failed: tell the service manager, unless more is to come."""
+        for text in self.listeners.idle():
+            self.log("WARNING", text)
+        if self.next is None and self.upgrade.trial is None and self.current is not None:
+            self.notify.ready(status)
 
     def _steer(self) -> None:
         """Steer every group as the generation that serves wants it; a group in motion later, when it has settled."""
@@ -267,11 +323,13 @@ class Supervisor:
     def _swapped(self, old: Generation, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
         if watch is not None:
             self.log("INFO", f"plugin/reload: Running configuration SHA512 = {plan['hash']}")
+        if self.pidfile.written and (why := self.pidfile.write()):
+            self.log("ERROR", f"Could not write pidfile: {why}")
         assert self.current is not None
         leaving = self.listeners.retire(self.current.sockets.items())
         old.leaving_sockets = leaving
         old.retire()
-        self.swap.done(plan["hash"])
+        self.swap.done(plan["hash"], watch is not None)
 
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""
@@ -286,17 +344,18 @@ class Supervisor:
             self.generations.remove(generation)
             self.listeners.forget(generation.leaving_sockets)
             self._steer()
-            if self.script is None and self.current is not None and not self.alive(FORMATTER):
+            ends = self.script is not None or self.exit_status is not None
+            if not ends and self.current is not None and not self.alive(FORMATTER):
                 self.current.fork(FORMATTER)
 
-    def failed(self, generation: Generation, text: str) -> None:
+    def failed(self, generation: Generation, text: str, reason: str) -> None:
         """A generation will not serve: the start ends, or a reload changes nothing."""
         self.listeners.undo(generation.added)
         self.next = None
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
-        self.swap.failed(text)
+        self.swap.failed(text, reason)
 
     def helper_up(self, generation: Generation, child: Child) -> None:
         """A keeper that was forked anew is told again to watch the Corefile."""
@@ -324,6 +383,9 @@ class Supervisor:
         elif "fatal" in words:
             self.log("FATAL", str(words["fatal"]))
             self.exit_status = 1
+        elif "unparsed" in words:
+            self.log("WARNING", f"plugin/reload: Corefile parse failed: {words['unparsed']}")
+            self.swap.count(PLUGIN, "parse")
         elif "changed" in words and generation is self.current and self.script is None:
             self.swap.request(Source(str(words["filename"]), bytes.fromhex(words["body"])), PLUGIN)
 
@@ -348,12 +410,28 @@ class Supervisor:
 
     def _end(self) -> None:
         self.pidfile.remove()
+        self.notify.stopping()
+        self.upgrade.cancel()
         self.kill()
         deadline = time.monotonic() + 2.0
-        while self.generations and any(g.members for g in self.generations) and time.monotonic() < deadline:
+        while (any(g.members for g in self.generations) or self.upgrade.trial) and time.monotonic() < deadline:
+            self._kill_unborn()
             self._reap()
             time.sleep(0.002)
         self.listeners.close()
+
+    def _kill_unborn(self) -> None:
+        """Kill processes that were asked for and say only now who they are."""
+        for generation in self.generations:
+            for child in [child for child in generation.members if not child.pid]:
+                try:
+                    for words, fds in child.channel.receive():
+                        control.close_all(fds)
+                        child.pid = child.pid or int(words.get("born", 0))
+                    child.kill(signal.SIGKILL)
+                except control.Closed:
+                    self._unwatch(child)
+                    generation.members.remove(child)
 
 
 def raise_descriptor_limit() -> None:

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import fastdns
+
 from ..corefile.source import Source, read_source
 from ..errors import ConfigError
+from ..metrics import Counter
 from .children import KEEPER
 from .memory import supervisor_row
+from .upgrade import UPGRADE
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
 SIGNAL, PLUGIN = "SIGUSR1", "plugin/reload"
+FAILURES = Counter("fastdns_reload_failures_total",
+                   "Reloads and upgrades that failed and changed nothing, by who asked and by the step that failed.",
+                   ("by", "reason"))
 
 
 class Swap:
@@ -28,23 +35,28 @@ class Swap:
         self.by = ""
         self.waiting: tuple[Source, str] | None = None
 
-    def from_file(self) -> None:
-        """SIGUSR1: read the Corefile again (what came by standard input is kept)."""
+    def from_file(self, by: str = SIGNAL) -> None:
+        """Read the Corefile again (what came by standard input is kept)."""
+        self.host.notify.reloading()
         source, settings = self.host.source, self.host.settings
         if settings.conf != "stdin":
             try:
                 source = read_source(settings.conf, settings.port)
             except ConfigError as error:
-                self.host.log("ERROR", f"SIGUSR1: loading updated Caddyfile: {error}")
+                self.host.log("ERROR", f"{by}: loading updated Caddyfile: {error}")
+                self.count(by, "read")
+                self.host.settled("reload failed")
                 return
-        self.request(source, SIGNAL)
+        self.request(source, by)
 
     def request(self, source: Source, by: str) -> None:
         """Start a generation for `source`, or remember it until the one under way has ended."""
-        if self.host.current is None or self.host.next is not None:
+        if self.host.current is None or self.host.next is not None or self.host.upgrade.trial is not None:
             self.waiting = source, by
             return
-        self.host.log("INFO", "Reloading")
+        if by != UPGRADE:
+            self.host.log("INFO", "Reloading")
+        self.host.notify.reloading()
         self.by = by
         self.host.tell(KEEPER, {"event": "restart"})
         self.host.begin(source)
@@ -54,25 +66,37 @@ class Swap:
         if self.waiting is not None:
             (source, by), self.waiting = self.waiting, None
             self.request(source, by)
+        else:
+            self.host.upgrade.go_on()
 
-    def failed(self, text: str) -> None:
-        """The new generation will not serve."""
+    def count(self, by: str, reason: str) -> None:
+        """Count a failure: read, parse, corefile, open, setup, start, trial or exec."""
+        stats = self.host.memory.stats
+        stats.add(supervisor_row(stats.rows), FAILURES.slot(by, reason, stats=stats))
+
+    def failed(self, text: str, reason: str) -> None:
+        """The new generation will not serve; `reason` is the step that failed."""
+        self.count(self.by, reason)
         self.host.log("ERROR", f"Restart failed: {text}")
         cause = f"starting with listener file descriptors: {text}"
-        if self.by == SIGNAL:
-            self.host.log("ERROR", f"SIGUSR1: {cause}")
+        if self.by != PLUGIN:
+            self.host.log("ERROR", f"{self.by}: {cause}")
         else:
             self.host.log("ERROR", f"plugin/reload: Corefile changed but reload failed: {cause}")
             stats = self.host.memory.stats
             stats.add(supervisor_row(stats.rows), stats.intern("coredns_reload_failed_total"))
         self.host.tell(KEEPER, {"event": "restart_failed"})
         self.go_on()
+        self.host.settled("reload failed")
 
-    def done(self, digest: str) -> None:
-        """The new generation serves; `digest` is its Corefile's."""
-        if self.by == PLUGIN:
-            stats = self.host.memory.stats
-            stats.clear("coredns_reload_version_info")
+    def done(self, digest: str, watched: bool) -> None:
+        """The new generation serves; `digest` is its Corefile's, `watched` by the directive."""
+        stats = self.host.memory.stats
+        stats.clear("coredns_reload_version_info")
+        if watched:
             slot = stats.intern("coredns_reload_version_info", (("hash", "sha512"), ("value", digest)), "gauge")
             stats.set(supervisor_row(stats.rows), slot, 1)
-        self.host.log("INFO", "Reloading complete")
+        if self.by == UPGRADE:
+            self.host.log("INFO", f"SIGUSR2: Upgrading complete: fastdns-{fastdns.__version__}")
+        else:
+            self.host.log("INFO", "Reloading complete")

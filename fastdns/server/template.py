@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from ..corefile.source import Source, load_source
 from ..errors import FastdnsError, StartError
 from . import children, control, signals
+from .memory import LAYOUTS
 from .shared import Shared
 
 
@@ -63,6 +64,9 @@ def prepare(channel: control.Channel) -> Shared:
     # What plugins have to say while they are set up; there is no ring yet.
     logs.setup(None)
     load, _ = channel.wait()
+    if load["layouts"] != LAYOUTS:
+        raise StartError("another fastdns was installed since this server started, with another layout of shared "
+                         "memory: upgrade with SIGUSR2 or restart")
     corefile = load_source(
         Source(load["filename"], bytes.fromhex(load["body"])), chain.known(), chain.not_built(), load["port"])
     generation = chain.load(corefile)

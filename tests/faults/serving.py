@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 # A sanitized server of many blocks takes a while to start where others use the machine.
 WAIT_SECONDS = 90.0 if "FASTDNS_SANITIZED" in os.environ else 20.0
@@ -77,7 +78,7 @@ class Server:
         with self.out_file.open("wb") as out, self.err_file.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *program, "-conf", str(self.corefile), *flags], stdout=out, stderr=err,
-                stdin=subprocess.DEVNULL, cwd=folder)
+                stdin=subprocess.DEVNULL, cwd=folder, start_new_session=True)
         if wait:
             self.wait_line("fastdns-")
 
@@ -186,8 +187,12 @@ class Load:
                         self.doubled += 1
                     else:
                         self.answered += 1
+                        self.took(reply)
             except OSError:
                 continue
+
+    def took(self, reply: bytes) -> None:
+        """Look at an answer: for those who want to know more than that it came."""
 
     def settle(self, seconds: float = 2.0) -> int:
         """Wait for the last answers; returns the number of queries that have none."""
@@ -201,10 +206,13 @@ class Load:
             sock.close()
 
 
+L = TypeVar("L", bound=Load)
+
+
 @contextmanager
-def load(port: int, sockets: int = 32) -> Iterator[Load]:
+def load(port: int, sockets: int = 32, kind: type[L] = Load) -> Iterator[L]:  # type: ignore[assignment]
     """A Load that is closed at the end."""
-    clients = Load(port, sockets)
+    clients = kind(port, sockets)
     try:
         yield clients
     finally:

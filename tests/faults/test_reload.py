@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,36 @@ def test_the_reload_plugin_notices_a_change_and_tries_a_bad_one_once(tmp_path: P
         server.wait_line("[INFO] Reloading complete", 2)
         assert server.out.count("Restart failed") == 1
         assert server.out.count("SHA512") == 3
+
+
+FAILING = ".:{port} {\n bind 127.0.0.1\n reload 2s 0s\n prometheus 127.0.0.1:{port2}\n whoami\n}\n"
+SERIES = re.compile(r'^fastdns_reload_failures_total{by="([^"]+)",reason="([^"]+)"} (\d+)$', re.M)
+
+
+def test_failures_are_counted_by_step_and_the_running_hash_is_shown(tmp_path: Path) -> None:
+    with Server(tmp_path, FAILING, ports=2) as server:
+        def page() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[1]}/metrics", timeout=5) as answer:
+                return str(answer.read(), "utf-8")
+
+        def reload() -> None:
+            server.process.send_signal(signal.SIGUSR1)
+
+        assert not SERIES.search(page())
+        assert "coredns_reload_version_info{" not in page()
+        server.corefile.unlink()
+        reload()
+        server.wait_line("loading updated Caddyfile: ")
+        for at, text in enumerate(("bad {", FAILING.replace("whoami", "forward"),
+                                   FAILING.replace("127.0.0.1\n reload", "192.0.2.99\n reload")), 1):
+            server.write(text)
+            reload()
+            server.wait_line("Restart failed: ", at)
+        server.write(FAILING.replace("2s", "3s"))
+        reload()
+        server.wait_line("Reloading complete")
+        found = {(by, reason): int(count) for by, reason, count in SERIES.findall(page())
+                 if by == "SIGUSR1"}  # the directive may look at a bad file, too
+        assert found == {("SIGUSR1", "read"): 1, ("SIGUSR1", "corefile"): 2, ("SIGUSR1", "open"): 1}
+        digest = re.findall(r"SHA512 = (\w{128})", server.out)[-1]
+        assert re.findall(r'^coredns_reload_version_info{hash="sha512",value="(\w+)"} 1$', page(), re.M) == [digest]

@@ -271,7 +271,7 @@ def test_sighup_and_a_signal_to_the_whole_group_do_nothing_to_children(tmp_path:
     with Server(tmp_path, TWO) as server:
         ready(server)
         before = server.children()
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             for pid in before:
                 os.kill(pid, number)
         server.process.send_signal(signal.SIGHUP)

@@ -83,6 +83,7 @@ PYTHON: dict[str, set[str]] = {
     },
     # What a Corefile comes to, with nothing done: set-up, but neither processes nor sockets, which are the server's.
     "check": {"errors", "corefile", "metrics", "plugin", "order", "registry", "chain", "compiled"},
+    "adopt": {"errors", "corefile", "cli", "server"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
     "bench": {"errors", "corefile", "compiled", "chain", "server"},

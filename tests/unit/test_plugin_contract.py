@@ -182,6 +182,8 @@ def test_equal_blocks_have_equal_settings():
     one = loaded("a.test {\nwhoami\nlog\n}\n").plan()["blocks"][0]["settings"]
     moved = loaded("\n\n# a remark\na.test {\nwhoami\n\nlog\n}\n").plan()["blocks"][0]["settings"]
     other = loaded("a.test {\nwhoami\nlog a.test\n}\n").plan()["blocks"][0]["settings"]
+    aside = loaded("a.test {\nbind 127.0.0.1\nmultisocket 2\nwhoami\nlog\n}\n").plan()["blocks"][0]["settings"]
+    assert one == aside
     assert one == moved != other
 
 

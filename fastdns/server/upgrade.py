@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGUSR2: the newly installed program takes over in this process, with the same sockets, cache, counters and children.
+
+Strategy: three steps, each of which can fail without harm. A trial: the installed program is started beside the server
+with copies of all descriptors, adopts the handed-over state to the end, reads and plans the Corefile, says so and ends.
+The exec: same process id, state and descriptors inherited, signals blocked until the new program watches them; one that
+fails returns here. A reload: the new program starts a generation as SIGUSR1 does, while the processes of before serve;
+if that fails they serve on, looked after by the new supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import fastdns
+
+from ..corefile.source import Source, load_source
+from ..errors import FastdnsError, StartError
+from . import children, control, handover, signals
+from .children import Child
+
+if TYPE_CHECKING:
+    from .supervisor import Settings, Supervisor
+
+VARIABLE = "FASTDNS_ADOPT"  # in the environment of the program that follows: the descriptor of the state
+ALARM_SECONDS = 90  # after which a trial ends even if the server that waited for it was killed
+UPGRADE = "SIGUSR2"  # who asked, beside swap.SIGNAL and swap.PLUGIN
+COMMAND = "adopt"  # the first word of a trial: a program that does not know it ends with a usage error
+TRIAL = "trial"
+TRIAL_SECONDS = 60.0
+
+
+class Upgrade:
+    """`wanted`: SIGUSR2 came and was not yet acted on. `trial`: the program that shows whether it can."""
+
+    def __init__(self, host: Supervisor) -> None:
+        self.host = host
+        self.wanted = False
+        self.trial: Child | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.state_fd = -1
+        self.deadline = 0.0
+        self.passed = False
+
+    def request(self) -> None:
+        """SIGUSR2. While a reload or a trial is under way it waits; several are one."""
+        self.host.log("INFO", "SIGUSR2: Upgrading")
+        self.host.notify.reloading()
+        self.wanted = True
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Start what was asked for, if nothing else is under way."""
+        if self.wanted and self.trial is None and self.host.current is not None and self.host.next is None:
+            self.wanted = False
+            try:
+                self._start()
+            except (OSError, ValueError) as error:
+                self._refused(f"the trial cannot be started: {error}", "trial")
+
+    def _start(self) -> None:
+        host = self.host
+        state, fds = handover.save(host, [])
+        state_fd = handover.write(state)
+        channel, theirs = control.pair()
+        program, words = command_line()
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, *program[1:], COMMAND, str(state_fd), str(theirs.fileno()), *words],
+                    stdin=subprocess.DEVNULL, pass_fds=[*fds, state_fd, theirs.fileno()],
+                    preexec_fn=_mortal)  # noqa: PLW1509 (this process has one thread)
+            finally:
+                os.close(state_fd)
+        self.trial = Child(TRIAL, channel, self.process.pid)
+        self.deadline, self.passed = time.monotonic() + TRIAL_SECONDS, False
+        host.poller.register(channel.fileno())
+
+    def readable(self) -> None:
+        """The trial reports, or has gone."""
+        if self.trial is None:
+            return
+        try:
+            for words, fds in self.trial.channel.receive():
+                control.close_all(fds)
+                self.passed = "adopts" in words
+                self.trial.error = str(words.get("error", ""))
+        except control.Closed:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        if self.trial is not None and self.trial.channel.fileno() >= 0:
+            self.host.poller.unregister(self.trial.channel.fileno())
+            self.trial.close()
+
+    def died(self, pid: int, status: int) -> bool:
+        """A child was reaped; whether it was the trial."""
+        trial, process = self.trial, self.process
+        if trial is None or process is None or trial.pid != pid:
+            return False
+        process.returncode = status
+        if trial.channel.fileno() >= 0:
+            self.readable()
+        self._unwatch()
+        self.trial = self.process = None
+        if self.host.script is not None or self.host.exit_status is not None:
+            return True
+        if not self.passed or status:
+            self._refused(trial.error or f"the installed program ended: {children.exit_text(status)}", "trial")
+        else:
+            self._replace()
+        return True
+
+    def tick(self, now: float) -> None:
+        """End a trial that takes too long."""
+        if self.trial is not None and now >= self.deadline:
+            self.deadline = now + TRIAL_SECONDS
+            self.trial.error = self.trial.error or f"the installed program did not answer in {TRIAL_SECONDS:.0f} s"
+            self.passed = False
+            self.cancel()
+
+    def cancel(self) -> None:
+        """The server ends, or does not want to wait: the trial ends and is reaped as others are."""
+        self.wanted = False
+        if self.trial is not None:
+            self.trial.kill(signal.SIGKILL)
+
+    def _refused(self, text: str, reason: str) -> None:
+        self.host.log("ERROR", f"SIGUSR2: {text}: the running program serves on")
+        self.host.swap.count(UPGRADE, reason)
+        self.host.swap.go_on()
+        self.host.settled("upgrade failed")
+
+    def _replace(self) -> None:
+        host = self.host
+        signals.block()
+        fds: list[int] = []
+        host.pending_signals += host.signals.take()
+        try:
+            state, fds = handover.save(host, host.pending_signals)
+            fds.append(handover.write(state))
+            for fd in fds:
+                os.set_inheritable(fd, True)
+            environ = {**os.environ, **host.notify.words, VARIABLE: str(fds[-1])}
+            os.execve(sys.executable, sys.orig_argv, environ)
+        except (OSError, ValueError) as error:
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            signals.unblock()
+            self._refused(f"{sys.executable}: {error}", "exec")
+
+
+
+def _mortal() -> None:
+    # An alarm outlives the exec, and no program has to know of it; so does what is ignored, because some send these to
+    # every process of a service.
+    signal.alarm(ALARM_SECONDS)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def command_line() -> tuple[list[str], list[str]]:
+    """(interpreter and program, words behind it) of this process, as it was started."""
+    words = sys.argv[1:]
+    return sys.orig_argv[:len(sys.orig_argv) - len(words)], words
+
+
+def trial(settings: Settings, source: Source | None, state_fd: int, channel_fd: int) -> NoReturn:
+    """The trial's life: adopt without a trace, plan the Corefile (None: the one that runs), report, end."""
+    from .. import chain
+    from .supervisor import Supervisor
+
+    channel = children.adopt(channel_fd)
+    answer: dict[str, Any]
+    try:
+        state = handover.read(state_fd)
+        host = Supervisor(settings, source or Source("", b""))
+        handover.restore(host, state)
+        corefile = load_source(source or host.source, chain.known(), chain.not_built(), settings.port)
+        chain.load(corefile).plan()
+        answer = {"adopts": fastdns.__version__}
+    except FastdnsError as error:
+        answer = {"error": str(error)}
+    except Exception:
+        answer = {"error": "unexpected error in the trial:\n" + traceback.format_exc().rstrip()}
+    try:
+        channel.send(answer)
+    except control.Closed:
+        os._exit(1)
+    os._exit(1 if "error" in answer else 0)
+
+
+def handed_over() -> dict[str, Any] | None:
+    """What the program before this one left to it in this process; None where there was none. StartError."""
+    text = os.environ.pop(VARIABLE, None)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise StartError(f"{VARIABLE}={text}: no descriptor")
+    state = handover.read(int(text))
+    os.close(int(text))
+    return state
