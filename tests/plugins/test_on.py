@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastdns.corefile import Dispenser, tokenize
 from fastdns.errors import ConfigError
@@ -105,6 +107,21 @@ def test_a_reload_starts_and_does_not_end(tmp_path: Path):
 )
 def test_words(text, words):
     assert split(text) == words
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_quoted_words_come_back(words):
+    assert split(" ".join("'" + word.replace("'", "'\\''") + "'" for word in words)) == words
+
+
+@given(st.text(alphabet="ab '\"\\#\n"))
+def test_any_line_is_split_or_refused(text):
+    try:
+        words = split(text)
+    except ValueError as error:
+        assert str(error).startswith("EOF found")
+    else:
+        assert sum(map(len, words)) <= len(text)
 
 
 def parse(text: str) -> list:
