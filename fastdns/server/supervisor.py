@@ -107,6 +107,7 @@ class Supervisor:
                 if now >= next_tick:
                     self._tick(now)
                     next_tick = now + TICK_SECONDS
+                self.upgrade.finish()
                 self._advance(now)
         finally:
             self._end()
@@ -290,7 +291,7 @@ class Supervisor:
         """What was asked for is done, or failed: tell the service manager, unless more is to come."""
         for text in self.listeners.idle():
             self.log("WARNING", text)
-        if self.next is None and self.upgrade.trial is None and self.current is not None:
+        if self.next is None and not self.upgrade.busy and self.current is not None:
             self.notify.ready(status)
 
     def _steer(self) -> None:

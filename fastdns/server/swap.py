@@ -51,7 +51,7 @@ class Swap:
 
     def request(self, source: Source, by: str) -> None:
         """Start a generation for `source`, or remember it until the one under way has ended."""
-        if self.host.current is None or self.host.next is not None or self.host.upgrade.trial is not None:
+        if self.host.current is None or self.host.next is not None or self.host.upgrade.busy:
             self.waiting = source, by
             return
         if by != UPGRADE:

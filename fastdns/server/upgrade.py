@@ -37,7 +37,7 @@ TRIAL_SECONDS = 60.0
 
 
 class Upgrade:
-    """`wanted`: SIGUSR2 came and was not yet acted on. `trial`: the program that shows whether it can."""
+    """`wanted`: SIGUSR2 came and was not acted on yet. `trial`: a program that shows whether it can; `ready`: it can."""
 
     def __init__(self, host: Supervisor) -> None:
         self.host = host
@@ -47,6 +47,12 @@ class Upgrade:
         self.state_fd = -1
         self.deadline = 0.0
         self.passed = False
+        self.ready = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether everything else waits for a trial or the exec."""
+        return self.trial is not None or self.ready
 
     def request(self) -> None:
         """SIGUSR2. While a reload or a trial is under way it waits; several are one."""
@@ -57,7 +63,7 @@ class Upgrade:
 
     def go_on(self) -> None:
         """Start what was asked for, if nothing else is under way."""
-        if self.wanted and self.trial is None and self.host.current is not None and self.host.next is None:
+        if self.wanted and not self.busy and self.host.current is not None and self.host.next is None:
             self.wanted = False
             try:
                 self._start()
@@ -114,8 +120,15 @@ class Upgrade:
         if not self.passed or status:
             self._refused(trial.error or f"the installed program ended: {children.exit_text(status)}", "trial")
         else:
-            self._replace()
+            self.ready = True
         return True
+
+    def finish(self) -> None:
+        """Exec, if a trial said that it can be: when no signal and no message is half-way through this program."""
+        if self.ready:
+            self.ready = False
+            if self.host.script is None and self.host.exit_status is None:
+                self._replace()
 
     def tick(self, now: float) -> None:
         """End a trial that takes too long."""
