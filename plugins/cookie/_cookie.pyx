@@ -90,6 +90,7 @@ cdef uint64_t siphash24(const Secret *key, const uint8_t *data, uint32_t n) noex
     cdef uint64_t v[4]
     cdef uint64_t m
     cdef uint32_t at = 0
+    cdef int _round
     v[0] = key.k0 ^ <uint64_t>0x736f6d6570736575
     v[1] = key.k1 ^ <uint64_t>0x646f72616e646f6d
     v[2] = key.k0 ^ <uint64_t>0x6c7967656e657261
@@ -107,7 +108,7 @@ cdef uint64_t siphash24(const Secret *key, const uint8_t *data, uint32_t n) noex
     sip_round(v)
     v[0] ^= m
     v[2] ^= 0xFF
-    for at in range(4):
+    for _round in range(4):
         sip_round(v)
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 

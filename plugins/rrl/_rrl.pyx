@@ -272,6 +272,10 @@ OPS.start = NULL
 OPS.stop = NULL
 OPS.past = past
 
+cdef StageOps NO_ERRORS         # without a limit on errors no reply is looked at
+NO_ERRORS = OPS
+NO_ERRORS.response = NULL
+
 
 cdef class _Memory:
     """Keeps a stage's configuration and its table alive: a mapping that every forked process shares."""
@@ -325,9 +329,10 @@ def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, u
           events) -> CompiledStage:
     """The stage of one `rrl` directive, with a table of its own.
 
-    limits: (nanoseconds of one token, tokens of a bucket) of queries, misses and errors; (0, 0): none. prefixes: bits of
-    an IPv4 and of an IPv6 network. allow: sorted, disjoint (first, last) addresses, IPv4 and IPv6. networks: buckets.
-    slots: for each listener (those of each class and action, (allow, cookie)). events: slots of evictions, contention.
+    limits: (nanoseconds of one token, tokens of a bucket) of queries, misses and errors; (0, 0): none. prefixes: bits
+    of an IPv4 and of an IPv6 network. allow: sorted, disjoint (first, last) addresses, IPv4 and IPv6. networks:
+    buckets. slots: for each listener (those of each class and action, (allow, cookie)). events: slots of evictions and
+    contention.
     ValueError for what is out of bounds, MemoryError.
     """
     cdef _Memory memory = _Memory()
@@ -364,4 +369,4 @@ def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, u
             c.servers[i].limited[j] = limited[j]
         c.servers[i].allowed, c.servers[i].cookie = reasons
     c.slot_evictions, c.slot_contended = events
-    return compiled_stage(&OPS, c, memory)
+    return compiled_stage(&OPS if c.limits[ERRORS].interval else &NO_ERRORS, c, memory)

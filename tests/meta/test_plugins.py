@@ -25,7 +25,7 @@ EXAMPLES = [
     if language == "corefile"
 ]
 WORD = re.compile(r"""["'](coredns_\w+|fastdns_\w+)["']""")
-INTERNAL = re.compile(r"fastdns_(?:worker|ready|log_format|errors_site|extra_rcode)")
+INTERNAL = re.compile(r"fastdns_(?:worker|ready|log_format|errors_site|extra_rcode|cookie_word)")
 NAMES_OF_COREDNS = {  # counters of CoreDNS that lack the ending, kept for the sake of dashboards
     "coredns_cache_entries", "coredns_reload_version_info", "coredns_plugin_enabled", "coredns_build_info",
 }  # fmt: skip
