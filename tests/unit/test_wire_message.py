@@ -267,7 +267,8 @@ def test_records_keep_their_case_under_another_question(shape: str, letters: byt
 
 LONG = b"\x01a" * 20 + b"\x00"
 LEFT = {
-    "octets that only look like a name": (NAME, record(rtype=16, rdata=b"\x04\x01a\xc0\x0c"), record(owner=b"\xc0\x2e")),
+    "octets that only look like a name": (
+        NAME, record(rtype=16, rdata=b"\x04\x01a\xc0\x0c"), record(owner=b"\xc0\x2e")),
     "much has to move": (LONG, *[record(owner=bytes([0xC0, 12 + 2 * i])) for i in range(19, -1, -1)]),
     "many pointers": (NAME, *[record() for _ in range(200)]),
 }
