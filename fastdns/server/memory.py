@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Kept = tuple["Rows", "Stats", "Rings", int]
 
 # Raised with any change to what stands where in shared memory, log records included (tests/meta/test_layouts.py).
-LAYOUTS = {"counters": 1, "rings": 1, "cache": 1}
+LAYOUTS = {"counters": 1, "rings": 2, "cache": 1}
 
 Table = tuple[int, int, int, int]  # block id, success and denial capacity, rows of hit counters
 

@@ -37,8 +37,7 @@ TRIAL_SECONDS = 60.0
 
 
 class Upgrade:
-    """`wanted`: SIGUSR2 came and was not acted on yet. `trial`: a program that shows whether it can; `ready`: it
-    can."""
+    """`wanted`: SIGUSR2 came and was not acted on yet. `trial`: one that shows whether it can; `ready`: it can."""
 
     def __init__(self, host: Supervisor) -> None:
         self.host = host

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from fastdns.server.memory import LAYOUTS
+
 from .serving import Server, ask, load, query, wait_for
 from .upstream import Upstream
 
@@ -135,7 +137,7 @@ def test_what_fails_after_the_exec_leaves_the_old_workers_looked_after(tmp_path:
 
 @pytest.mark.parametrize("other", ["counters", "cache"])
 def test_memory_of_another_layout_is_made_anew(tmp_path: Path, other: str) -> None:
-    layouts = {"counters": 1, "rings": 1, "cache": 1, other: 0}
+    layouts = {**LAYOUTS, other: 0}
     (tmp_path / "prog.py").write_text(FOREIGN.replace("OLD", repr(layouts)))
     with Upstream() as upstream, Server(tmp_path, COUNTED.replace("UP", str(upstream.port)), ports=2,
                                         program=("-m", "prog")) as server, load(server.port) as clients:
