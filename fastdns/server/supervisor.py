@@ -261,7 +261,10 @@ class Supervisor:
         return self.memory.stats.get_row(row, metrics.beat_slot(self.memory.stats, row))
 
     def _worker_fds(self, index: int) -> list[int]:
-        return [fd for listener in self.listeners.by_key.values() for fd in listener.fds(index) if fd >= 0]
+        # Of what it reads. A listener that was opened for the next generation is readable before anybody reads it.
+        counts = self.current.sockets.items() if self.current is not None else ()
+        return [fd for key, count in counts if index < count and key in self.listeners.by_key
+                for fd in self.listeners.by_key[key].fds(index) if fd >= 0]
 
     # -- what a generation asks for
 
