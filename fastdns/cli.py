@@ -29,6 +29,7 @@ class Flag(NamedTuple):
 
 FLAGS = {
     "conf": Flag("conf", False, "Corefile", "Corefile to load"),
+    "control": Flag("control", False, "", "Path of the control socket"),
     "dns.port": Flag("port", False, "53", "Default port"),
     "p": Flag("port", False, "53", "Default port"),
     "pidfile": Flag("pidfile", False, "", "Path to write pid file"),
@@ -36,7 +37,7 @@ FLAGS = {
     "quiet": Flag("quiet", True, "", "Quiet mode (no initialization output)"),
     "version": Flag("version", True, "", "Show version"),
 }
-COMMANDS = {"bench": "fastdns.bench.cli", "tune": "fastdns.bench.tune_cli"}
+COMMANDS = {"bench": "fastdns.bench.cli", "ctl": "fastdns.ctl", "tune": "fastdns.bench.tune_cli"}
 """Words of ours, each with the module whose `main(words, out, err)` runs it and returns the exit status."""
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -47,6 +48,7 @@ class Options:
 
     def __init__(self) -> None:
         self.conf = ""
+        self.control = ""
         self.port = "53"
         self.pidfile = ""
         self.plugins = False
@@ -150,7 +152,8 @@ def serve(options: Options, err: TextIO) -> int:
     try:
         port = port_number(options.port)
         source = read_source(options.conf, port)
-        settings = Settings(conf=options.conf, port=port, pidfile=options.pidfile, quiet=options.quiet)
+        settings = Settings(conf=options.conf, port=port, pidfile=options.pidfile, quiet=options.quiet,
+                            control=options.control)
         return Supervisor(settings, source).run()
     except FastdnsError as error:
         err.write(f"{error}\n")

@@ -28,16 +28,17 @@ class Swap:
         self.by = ""
         self.waiting: tuple[Source, str] | None = None
 
-    def from_file(self) -> None:
-        """SIGUSR1: read the Corefile again (what came by standard input is kept)."""
+    def from_file(self) -> str:
+        """SIGUSR1: read the Corefile again (what came by standard input is kept). Why it cannot be read, or ""."""
         source, settings = self.host.source, self.host.settings
         if settings.conf != "stdin":
             try:
                 source = read_source(settings.conf, settings.port)
             except ConfigError as error:
                 self.host.log("ERROR", f"SIGUSR1: loading updated Caddyfile: {error}")
-                return
+                return str(error)
         self.request(source, SIGNAL)
+        return ""
 
     def request(self, source: Source, by: str) -> None:
         """Start a generation for `source`, or remember it until the one under way has ended."""
