@@ -49,6 +49,7 @@ PYTHON: dict[str, set[str]] = {
     "corefile": {"errors"},
     "numbers": set(),
     "metrics": {"compiled"},
+    "snapshot": {"compiled"},
     "rdata": {"compiled"},
     "published": {"compiled"},
     "message": {"rdata", "errors", "numbers", "compiled"},
@@ -68,6 +69,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "server": {
+        "snapshot",
         "errors",
         "numbers",
         "corefile",
@@ -79,6 +81,8 @@ PYTHON: dict[str, set[str]] = {
         "chain",
         "compiled",
     },
+    "ctl_talk": {"errors", "server"},
+    "ctl": {"ctl_talk"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
     "bench": {"errors", "corefile", "compiled", "chain", "server"},
@@ -99,7 +103,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
 }
-PLUGIN_MAY = {"plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY = {"snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
 
 
 def cimports(path: Path) -> set[str]:
