@@ -38,7 +38,8 @@ from fastdns._sys cimport (
     memcmp, memcpy, memset, mmap, munmap,
 )
 from fastdns._wire cimport (
-    WIRE_HEADER, WIRE_NAME_MAX, WIRE_RECORDS_MAX, Message, Record, wire_lower, wire_name_under, wire_scan, wire_siphash13,
+    WIRE_HEADER, WIRE_NAME_MAX, WIRE_RECORDS_MAX, Message, Record, wire_lower, wire_name_under, wire_scan,
+    wire_siphash13,
 )
 
 cdef enum:

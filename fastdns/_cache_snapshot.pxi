@@ -153,7 +153,8 @@ cdef class Survey(Look):
             left -= f.octets
         return stored, expired, refused
 
-    cdef int _take_one(self, const Fixed *f, const uint8_t *data, uint64_t boot, uint64_t wall, uint32_t stale) noexcept:
+    cdef int _take_one(self, const Fixed *f, const uint8_t *data, uint64_t boot, uint64_t wall,
+                       uint32_t stale) noexcept:
         # 1 stored, 0 expired, -1 refused.
         cdef const uint8_t *name = data + RECORD_FIXED
         cdef const uint8_t *ttls = name + f.name_len

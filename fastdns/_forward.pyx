@@ -393,8 +393,8 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
 
     settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots
     fails, drained, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds;
-    source "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of them its
-    sockets may use. """
+    source "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of
+    them its sockets may use. """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef bytes text = settings["limit_text"].encode()[:63]

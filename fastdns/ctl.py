@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from .ctl_talk import TalkError, find, talk
@@ -30,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The words of `fastdns ctl`."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--socket", metavar="PATH", help="control socket of the server")
     common.add_argument("--pid", type=int, help="process id of the server")
     common.add_argument("--json", action="store_true", help="the answer as JSON")
@@ -126,14 +127,14 @@ def _with_file(words: argparse.Namespace, ask: Callable[[int], dict[str, Any]]) 
         answer = ask(fd)
         if dumping and answer.get("ok"):
             os.fsync(fd)
-            os.rename(beside, words.file)
+            Path(beside).rename(words.file)
         elif dumping:
-            os.unlink(beside)
+            Path(beside).unlink()
     except OSError as error:
         raise TalkError(f"{words.file}: {(error.strerror or '').lower()}") from None
     except TalkError:
         if dumping:
-            os.unlink(beside)
+            Path(beside).unlink()
         raise
     finally:
         os.close(fd)

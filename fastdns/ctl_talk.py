@@ -42,16 +42,24 @@ def find(path: str, pid: int | None) -> Path:
 def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
     """Asks, with a descriptor or without. TalkError when nothing that makes sense comes back."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(SECONDS)
-            sock.connect(str(path))
-            line = json.dumps(request).encode() + b"\n"
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
-            sent = sock.sendmsg([line], rights)
-            sock.sendall(line[sent:])
-            return _answer(sock)
+        try:
+            return _once(path, request, fd)
+        except (BrokenPipeError, ConnectionResetError):
+            # The process that had accepted ends with a reload; the next one has the socket.
+            return _once(path, request, fd)
     except OSError as error:
         raise TalkError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(SECONDS)
+        sock.connect(str(path))
+        line = json.dumps(request).encode() + b"\n"
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+        sent = sock.sendmsg([line], rights)
+        sock.sendall(line[sent:])
+        return _answer(sock)
 
 
 def _answer(sock: socket.socket) -> dict[str, Any]:
@@ -61,10 +69,12 @@ def _answer(sock: socket.socket) -> dict[str, Any]:
         if not data:
             break
         octets += data
+    if not octets:
+        raise ConnectionResetError("the server ended the connection without an answer")
     try:
         answer = json.loads(octets)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise TalkError("the server ended the connection without an answer")
+        raise TalkError("the answer makes no sense")
     return answer

@@ -146,8 +146,8 @@ class BlockContext:
     `listeners`: the indices of those that the block is reached by. `chain`: names of the block's chain in order, and
     `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
-    when no block asked for one). `generation`: rises with each reload. `settings`: a digest that is equal for equal blocks.
-    `members`: the instances of the block so far, see `providers`.
+    when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
+    share. `members`: the instances of the block so far, see `providers`.
     """
 
     index: int

@@ -2,9 +2,9 @@
 """The cache in a file: `cache { snapshot }` and `fastdns ctl dump` write it, the next start and `ctl load` read it.
 
 Strategy: a row of frames of bounded size - head, then for each block its name and its records, then the end - each with
-a digest that covers the one before, so that a frame that was changed, moved, cut off or added is noticed. A file is read
-twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s; times in them are wall-clock.
-A file is replaced as a whole: written beside, synced, renamed, and only then is the old one gone.
+a digest that covers the one before, so that a frame that was changed, moved, cut off or added is noticed. A file is
+read twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s, with wall-clock times. A
+file is replaced as a whole: written beside, synced, renamed, and only then is the old one gone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def pieces(segment: Segment, parts: Iterable[Part]) -> Iterator[bytes]:
         yield frame(BLOCK, json.dumps({"zones": part.zones, "settings": part.settings}).encode())
         survey = Survey(segment, part.block_id)
         for first, end in survey.spans():
-            while first < end:
-                first, records, count = survey.page(first, end, *clocks(), PIECE)
+            at = first
+            while at < end:
+                at, records, count = survey.page(at, end, *clocks(), PIECE)
                 total += count
                 yield frame(RECORDS, records) if records else b""
     yield frame(END, json.dumps({"entries": total}).encode())
@@ -112,12 +114,12 @@ def save(path: str, segment: Segment, parts: Iterable[Part]) -> int:
             total += len(piece)
         os.fchmod(fd, MODE)
         os.fsync(fd)
-        os.rename(beside, path)
+        Path(beside).rename(path)
         _sync_folder(path)
         return total
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            Path(beside).unlink()
         raise
     finally:
         os.close(fd)
@@ -130,7 +132,7 @@ def _locked(path: str) -> int:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                if os.path.samestat(os.fstat(fd), Path(path).lstat()):
                     return fd
         except BaseException:
             os.close(fd)
@@ -140,7 +142,7 @@ def _locked(path: str) -> int:
 
 
 def _sync_folder(path: str) -> None:
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -207,7 +209,7 @@ def load(fd: int, segment: Segment, choose: Choice, go_on: Callable[[], bool] = 
         if blocks > BLOCKS_MAX:
             raise SnapshotError(f"more than {BLOCKS_MAX} blocks")
         _check(go_on)
-    sums, foreign = [0, 0, 0], 0
+    stored = expired = refused = foreign = 0
     into: Survey | None = None
     stale = 0
     for kind, payload in frames(fd):
@@ -220,11 +222,11 @@ def load(fd: int, segment: Segment, choose: Choice, go_on: Callable[[], bool] = 
             into, stale = (None, 0) if chosen is None else (Survey(segment, chosen[0]), chosen[1])
         elif kind == RECORDS and into is not None:
             try:
-                counts = into.take(payload, *clocks(), stale)
+                one, two, three = into.take(payload, *clocks(), stale)
             except ValueError as error:
                 raise SnapshotError(str(error)) from None
-            sums = [a + b for a, b in zip(sums, counts, strict=True)]
-    return Loaded(*sums, foreign)
+            stored, expired, refused = stored + one, expired + two, refused + three
+    return Loaded(stored, expired, refused, foreign)
 
 
 def _check(go_on: Callable[[], bool]) -> None:

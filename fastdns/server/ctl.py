@@ -120,14 +120,19 @@ class Control:
             job.add_done_callback(lambda _: os.close(fd))
         return await asyncio.wrap_future(job)
 
+    def accept_no_more(self) -> None:
+        """Another process accepts from now on."""
+        if self.sock.fileno() >= 0:
+            self.loop.remove_reader(self.sock.fileno())
+            self.sock.close()
+
     async def stop(self) -> None:
         """Serve no more; answers that are nearly ready still leave."""
-        self.loop.remove_reader(self.sock.fileno())
-        self.sock.close()
+        self.accept_no_more()
         self.ending = True
         busy = [task for task, client in self.clients.items() if client.busy]
         if busy:
-            await asyncio.wait(busy, timeout=LAST_SECONDS, return_when=asyncio.ALL_COMPLETED)
+            await asyncio.wait(busy, timeout=LAST_SECONDS)
         tasks = list(self.clients)
         for task in tasks:
             task.cancel()
@@ -170,7 +175,7 @@ class Client:
                 del self.octets[:end + 1]
                 return found
             if len(self.octets) > LINE_MAX:
-                await self._send_last(f"a request has at most {LINE_MAX} octets")
+                self._send_last(f"a request has at most {LINE_MAX} octets")
                 raise Gone
             try:
                 data, parts, _, _ = self.sock.recvmsg(4096, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
@@ -183,21 +188,21 @@ class Client:
                     fds.frombytes(octets[:len(octets) - len(octets) % fds.itemsize])
                     self.fds.extend(fds)
             if len(self.fds) > 1:
-                await self._send_last("a request has at most one descriptor")
+                self._send_last("a request has at most one descriptor")
                 raise Gone
             if not data:
                 raise Gone
             self.octets += data
 
-    async def _send_last(self, why: str) -> None:
+    def _send_last(self, why: str) -> None:
         with contextlib.suppress(OSError):
             self.sock.send(line({"ok": False, "error": why}))
 
     async def _readable(self) -> None:
-        future = self.host.loop.create_future()
-        self.host.loop.add_reader(self.sock.fileno(), lambda: future.done() or future.set_result(None))
+        ready = asyncio.Event()
+        self.host.loop.add_reader(self.sock.fileno(), ready.set)
         try:
-            await future
+            await ready.wait()
         finally:
             self.host.loop.remove_reader(self.sock.fileno())
 

@@ -28,7 +28,10 @@ class Orders:
         self.waiting: list[tuple[int, Child, int]] = []  # (generation, who asked, number of the question)
 
     def serve(self, generation: Generation) -> None:
-        """Give a generation's web process the socket."""
+        """Give a generation's web process the socket; one that had it before takes no more clients."""
+        for other in self.host.generations:
+            if other is not generation and (web := other.member(WEB)) is not None:
+                web.send({"control": False})
         web, sock = generation.member(WEB), self.host.control.sock
         if web is not None and sock is not None:
             web.send({"control": True}, [sock.fileno()])

@@ -58,11 +58,7 @@ def listener_of(path: Path) -> int:
 
 def servers() -> dict[int, Path]:
     """The sockets in the usual folder that somebody listens at, by supervisor."""
-    found = {}
-    for pid, path in _there():
-        if listener_of(path):
-            found[pid] = path
-    return found
+    return {pid: path for pid, path in _there() if listener_of(path)}
 
 
 def _there() -> list[tuple[int, Path]]:

@@ -306,6 +306,8 @@ def _told(web: Web, channel: control.Channel, done: asyncio.Future[None], desk: 
         for message, fds in channel.receive():
             if "control" in message and fds:
                 desk.open(fds.pop(0))
+            elif "control" in message and desk.control is not None:
+                desk.control.accept_no_more()
             elif "told" in message and desk.control is not None:
                 desk.control.told(message)
             control.close_all(fds)

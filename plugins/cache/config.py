@@ -169,7 +169,7 @@ CACHE = Directive(
                 Arg("snapshot_interval", SNAPSHOT_EVERY, default=300.0, optional=True, show="INTERVAL"),
             ),
             repeat="once",
-            help="Saves the entries to the file PATH every INTERVAL (0: not) and at the end, and loads them at the start.",
+            help="Saves the entries to the file PATH every INTERVAL (0: not) and at the end; loads them at the start.",
         ),
         Option("keepttl", help="Hands out the TTL that an entry was stored with."),
     ),

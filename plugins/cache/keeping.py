@@ -9,6 +9,7 @@ what is wrong with a save costs a line and leaves the old file.
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 
 from fastdns import snapshot
 from fastdns._cache import Segment, Survey
@@ -24,7 +25,7 @@ class Keeping:
     use."""
 
     def __init__(self, path: str, interval: float, segment: Segment, part: snapshot.Part, stale: int) -> None:
-        self.path = os.path.abspath(path)
+        self.path = str(Path(path).absolute())
         self.interval = interval and max(interval, SHORTEST)
         self.segment = segment
         self.part = part
@@ -36,9 +37,9 @@ class Keeping:
         """Loads the file if `load`, and begins to save."""
         self.channel = channel
         # A keeper that takes over from one that died finds what lives, and what was flushed stays so.
-        if load and self.segment.entries(self.part.block_id) == (0, 0):
-            if Survey(self.segment, self.part.block_id).epoch == 0:
-                self.tell(*await asyncio.to_thread(self.load))
+        number = self.part.block_id
+        if load and self.segment.entries(number) == (0, 0) and Survey(self.segment, number).epoch == 0:
+            self.tell(*await asyncio.to_thread(self.load))
         if self.interval:
             self.task = asyncio.get_running_loop().create_task(self.repeat())
 

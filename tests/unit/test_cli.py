@@ -13,7 +13,7 @@ USAGE = """Usage of fastdns:
   -conf string
     \tCorefile to load (default "Corefile")
   -control string
-    	Path of the control socket
+    \tPath of the control socket
   -dns.port string
     \tDefault port (default "53")
   -p string
