@@ -40,13 +40,16 @@ def test_a_server_that_is_started_again_answers_without_upstream(tmp_path: Path,
                 # Only what the interval saved is there.
                 size = snap.stat().st_size if snap.exists() else 0
                 wait_for(lambda: snap.exists() and snap.stat().st_size > max(size, 250), "a save")
+                orphans = server.children()
                 server.process.kill()
                 server.process.wait()
-                wait_for(lambda: ask(port, seconds=0.2) is None, "the orphans' end", 60)
+                for pid in orphans:
+                    os.kill(pid, signal.SIGKILL)
+                wait_for(lambda: ask(port, seconds=0.2) is None, "the orphans' end")
             else:
                 assert server.stop() == 0
         assert snap.stat().st_mode & 0o777 == 0o600
-        with Server(tmp_path, corefile(upstream, snap, port)) as again:
+        with Server(tmp_path, corefile(upstream, snap, port, "1s")) as again:
             assert "1 entries loaded" in again.out
             reply = ask(port)
             assert reply and reply[-4:] == bytes((192, 0, 2, 1))
