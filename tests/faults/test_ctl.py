@@ -352,3 +352,54 @@ def test_a_path_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with Server(tmp_path, ".:{port} {\n whoami\n}\n", "-control", str(tmp_path / "there"), wait=False) as server:
         assert server.process.wait(20) == 1
         assert "there is something else at this path" in server.err
+
+
+def test_the_usual_place_and_several_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(place))
+    out, err = io.StringIO(), io.StringIO()
+    assert ctl.main(["stats"], out, err) == 1
+    assert "no server has a control socket" in err.getvalue()
+    # What a server that was killed left behind: nobody listens, and no process has its number.
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = place / f"control-{ended.pid}.sock"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(left))
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    whoami = ".:{port} {\n bind 127.0.0.1\n whoami\n}\n"
+    with Server(folders[0], whoami) as first:
+        assert not left.exists()
+        assert sorted(place.iterdir()) == [place / f"control-{first.process.pid}.sock"]
+        assert ctl.main(["stats"], out, err) == 0
+        with Server(folders[1], whoami) as second:
+            several = io.StringIO()
+            assert ctl.main(["stats"], out, several) == 1
+            for server in (first, second):
+                assert f"--pid {server.process.pid}" in several.getvalue()
+                assert ctl.main(["--pid", str(server.process.pid), "stats"], out, err) == 0
+            assert ctl.main(["flush", "--all"], out, several) == 1
+        assert ctl.main(["stats", "--json"], out, err) == 0
+        refused = io.StringIO()
+        assert ctl.main(["flush", "--all"], out, refused) == 1
+        assert refused.getvalue() == "fastdns ctl: no block has a cache\n"
+    assert list(place.iterdir()) == []
+
+
+def test_a_place_that_is_not_there_is_said_once_and_the_server_serves(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "file"))
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n") as server:
+        server.wait_line("[INFO] off: control socket")
+        assert ask(server.port)
+
+
+@pytest.mark.parametrize("words", [[], ["bogus"], ["inspect"], ["drain"], ["log", "loud"], ["stats", "more"]])
+def test_words_that_make_no_sense(words: list[str]) -> None:
+    err = io.StringIO()
+    assert ctl.main(words, io.StringIO(), err) == 2
+    assert err.getvalue().startswith("usage: fastdns ctl")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cache { snapshot }`: a server that is started again answers from what it knew; a bad file costs a line of the log."""
+"""`cache { snapshot }`: a server that is started again answers from what it knew; a bad file costs a line of the log.
+"""
 
 from __future__ import annotations
 
