@@ -62,9 +62,9 @@ class Cache(Plugin):
         self.keeping = None
         if config["snapshot"] and block.segment is not None:
             part = Part(block.block_id, block.zones, block.settings)
-            self.keeping = Keeping(
-                config["snapshot"], config["snapshot_interval"], block.segment, part, int(config["stale_for"])
-            )
+            # A block that can tell where its relative paths begin (`root`) is asked.
+            path = getattr(block, "path", str)(config["snapshot"])
+            self.keeping = Keeping(path, config["snapshot_interval"], block.segment, part, int(config["stale_for"]))
 
     async def start_server(self, channel: Channel) -> None:
         if self.keeping is not None:
