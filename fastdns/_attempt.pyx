@@ -293,7 +293,8 @@ cdef uint32_t in_order(const Question *q, const Config *c) noexcept nogil:
 
 
 cdef inline bint is_down(const Worker *w, const Config *c, uint32_t u) noexcept nogil:
-    return c.max_fails and fd_load_relaxed(w.shared + c.upstreams[u].slot_fails) > c.max_fails
+    return (fd_load_relaxed(w.shared + c.upstreams[u].slot_drained) != 0
+            or (c.max_fails and fd_load_relaxed(w.shared + c.upstreams[u].slot_fails) > c.max_fails))
 
 
 cdef void want_check(Worker *w, const Config *c, uint32_t u) noexcept nogil:

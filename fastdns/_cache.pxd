@@ -16,6 +16,7 @@ cdef enum:
     CACHE_WAYS = 8              # words of a set: one cache line
     CACHE_TTLS_MAX = 5957       # WIRE_RECORDS_MAX
     CACHE_META_WORDS = 1536     # header, name and TTL offsets of the largest entry
+    CACHE_MARK_FILE = 0x80      # bit of `mark`: the entry was loaded from a file
 
 cdef struct CacheKey:
     # Everything that may change the answer. Compared whole on a hit; its hash is keyed per segment.

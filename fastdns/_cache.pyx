@@ -37,7 +37,10 @@ from fastdns._sys cimport (
     fd_fence_acquire, fd_fence_release, fd_fence_seq_cst, fd_load_acquire, fd_load_relaxed, fd_store_relaxed, free,
     memcmp, memcpy, memset, mmap, munmap,
 )
-from fastdns._wire cimport WIRE_HEADER, WIRE_NAME_MAX, wire_siphash13
+from fastdns._wire cimport (
+    WIRE_HEADER, WIRE_NAME_MAX, WIRE_RECORDS_MAX, Message, Record, wire_lower, wire_name_under, wire_scan,
+    wire_siphash13,
+)
 
 cdef enum:
     UNIT = 64
@@ -643,3 +646,4 @@ cdef bint cache_table(const CacheView *v, uint32_t block_id, CacheTable *out) no
 
 
 include "_cache_face.pxi"
+include "_cache_snapshot.pxi"

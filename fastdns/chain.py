@@ -235,6 +235,7 @@ class Generation:
             segment=segment,
             view=block.plan.view,
             generation=generation,
+            settings=_settings(block.source),
             position=chain.index(name) + stanza if self.classes[name].chain else None,
             stanza=stanza,
             members=block.members,

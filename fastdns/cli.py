@@ -32,6 +32,7 @@ class Flag(NamedTuple):
 
 FLAGS = {
     "conf": Flag("conf", False, "Corefile", "Corefile to load"),
+    "control": Flag("control", False, "", "Path of the control socket"),
     "dns.port": Flag("port", False, "53", "Default port"),
     "p": Flag("port", False, "53", "Default port"),
     "pidfile": Flag("pidfile", False, "", "Path to write pid file"),
@@ -43,6 +44,7 @@ COMMANDS = {
     "adopt": "fastdns.adopt",
     "bench": "fastdns.bench.cli",
     "check": "fastdns.check.cli",
+    "ctl": "fastdns.ctl",
     "explain": "fastdns.check.explain_cli",
     "tune": "fastdns.bench.tune_cli",
 }
@@ -56,6 +58,7 @@ class Options:
 
     def __init__(self) -> None:
         self.conf = ""
+        self.control = ""
         self.port = "53"
         self.pidfile = ""
         self.plugins = False
@@ -172,7 +175,8 @@ def settings_of(options: Options) -> Settings:
     """The supervisor's settings. StartError."""
     from .server.supervisor import Settings
 
-    return Settings(conf=options.conf, port=port_number(options.port), pidfile=options.pidfile, quiet=options.quiet)
+    return Settings(conf=options.conf, port=port_number(options.port), pidfile=options.pidfile, quiet=options.quiet,
+                    control=options.control)
 
 
 def port_number(text: str) -> int:

@@ -263,6 +263,17 @@ def _worker_slot(stats: Stats) -> int:
     return stats.intern("fastdns_worker_index", (), "word")
 
 
+def set_log_level(stats: Stats, level: int) -> None:
+    """Chooses the least level of the lines that the server logs in Python: 0 debug .. 4 fatal."""
+    stats.set_shared(stats.intern("fastdns_log_level", (), "word"), level + 1)
+
+
+def log_level(stats: Stats) -> int | None:
+    """What `set_log_level` chose; None: nothing."""
+    chosen = stats.get(stats.intern("fastdns_log_level", (), "word"))
+    return chosen - 1 if chosen else None
+
+
 def set_ready(stats: Stats, generation: int, plugin: str, ready: bool) -> None:
     """Says whether a plugin of a generation is ready. One word per plugin name: the newest generation's."""
     stats.set_shared(stats.intern("fastdns_ready", (("plugin", plugin),), "word"), generation * 2 + ready + 2)

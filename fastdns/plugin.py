@@ -154,8 +154,9 @@ class BlockContext:
     `listeners`: the indices of those that the block is reached by. `chain`: names of the block's chain in order, and
     `position` the place of this instance in it (None for a side directive). `stanza`: which occurrence of its own
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
-    when no block asked for one). `generation`: rises with each reload. `members`: the instances of the block so far,
-    see `providers`. `labels`: the metadata labels that the block keeps. `root`: where relative paths begin, see `path`.
+    when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
+    share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
+    keeps. `root`: where relative paths begin, see `path`.
     """
 
     index: int
@@ -169,6 +170,7 @@ class BlockContext:
     segment: Segment | None = None
     view: str = ""
     generation: int = 0
+    settings: str = ""
     position: int | None = None
     stanza: int = 0
     members: list[tuple[str, Plugin]] = field(default_factory=list)

@@ -14,13 +14,15 @@ from .shared import Shared
 
 
 def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:
-    """/metrics, /health, /ready."""
+    """/metrics, /health, /ready and the control socket."""
     from . import web
+    from .ctl_commands import Site
 
     row = web_row(shared.stats.rows)
     shared.become(row)
     web.run(shared.plan["http"], shared.http, shared.stats, shared.segment, channel, row,
-            shared.words["generation"], listeners=[max(shape) for shape in shared.words["listeners"]])
+            shared.words["generation"], listeners=[max(shape) for shape in shared.words["listeners"]],
+            site=Site(shared.stats, shared.segment, shared.words["generation"], shared.plan, shared.words["block_ids"]))
 
 
 def run_formatter(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 from .. import metrics
-from . import control
+from . import control, logs
 from .memory import keeper_row
 from .reload import Watcher
 from .shared import Shared
@@ -66,6 +66,8 @@ class Keeper:
     def _order(self, words: dict[str, Any]) -> None:
         if "stop" in words:
             self.end.set()
+        elif "level" in words:
+            logs.follow(self.shared.stats)
         elif "watch" in words:
             self._spawn(Watcher(words["watch"], self).run())
         elif "event" in words:

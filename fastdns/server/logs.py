@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 
+from .. import metrics
 from .._log import RingHandle
+from .._stats import Stats
+from . import output
 from .output import Output
 
 LEVELS = ((logging.CRITICAL, 4), (logging.ERROR, 3), (logging.WARNING, 2), (logging.INFO, 1))
 OURS = ("plugin/", "root", "fastdns")  # whose lines of level DEBUG are shown: a library's are not what is looked for
-NAMES = ("DEBUG", "INFO", "WARNING", "ERROR", "FATAL")
+NAMES = output.LEVELS
 
 
 def line(record: logging.LogRecord) -> str:
@@ -60,3 +63,10 @@ def setup(handle: RingHandle | None, debug: bool = False) -> None:
         root.removeHandler(old)
     root.addHandler(RingHandler(handle))
     root.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def follow(stats: Stats) -> None:
+    """Takes up the level that an operator has chosen (`fastdns ctl log LEVEL`), if one has."""
+    chosen = metrics.log_level(stats)
+    if chosen is not None:
+        logging.getLogger().setLevel(logging.DEBUG + 10 * min(chosen, len(NAMES) - 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "FATAL")
 ATOMIC = 4096  # a pipe that polls writable takes this much without blocking
 
 
@@ -17,6 +18,7 @@ class Output:
 
     def __init__(self, fd: int = 1) -> None:
         self.fd = fd
+        self.least = 0  # levels below this are not written
         self.lost = 0
 
     def write(self, text: str) -> None:
@@ -43,4 +45,5 @@ class Output:
 
     def log(self, level: str, text: str) -> None:
         """`[LEVEL] text`; further lines of text follow as they are."""
-        self.write(f"[{level}] {text}\n")
+        if level not in LEVELS[:self.least]:
+            self.write(f"[{level}] {text}\n")

@@ -77,6 +77,7 @@ class Shared:
 
         handle = None if row is None else self.rings.handle(row, self.log_wake, self.stats)
         logs.setup(handle, "debug" in self.plan["asks"])
+        logs.follow(self.stats)
 
     def release_http(self) -> None:
         """In a process that was just forked and is not the web's. A socket that anybody holds, a spare among them,

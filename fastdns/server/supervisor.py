@@ -23,7 +23,9 @@ from .._process import set_child_subreaper
 from ..corefile.source import Source
 from ..errors import StartError
 from . import banner, children, control, handover, shutdown, traceback_of
-from .children import FORMATTER, KEEPER, Child
+from .children import FORMATTER, KEEPER, WEB, Child
+from .ctl_orders import Orders
+from .ctl_socket import ControlSocket
 from .generation import Generation
 from .heartbeat import TICK_SECONDS, Heartbeats
 from .listen import Listeners
@@ -46,6 +48,7 @@ class Settings:
     port: int = 53
     pidfile: str = ""
     quiet: bool = False
+    control: str = ""
 
 
 class Supervisor:
@@ -73,6 +76,8 @@ class Supervisor:
         self.notify = Notify(os.environ)
         self.pending_signals: list[int] = []
         self.pidfile = Pidfile(settings.pidfile)
+        self.control = ControlSocket(settings.control)
+        self.orders = Orders(self)
         self.script: Iterator[shutdown.Step] | None = None
         self.step: tuple[Callable[[], bool], float] | None = None
         self.interrupts = 0
@@ -84,6 +89,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop."""
+        self.control.open()
         self.signals = Signals()
         set_child_subreaper()
         raise_descriptor_limit()
@@ -280,6 +286,8 @@ class Supervisor:
         self.memory.segment = generation.segment
         generation.opened()
         self._steer()
+        self.orders.serve(generation)
+        self.orders.settled(generation, "")
         watch = generation.plan.get("reload")
         if old is None:
             self._print_start(watch, generation.plan)
@@ -323,6 +331,8 @@ class Supervisor:
             lines += banner.version_lines()
         if lines:
             self.output.write("\n".join(lines) + "\n")
+        if self.control.why:
+            self.log("INFO", f"off: {self.control.why}")
 
     def _swapped(self, old: Generation, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
         if watch is not None:
@@ -359,12 +369,15 @@ class Supervisor:
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
+        self.orders.settled(generation, text)
         self.swap.failed(text, reason)
 
     def helper_up(self, generation: Generation, child: Child) -> None:
-        """A keeper that was forked anew is told again to watch the Corefile."""
+        """A keeper that was forked anew is told again to watch the Corefile, a web process gets the control socket."""
         if child.role == KEEPER:
             self._watch_corefile(generation, child)
+        elif child.role == WEB and generation is self.current:
+            self.orders.serve(generation)
 
     def _watch_corefile(self, generation: Generation, keeper: Child | None) -> None:
         watch = generation.plan.get("reload")
@@ -384,6 +397,8 @@ class Supervisor:
                 self.log("ERROR", str(words["failed"]))
             if words["done"] == self.pending_event:
                 self.pending_event = ""
+        elif "ask" in words:
+            self.orders.asked(child, words)
         elif "fatal" in words:
             self.log("FATAL", str(words["fatal"]))
             self.exit_status = 1
@@ -423,6 +438,7 @@ class Supervisor:
             self._reap()
             time.sleep(0.002)
         self.listeners.close()
+        self.control.close()
 
     def _kill_unborn(self) -> None:
         """Kill processes that were asked for and say only now who they are."""

@@ -35,8 +35,8 @@ class Swap:
         self.by = ""
         self.waiting: tuple[Source, str] | None = None
 
-    def from_file(self, by: str = SIGNAL) -> None:
-        """Read the Corefile again (what came by standard input is kept)."""
+    def from_file(self, by: str = SIGNAL) -> str:
+        """Read the Corefile again (what came by standard input is kept). Why it cannot be read, or ""."""
         self.host.notify.reloading()
         source, settings = self.host.source, self.host.settings
         if settings.conf != "stdin":
@@ -46,8 +46,9 @@ class Swap:
                 self.host.log("ERROR", f"{by}: loading updated Caddyfile: {error}")
                 self.count(by, "read")
                 self.host.settled("reload failed")
-                return
+                return str(error)
         self.request(source, by)
+        return ""
 
     def request(self, source: Source, by: str) -> None:
         """Start a generation for `source`, or remember it until the one under way has ended."""

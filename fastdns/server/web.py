@@ -29,6 +29,8 @@ from .http import Answer, Handler, Server
 if TYPE_CHECKING:
     from .._cache import Segment
     from .._stats import Stats
+    from .ctl import Control
+    from .ctl_commands import Site
     from .gate import Gate
 
 Facts = dict[str, Any]
@@ -243,7 +245,7 @@ async def poll_health(address: str, sock: socket.socket) -> None:
             log.warning("Local health request to %s took more than 1s: %.6fs", url, seconds)
 
 
-async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
+async def serve(web: Web, sockets: Sockets, channel: control.Channel, site: Site | None = None) -> None:
     """Serves until the channel says stop or closes."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -256,10 +258,12 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
     for address in dict.fromkeys(facts["address"] for facts in web.http if facts["service"] == "health"):
         place = sockets.get(address, Place([]))
         polls += [loop.create_task(poll_health(address, sock)) for sock in place.socks]
-    loop.add_reader(channel.fileno(), functools.partial(_told, web, channel, done))
+    desk = Desk(site, channel)
+    loop.add_reader(channel.fileno(), functools.partial(_told, web, channel, done, desk))
     channel.send({"started": "web"})
     await done
     loop.remove_reader(channel.fileno())
+    await desk.close()
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
@@ -272,10 +276,40 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel) -> None:
         await server.stop()
 
 
-def _told(web: Web, channel: control.Channel, done: asyncio.Future[None]) -> None:
+class Desk:
+    """The control socket, once the supervisor has given it to this process."""
+
+    def __init__(self, site: Site | None, channel: control.Channel) -> None:
+        self.site = site
+        self.channel = channel
+        self.control: Control | None = None
+
+    def open(self, fd: int) -> None:
+        """Serve it."""
+        from .ctl import Control
+
+        sock = socket.socket(fileno=fd)
+        if self.site is None or self.control is not None:
+            sock.close()
+        else:
+            self.control = Control(self.site, self.channel, sock)
+
+    async def close(self) -> None:
+        """Serve it no more."""
+        if self.control is not None:
+            await self.control.stop()
+
+
+def _told(web: Web, channel: control.Channel, done: asyncio.Future[None], desk: Desk) -> None:
     stop = False
     try:
         for message, fds in channel.receive():
+            if "control" in message and fds:
+                desk.open(fds.pop(0))
+            elif "control" in message and desk.control is not None:
+                desk.control.accept_no_more()
+            elif "told" in message and desk.control is not None:
+                desk.control.told(message)
             control.close_all(fds)
             web.draining = web.draining or bool(message.get("draining"))
             stop = stop or "stop" in message
@@ -294,10 +328,12 @@ def run(
     row: int,
     generation: int,
     listeners: Sequence[int] = (),
+    site: Site | None = None,
 ) -> None:
     """The process's life. `http` are the blocks' wishes, `sockets` what `listen` opened for them, `row` this
-    process's own in `stats`, `listeners` the number of sockets of each DNS listener."""
+    process's own in `stats`, `listeners` the number of sockets of each DNS listener, `site` what the control socket
+    tells of."""
     gc.enable()
     metrics.attach(stats, row)
     web = Web(http, listeners, stats, segment, generation)
-    asyncio.run(serve(web, sockets, channel))
+    asyncio.run(serve(web, sockets, channel, site))

@@ -19,7 +19,7 @@ import threading
 from typing import Any
 
 from .. import metrics
-from . import control
+from . import control, logs
 from .shared import Shared
 
 ORPHAN_SECONDS = 30.0
@@ -91,6 +91,7 @@ class Worker:
         slot = metrics.beat_slot(self.shared.stats, self.row + 1)
         while not self.end.is_set():
             self.shared.stats.set(self.row + 1, slot, int(loop.time() * 1e9))
+            logs.follow(self.shared.stats)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.end.wait(), BEAT_SECONDS)
         with contextlib.suppress(TimeoutError):

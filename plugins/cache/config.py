@@ -6,7 +6,7 @@ from typing import Any
 
 from fastdns.corefile.names import normalize
 from fastdns.corefile.options import ARGERR, zones_arg
-from fastdns.corefile.types import Choice, Duration, Int, Percent
+from fastdns.corefile.types import Choice, Duration, Int, Percent, Text
 from fastdns.plugin import Arg, Directive, Dispenser, Option, Settings
 
 SHARDS = 256
@@ -18,6 +18,7 @@ NANO = 1_000_000_000
 
 TTL = Int(1, below="cache TTL can not be zero or negative: {value}")
 FLOOR = Int(0, below="cache min TTL can not be negative: {value}")
+SNAPSHOT_EVERY = Duration(0, below="invalid negative interval for snapshot")
 STALE = {"stale_for": 0.0, "verify": False, "verify_timeout": 0.0, "stale_ttl": 0.0, "recheck": 0.0}
 
 
@@ -160,6 +161,15 @@ CACHE = Directive(
             defaults={"disable_success": (), "disable_denial": ()},
             usage="disable success|denial [ZONES...]",
             help="Keeps no entries of that kind for names below ZONES (all).",
+        ),
+        Option(
+            "snapshot",
+            args=(
+                Arg("snapshot", Text(), default="", show="PATH"),
+                Arg("snapshot_interval", SNAPSHOT_EVERY, default=300.0, optional=True, show="INTERVAL"),
+            ),
+            repeat="once",
+            help="Saves the entries to the file PATH every INTERVAL (0: not) and at the end; loads them at the start.",
         ),
         Option("keepttl", help="Hands out the TTL that an entry was stored with."),
     ),

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastdns import metrics as core
-from fastdns.plugin import BlockContext, BlockPlan, Plugin
+from fastdns.plugin import BlockContext, BlockPlan, Channel, Event, Plugin
+from fastdns.snapshot import Part
 
 from . import metrics
 from .config import CACHE, NANO, capacity, ttls
+from .keeping import Keeping
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
@@ -48,6 +50,7 @@ class Cache(Plugin):
             success=capacity(config["success_capacity"]),
             denial=capacity(config["denial_capacity"]),
             prefetch=config["amount"] > 0,
+            stale=int(min(config["stale_for"], 0x7FFFFFFF)),
         )
 
     def __init__(self, config: Any, block: BlockContext) -> None:
@@ -56,6 +59,24 @@ class Cache(Plugin):
         self.servers = [block.servers[i] for i in block.listeners]
         for server in self.servers:
             core.cache_site(block.stats, block.generation, block.block_id, server, self.zones, block.view)
+        self.keeping = None
+        if config["snapshot"] and block.segment is not None:
+            part = Part(block.block_id, block.zones, block.settings)
+            path = block.path(config["snapshot"])
+            self.keeping = Keeping(path, config["snapshot_interval"], block.segment, part, int(config["stale_for"]))
+
+    async def start_server(self, channel: Channel) -> None:
+        if self.keeping is not None:
+            # A reload has its entries in memory, where they may be newer, or flushed.
+            await self.keeping.start(channel, self.block.generation == 1)
+
+    async def stop_server(self) -> None:
+        if self.keeping is not None:
+            await self.keeping.stop()
+
+    async def on_event(self, event: Event) -> None:
+        if self.keeping is not None and event is Event.FINAL_SHUTDOWN:
+            await self.keeping.save()
 
     def compiled(self) -> "CompiledStage":
         from ._cache import stage

@@ -18,3 +18,4 @@ EVICTIONS = Counter("coredns_cache_evictions_total", "Entries that gave way to o
 TORN = Counter("fastdns_cache_torn_total", "Entries refused because they were overtaken or damaged while read.")
 PROMOTED = Counter("fastdns_cache_promoted_total", "Entries copied to the head of the main ring after a hit.")
 LOST = Counter("fastdns_cache_lost_total", "Replies not stored because a newer one was there, or no room.")
+SNAPSHOTS = Counter("fastdns_cache_snapshots_total", "Snapshots by what became of them.", ("result",))

@@ -31,6 +31,7 @@ def upstream_slots(stats: Stats, block: int, stanza: int, to: str) -> dict[str, 
     labels = (("block", str(block)), ("stanza", str(stanza)), ("to", to))
     return {
         "fails": stats.intern("forward_fails", labels, "word"),
+        "drained": stats.intern("forward_drained", (("to", to),), "word"),
         "check": stats.intern("forward_check", labels, "word"),
         "warm": stats.intern("forward_warm", labels, "word"),
         "duration": DURATION.grid(stats, (PROXY, to), (("rcode", RCODE_LABELS),)),

@@ -49,6 +49,7 @@ PYTHON: dict[str, set[str]] = {
     "corefile": {"errors"},
     "numbers": set(),
     "metrics": {"compiled"},
+    "snapshot": {"compiled"},
     "rdata": {"compiled"},
     "published": {"compiled"},
     "labels": set(),
@@ -70,6 +71,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "server": {
+        "snapshot",
         "errors",
         "numbers",
         "corefile",
@@ -84,6 +86,8 @@ PYTHON: dict[str, set[str]] = {
     # What a Corefile comes to, with nothing done: set-up, but neither processes nor sockets, which are the server's.
     "check": {"errors", "corefile", "metrics", "plugin", "order", "registry", "chain", "compiled"},
     "adopt": {"errors", "corefile", "cli", "server"},
+    "ctl_talk": {"errors", "server"},
+    "ctl": {"ctl_talk"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
     "bench": {"errors", "corefile", "compiled", "chain", "server"},
@@ -104,7 +108,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
 }
-PLUGIN_MAY = {"plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY = {"snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
 
 
 def cimports(path: Path) -> set[str]:

@@ -29,7 +29,7 @@ from fastdns._stats import Stats
 from fastdns.corefile import Source, load_source
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
-from fastdns.errors import SetupError
+from fastdns.errors import ConfigError, SetupError
 from fastdns.plugin import BlockContext
 from fastdns.plugins.cache import Cache
 from fastdns.plugins.cache.config import CACHE, capacity, ttls
@@ -916,3 +916,25 @@ def test_the_cache_outlives_its_workers():
             time.sleep(0.05)
         for _ in range(10):
             assert seen_port(server, "x.example.org") == first
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("", ("", 300.0)),
+        ("snapshot /a/b", ("/a/b", 300.0)),
+        ("snapshot c 30s", ("c", 30.0)),
+        ("snapshot c 0", ("c", 0.0)),
+    ],
+)
+def test_snapshot(line, found):
+    (config,) = parse("cache {\n " + line + "\n}")
+    assert (config["snapshot"], config["snapshot_interval"]) == found
+
+
+@pytest.mark.parametrize(
+    "line", ["snapshot", "snapshot a b", "snapshot a 1m c", "snapshot a -1s", "snapshot a\n snapshot b"]
+)
+def test_snapshot_that_is_refused(line):
+    with pytest.raises(ConfigError):
+        parse("cache {\n " + line + "\n}")

@@ -12,6 +12,8 @@ from fastdns.errors import StartError
 USAGE = """Usage of fastdns:
   -conf string
     \tCorefile to load (default "Corefile")
+  -control string
+    \tPath of the control socket
   -dns.port string
     \tDefault port (default "53")
   -p string

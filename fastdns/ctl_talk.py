@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's end of the control socket: which server is meant, a request, its answer.
+
+Strategy: without a path the usual folder is looked through; one living server is the one that is meant, several must
+be told apart by the user.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from .errors import FastdnsError
+from .server.ctl_socket import default_path, folder, servers
+
+ANSWER_MAX = 16 << 20
+SECONDS = 310.0  # a little longer than the server gives a command
+
+
+class TalkError(FastdnsError):
+    """No server, or none that answers."""
+
+
+def find(path: str, pid: int | None) -> Path:
+    """The socket that is meant. TalkError where that is none or not clear."""
+    if path:
+        return Path(path)
+    if pid is not None:
+        return default_path(pid)
+    there = servers()
+    if not there:
+        raise TalkError(f"no server has a control socket in {folder()} that you may use: say --socket PATH")
+    if len(there) > 1:
+        known = "".join(f"\n  --pid {number}" for number in there)
+        raise TalkError(f"several servers run, say which:{known}")
+    return next(iter(there.values()))
+
+
+def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
+    """Asks, with a descriptor or without. TalkError when nothing that makes sense comes back."""
+    try:
+        try:
+            return _once(path, request, fd)
+        except (BrokenPipeError, ConnectionResetError):
+            # The process that had accepted ends with a reload; the next one has the socket.
+            return _once(path, request, fd)
+    except OSError as error:
+        raise TalkError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(SECONDS)
+        sock.connect(str(path))
+        line = json.dumps(request).encode() + b"\n"
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+        sent = sock.sendmsg([line], rights)
+        sock.sendall(line[sent:])
+        return _answer(sock)
+
+
+def _answer(sock: socket.socket) -> dict[str, Any]:
+    octets = bytearray()
+    while not octets.endswith(b"\n") and len(octets) <= ANSWER_MAX:
+        data = sock.recv(65536)
+        if not data:
+            break
+        octets += data
+    if not octets:
+        raise ConnectionResetError("the server ended the connection without an answer")
+    try:
+        answer = json.loads(octets)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise TalkError("the answer makes no sense")
+    return answer
