@@ -235,7 +235,7 @@ class Generation:
             segment=segment,
             view=block.plan.view,
             generation=generation,
-            settings=_settings(block.source),
+            settings=_settings(block.source, self.classes),
             position=chain.index(name) + stanza if self.classes[name].chain else None,
             stanza=stanza,
             members=block.members,
