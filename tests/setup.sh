@@ -15,7 +15,7 @@ goal=${1:-run}
 VENV=${VENV:-.venv}
 recommends=--no-install-recommends
 case $goal in
-    run) extra="" ;;
+    run) extra="[re2,tls]" ;;
     test) extra="[test]" ;;
     fuzz) extra="" recommends="" ;;     # libFuzzer is only recommended by clang
     *) echo "usage: tests/setup.sh run|test|fuzz" >&2; exit 2 ;;
@@ -80,6 +80,9 @@ if [ "$goal" = test ]; then
     have ip || want iproute2
     have git || want git
     have curl || want curl
+    have strace || want strace
+    have ps || want procps
+    have valgrind || want valgrind
 fi
 [ "$goal" != fuzz ] || have clang || want clang
 # shellcheck disable=SC2086
