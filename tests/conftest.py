@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the whole suite: a test asserts nothing about time, so an example of hypothesis has no deadline either."""
+"""Settings of the whole suite: a test asserts nothing about time, so examples of hypothesis have no deadline."""
 
 from hypothesis import settings
 
