@@ -40,7 +40,7 @@ status=0
 env PYTHONMALLOC=malloc FASTDNS_SANITIZED=1 \
     ASAN_OPTIONS="detect_leaks=0:abort_on_error=0:exitcode=99:log_path=$top/build/sanitize/finding:allocator_may_return_null=1" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:exitcode=99:log_path=$top/build/sanitize/finding" \
-    .venv/bin/python -m pytest -q -p no:cacheprovider --timeout 240 -m "not nightly and not unsanitized" "$@" || status=$?
+    .venv/bin/python -m pytest -q -p no:cacheprovider --timeout 240 --hypothesis-profile ci -m "not nightly and not unsanitized" "$@" || status=$?
 for f in "$top"/build/sanitize/finding.*; do
     [ -e "$f" ] || continue
     status=1

@@ -45,8 +45,10 @@ class Run:
     def line(self, seconds: float = 10.0) -> bytes:
         """What comes next on stdout, up to a newline."""
         got = b""
+        poll = select.poll()        # select() takes no descriptor over 1,023
+        poll.register(self.read, select.POLLIN)
         while not got.endswith(b"\n"):
-            assert select.select([self.read], [], [], seconds)[0], f"nothing but {got!r}"
+            assert poll.poll(seconds * 1000), f"nothing but {got!r}"
             got += os.read(self.read, 1)
         return got
 
