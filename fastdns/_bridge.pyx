@@ -30,6 +30,7 @@ from fastdns._stage cimport (
     DROP,
     MOD_BRIDGE,
     ORIGIN_PYTHON,
+    ORIGIN_REFRESH,
     ORIGIN_TCP,
     PROTO_UDP,
     RCODE,
@@ -423,6 +424,7 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
     cdef const uint8_t *at = octets + o.reply_len + o.options_len
     cdef uint16_t slot = <uint16_t>q.stage_word
     cdef bint answered = r.held[slot].answered
+    cdef bint told = r.held[slot].told
     let_go(r, slot)
     if answered:
         w.api.release(w, q)
@@ -435,7 +437,8 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
         memcpy(&q.asked, at + o.error_len, o.asked_len)
     labels_take(q, at + o.error_len + o.asked_len, o.labels_len)
     if o.verdict == PANIC:
-        q.base = q.pos          # nobody above hears of it
+        if q.origin != ORIGIN_REFRESH:
+            q.base = q.pos      # nobody above hears of it; but who asked for a refresh must end it
         if q.origin != ORIGIN_PYTHON and w.dropped != NULL:
             w.dropped(w, q, RCODE_SERVFAIL)
         r.panicking = True
@@ -443,7 +446,9 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
         r.panicking = False
         return
     if o.streamed:
-        w.api.stream_end(w, q, o.verdict == REPLY)
+        if told and o.verdict == REPLY:
+            q.rcode = RCODE_SERVFAIL    # a message was not taken after the plugin had sent its last
+        w.api.stream_end(w, q, o.verdict == REPLY and not told)
         return
     if o.verdict == REPLY:
         take_reply(w, q, o, octets)
@@ -494,7 +499,7 @@ cdef int64_t bridge_tick(Worker *w) noexcept nogil:
         tail += 1
         fd_store_release(&r.down_tail, tail)
         n += 1
-    if r.held_n == 0:
+    if r.held_n == 0 and not (r.quota.fd >= 0 and fd_load_acquire32(&r.quota.spent)):
         return -1
     if w.now_ns >= r.sweep_ns:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000

@@ -124,7 +124,7 @@ cdef bytes labels_of(_Request request):
             continue
         try:
             raw = str(value() if callable(value) else value).encode("utf-8", "replace")[:LABEL_TEXT]
-        except Exception as error:
+        except BaseException as error:
             # Nothing but the value is lost.
             stat_add(request.bridge.row, request.bridge.slot_panics, 1)
             request.bridge.complain(request, error)

@@ -171,6 +171,11 @@ async def _pumped(Bridge bridge, _Pump pump):
                 while pump.full():
                     pump.future = bridge.loop.create_future()
                     await pump.future
+            # The last messages may still be refused, and their room in the ring is not another stream's yet.
+            request.deadline = math.inf
+            while pump.sizes and not pump.told:
+                pump.future = bridge.loop.create_future()
+                await pump.future
     finally:
         request.deadline = bridge.loop.time() + pump.stage.deadline
         bridge.leave_lane(pump)

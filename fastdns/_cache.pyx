@@ -47,6 +47,7 @@ cdef enum:
     HEADER_WORDS = 8
     ALONE = 4                   # an entry takes at most this share of a ring
     RENEW = 8                   # a hit in the last eighth of a lap copies the entry to the head
+    CHUNKS = 32                 # of a ring, at least
     GROWTH = 4096               # units that a ring takes at once: 256 KiB
     CLAIM_WAYS = 4
     LAP_BITS = 15
@@ -234,16 +235,17 @@ cdef uint64_t reserve(CacheRing *r, uint32_t units) noexcept nogil:
     """Room for an entry: its position, from this worker's chunk while that has not been lapped, else from a new one."""
     cdef uint64_t head = fd_load_acquire(r.head)
     cdef uint64_t position = r.at
-    cdef uint32_t take = r.chunk
-    cdef uint32_t limit
+    cdef uint32_t take, limit
     if r.left >= units and alive(position, head):
         r.at = advance(position, units, r.units)
         r.left -= units
         return position
-    if units > take:
-        take = units
     while True:
         limit = limit_of(r)
+        # A ring that could not grow is cut into as many chunks as a whole one, or its writers would lap each other.
+        take = limit // CHUNKS if limit // CHUNKS < r.chunk else r.chunk
+        if units > take:
+            take = units
         if head & LOW32 >= r.units:
             # A damaged word: on with the next lap, where no entry can be taken for one of this.
             fd_cas(r.head, head, (head & ~LOW32) + LAP)

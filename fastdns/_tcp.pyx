@@ -131,7 +131,7 @@ cdef void tcp_drain(Worker *w) noexcept nogil:
             continue
         if t.conns[i].deadline_ns > w.now_ns + LEAVE_NS:
             t.conns[i].deadline_ns = w.now_ns + LEAVE_NS
-        if not t.conns[i].paused and not read_some(t, i):
+        if not t.conns[i].paused and not t.conns[i].eof and not read_some(t, i):
             conn_close(w, t, i)
             continue
         take_messages(w, t, i)

@@ -201,6 +201,7 @@ class Generation:
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
             stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
+            _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
             program.add_block(block_ids[block.plan.index], zones, stages, labels)
@@ -367,6 +368,15 @@ def _listeners(blocks: list[Block]) -> list[Listener]:
             listener = found.setdefault(at, Listener(*at, block.plan.sockets, block.plan.steer))
             listener.routes.setdefault(key.key.zone, block.plan.index)
     return list(found.values())
+
+
+def _check_first(members: list[tuple[str, Plugin]], stages: list[Any]) -> None:
+    """SetupError where a stage in Python stands before a plugin that bears none there."""
+    python = ""
+    for (name, plugin), stage in zip(members, stages, strict=True):
+        if python and type(plugin).first_in_c:
+            raise SetupError(name, f"cannot work behind '{python}', which runs in Python in this block")
+        python = python or (name if stage is plugin else "")
 
 
 def _settings(block: ServerBlock, classes: dict[str, type[Plugin]]) -> str:

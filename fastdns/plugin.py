@@ -218,6 +218,7 @@ class Plugin:
 
     name: the directive. directive: its grammar. chain: whether it takes part in answering. before, after: next to
     which plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN.
+    first_in_c: no stage in Python may stand before it, because what it notes of a query does not pass through Python.
     deadline: seconds a query may spend in it. eager: see below.
 
     An async `serve_dns` runs in an asyncio task, because ordinary libraries need one. A class that sets `eager` is
@@ -233,6 +234,7 @@ class Plugin:
     before: ClassVar[str] = ""
     after: ClassVar[str] = ""
     any_class: ClassVar[bool] = False
+    first_in_c: ClassVar[bool] = False
     eager: ClassVar[bool] = False
     deadline: float = DEADLINE
     board: Board | None = None

@@ -33,6 +33,7 @@ IDLE_SECONDS = 30.0  # for a whole request to come
 SEND_SECONDS = 5.0  # for an answer to be read
 COMMAND_SECONDS = 300.0
 ASK_SECONDS = 120.0  # for the supervisor's answer: a reload
+ACCEPT_PAUSE_SECONDS = 0.1
 LAST_SECONDS = 0.5  # for answers that are ready when the process ends
 ANCILLARY = socket.CMSG_SPACE(4 * 4)
 NICE = 15
@@ -60,12 +61,19 @@ class Control:
         self.ending = False
         self.thread = ThreadPoolExecutor(1, "control", lambda: os.setpriority(os.PRIO_PROCESS, 0, NICE))
         sock.setblocking(False)
-        self.loop.add_reader(sock.fileno(), self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self.ending and self.sock.fileno() >= 0:
+            self.loop.add_reader(self.sock.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:
             sock, _ = self.sock.accept()
         except OSError:
+            # Out of descriptors, most likely: the socket stays readable, so looking again at once would spin.
+            self.loop.remove_reader(self.sock.fileno())
+            self.loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen)
             return
         sock.setblocking(False)
         why = ""

@@ -132,6 +132,9 @@ class Generation:
             self.placement, self.build = open_for(self.host, self, plan)
         except StartError as error:
             self.fail(str(error))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            # A plan of another version's shape, since the program was replaced on disk; or descriptors are short.
+            self.fail(f"{type(error).__name__}: {error}")
         else:
             self.phase = "building"
 
@@ -252,7 +255,12 @@ class Generation:
                 continue
             if role == TEMPLATE:
                 del self.fork_at[TEMPLATE]
-                self.template = self._start_template()
+                try:
+                    self.template = self._start_template()
+                except OSError as error:
+                    # The program may just be replaced on disk, or processes be short.
+                    self.host.log("ERROR", f"cannot start a template: {error}")
+                    self.fork_at[TEMPLATE] = now + BACKOFF_MAX
             elif self.template.state == "ready" and not self.template.channel.closed:
                 self.fork(role)
 

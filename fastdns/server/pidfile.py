@@ -6,6 +6,7 @@ Strategy: a failure is told and changes nothing, as in CoreDNS.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,4 +32,5 @@ class Pidfile:
         """Remove it if it was written."""
         if self.written:
             self.written = False
-            Path(self.path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that became read-only must not disturb the end
+                Path(self.path).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER
+from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .generation import DRAIN_SECONDS, GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -36,10 +36,16 @@ def hooks(host: Supervisor) -> Iterator[Step]:
     host.tell(WEB, {"draining": True})
     for event in ("shutdown", "final_shutdown"):
         host.pending_event = event
+        keeper = current.member(KEEPER)
         if not host.tell(KEEPER, {"event": event}):
             host.pending_event = ""
+
+        def heard(keeper: Child | None = keeper) -> bool:
+            # A keeper that has died meanwhile, or is on its way out, will not say that it is done.
+            return not host.pending_event or keeper is None or keeper.state == "leaving" or not keeper.pid
+
         # A command that an operator wants to be waited for (`on shutdown`) may take its time.
-        yield (lambda: not host.pending_event), math.inf if "slow_end" in current.plan["asks"] else HOOK_SECONDS
+        yield heard, math.inf if "slow_end" in current.plan["asks"] else HOOK_SECONDS
     lameduck = float(current.plan.get("lameduck") or 0)
     if lameduck > 0:
         yield never, lameduck

@@ -89,7 +89,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop."""
-        self.control.open()
+        try:
+            self.control.open()
+        except StartError as error:
+            if self.state is None:
+                raise
+            self.log("ERROR", f"SIGUSR2: {error}")
         self.signals = Signals()
         set_child_subreaper()
         raise_descriptor_limit()
@@ -203,6 +208,10 @@ class Supervisor:
             self.exit_status = 0
             return
         self.upgrade.cancel()
+        self.swap.waiting = None
+        if self.next is not None and self.next.phase in ("loading", "building", "starting"):
+            # It has read nothing yet; one that has takes over first, and then ends like any other.
+            self.next.fail("the server ends")
         self.notify.stopping()
         self.script, self.step = script, None
         self._advance(time.monotonic())

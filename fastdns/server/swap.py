@@ -44,7 +44,8 @@ class Swap:
                 source = read_source(settings.conf, settings.port)
             except ConfigError as error:
                 self.host.log("ERROR", f"{by}: loading updated Caddyfile: {error}")
-                self.count(by, "read")
+                if self.host.current is not None:
+                    self.count(by, "read")
                 self.host.settled("reload failed")
                 return str(error)
         self.request(source, by)
@@ -60,7 +61,11 @@ class Swap:
         self.host.notify.reloading()
         self.by = by
         self.host.tell(KEEPER, {"event": "restart"})
-        self.host.begin(source)
+        try:
+            self.host.begin(source)
+        except OSError as error:
+            # No process can be had now. What serves goes on.
+            self.failed(f"cannot start a template: {error}", "start")
 
     def go_on(self) -> None:
         """Start what was asked for meanwhile."""

@@ -11,6 +11,7 @@ if that fails they serve on, looked after by the new supervisor.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ class Upgrade:
                 os.close(state_fd)
         self.trial = Child(TRIAL, channel, self.process.pid)
         self.deadline, self.passed = time.monotonic() + TRIAL_SECONDS, False
-        host.poller.register(channel.fileno())
+        host.poller.register(channel.fileno(), select.POLLIN)
 
     def readable(self) -> None:
         """The trial reports, or has gone."""
@@ -154,10 +155,12 @@ class Upgrade:
         host = self.host
         signals.block()
         fds: list[int] = []
+        written = -1
         host.pending_signals += host.signals.take()
         try:
             state, fds = handover.save(host, host.pending_signals)
-            fds.append(handover.write(state))
+            written = handover.write(state)
+            fds.append(written)
             for fd in fds:
                 os.set_inheritable(fd, True)
             environ = {**os.environ, **host.notify.words, VARIABLE: str(fds[-1])}
@@ -165,6 +168,8 @@ class Upgrade:
         except (OSError, ValueError) as error:
             for fd in fds:
                 os.set_inheritable(fd, False)
+            if written >= 0:
+                os.close(written)
             signals.unblock()
             self._refused(f"{sys.executable}: {error}", "exec")
 

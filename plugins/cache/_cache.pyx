@@ -286,6 +286,7 @@ cdef void go_down(Worker *w, State *st, Query *q, Frame *f, int mode) noexcept n
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef int verdict
     cdef Frame *f = <Frame *>stage_frame(s, q)
     cdef const Config *c = <const Config *>s.config
     cdef State *st = <State *>s.state
@@ -307,8 +308,10 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     w.api.reply_room(w, q)
     if not find(w, st, c, &k, &e, q.reply):
         stat_add(w.row, server.misses, 1)
-        go_down(w, st, q, f, MODE_MISS)
-        return query_past(w, q)
+        verdict = query_past(w, q)
+        if verdict == NEXT:
+            go_down(w, st, q, f, MODE_MISS)
+        return verdict
     stat_add(w.row, server.hits[e.kind], 1)
     ttl = left(w, &e)
     if ttl <= 0:

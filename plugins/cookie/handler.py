@@ -32,6 +32,7 @@ class Cookie(Plugin):
 
     name = "cookie"
     directive = COOKIE
+    first_in_c = True
 
     def compiled(self) -> "CompiledStage":
         from ._cookie import stage

@@ -8,7 +8,9 @@ comes after it, and nothing else: queries are answered by other processes meanwh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import uuid
 from typing import Any
@@ -18,6 +20,14 @@ from fastdns.plugin import BlockContext, BlockPlan, ConfigError, Dispenser, Even
 from .config import ON, Command
 
 PLAIN = logging.getLogger()  # CoreDNS's lines about commands do not name the plugin
+
+
+def _ordinary() -> None:
+    # Runs in the child before the command: what the keeper ignores, and its niceness, are not the command's.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 class On(Plugin):
@@ -68,7 +78,8 @@ class On(Plugin):
         shown = f"{self.config.command} {' '.join(self.config.arguments)}"
         PLAIN.info('%s Command "%s" with ID %s', how, shown, self.id)
         try:
-            process = await asyncio.create_subprocess_exec(self.config.command, *self.config.arguments)
+            process = await asyncio.create_subprocess_exec(
+                self.config.command, *self.config.arguments, preexec_fn=_ordinary)
         except (OSError, ValueError) as error:
             self.failed(self.refusal(error))
             return

@@ -472,3 +472,17 @@ def test_the_stage_checks_its_secrets(keys):
 def test_addresses_are_checked():
     with pytest.raises(ValueError):
         judged(MINE, bytes(5), secrets(SECRET), NOW)
+
+
+def test_no_stage_in_python_stands_before_it(tmp_path):
+    # `metadata` with a provider runs in Python: the cookie of a query would not come through.
+    text = ". {\n metadata\n geotest\n cookie\n whoami\n}\n"
+    (tmp_path / "early.py").write_text(
+        "from fastdns.plugin import Directive, Plugin\n"
+        "class Early(Plugin):\n    name, directive, before = 'geotest', Directive('geotest'), 'cookie'\n")
+    info = tmp_path / "early-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: early\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fastdns.plugins]\ngeotest = early:Early\n")
+    with pytest.raises(AssertionError, match="plugin/cookie: cannot work behind 'geotest', which runs in Python"):
+        testing.Server(text, environ={"PYTHONPATH": str(tmp_path)})
