@@ -56,6 +56,13 @@ def ask(port: int, host: str = "127.0.0.1", seconds: float = 2.0) -> bytes | Non
             return None
 
 
+def readable(sock: socket.socket, seconds: float) -> bool:
+    """Whether something can be read within `seconds`. By poll: a long suite has descriptors that select cannot take."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(int(seconds * 1000)))
+
+
 def wait_for(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
     """Wait until condition is true; fails the test when it never is."""
     deadline = time.monotonic() + seconds

@@ -9,7 +9,6 @@ import os
 import random
 import re
 import resource
-import select
 import signal
 import socket
 import struct
@@ -23,7 +22,7 @@ from fastdns.numbers import NOERROR, SERVFAIL, A
 from fastdns.testing import exchange, question
 from tests.probes import installed
 
-from .serving import Server, free_port, load, query, wait_for
+from .serving import Server, free_port, load, query, readable, wait_for
 from .upstream import Asked, Upstream, reply
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +93,7 @@ class TestDeadUpstreams:
                 with load(server.port, 8) as clients:
                     while len(failed) < 100:
                         clients.run(0.2, HITS)
-                        while select.select([misses], [], [], 0)[0]:
+                        while readable(misses, 0):
                             wire = misses.recv(512)
                             assert rcode_of(wire) == SERVFAIL
                             failed.add(int.from_bytes(wire[:2], "big"))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import select
 import signal
 import socket
 import urllib.request
@@ -311,7 +310,7 @@ def flood(port: int, clients: list[str], each: int, name: str = "n{}.test.") -> 
             sock.connect((to, port))
             for number in range(each):
                 sock.send(question(name.format(number), A, id=number))
-            while select.select([sock], [], [], 0.3)[0]:
+            while serving.readable(sock, 0.3):
                 flags = int.from_bytes(sock.recv(512)[2:4], "big")
                 found[f"{client} {'tc' if flags & 0x200 else 'ok' if flags & 15 == 0 else flags & 15}"] += 1
     return found
@@ -461,7 +460,7 @@ def flood_once(port: int, client: str, each: int) -> Counter[str]:
         sock.connect((client, port))
         for number in range(each):
             sock.send(question("a.test.", A, id=number))
-        while select.select([sock], [], [], 0.05)[0]:
+        while serving.readable(sock, 0.05):
             found["ok" if sock.recv(512)[3] & 15 == 0 else "other"] += 1
     return found
 
