@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -27,6 +26,8 @@ from . import children, control, handover, signals
 from .children import Child
 
 if TYPE_CHECKING:
+    import subprocess
+
     from .supervisor import Settings, Supervisor
 
 VARIABLE = "FASTDNS_ADOPT"  # in the environment of the program that follows: the descriptor of the state
@@ -72,6 +73,8 @@ class Upgrade:
                 self._refused(f"the trial cannot be started: {error}", "trial")
 
     def _start(self) -> None:
+        import subprocess  # a supervisor that is not upgraded does without
+
         host = self.host
         state, fds = handover.save(host, [])
         state_fd = handover.write(state)
