@@ -25,6 +25,7 @@ SECONDS = 5.0
 CONNECTIONS = 256
 BODY_MAX = 65536
 GZIP_FROM = 1024
+LEAVE_SECONDS = 0.5  # for requests on their way when the process ends
 PAUSE_SECONDS = 0.1  # when nothing can be accepted: no descriptors
 TEXT = "text/plain; charset=utf-8"
 
@@ -55,6 +56,8 @@ class Server:
         self._accepting: list[asyncio.Task[None]] = []
         self._listeners: list[asyncio.AbstractServer] = []
         self._open: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()  # of these, who has its answer and may ask again
+        self._leaving = False
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Begins to accept."""
@@ -65,9 +68,15 @@ class Server:
             self._listeners.append(await asyncio.start_server(self._serve, sock=sock, limit=BODY_MAX))
 
     async def stop(self) -> None:
-        """Accepts no more, and ends what is open."""
+        """Accepts no more; who has asked, or has just come, is answered; then ends what is open."""
+        self._leaving = True
         for listener in self._listeners:
             listener.close()
+        for task in [*self._accepting, *self._idle]:
+            task.cancel()
+        asking = self._open - self._idle
+        if asking:
+            await asyncio.wait(asking, timeout=LEAVE_SECONDS)
         ending = [*self._accepting, *self._open]
         for task in ending:
             task.cancel()
@@ -121,14 +130,20 @@ class Server:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=16384)
+        task = asyncio.current_task()
+        assert task is not None
         while True:
-            request = await asyncio.wait_for(self._request(http, reader), SECONDS)
+            try:
+                request = await asyncio.wait_for(self._request(http, reader), SECONDS)
+            finally:
+                self._idle.discard(task)
             if request is None:
                 return
             await asyncio.wait_for(self._answer(http, writer, request), SECONDS)
-            if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            if self._leaving or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
+            self._idle.add(task)
 
     async def _request(self, http: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
         # The next request, its body read; None at the end of the connection.

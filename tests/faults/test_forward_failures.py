@@ -173,7 +173,7 @@ def test_forwarding_to_itself_ends() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
             text = page.read().decode()
         (queries,) = re.findall(r'^fastdns_ingress_total\{event="query"\} (\d+)', text, re.M)
-        assert int(queries) <= 10
+        assert int(queries) <= 5 / 0.3 + 2  # the client's, and one for each attempt in the 5 s that forward tries
 
 
 @pytest.mark.real_servers

@@ -188,6 +188,25 @@ def test_the_next_generation_takes_the_address_over() -> None:
     second.stop()
 
 
+def test_a_request_on_its_way_is_answered_before_the_process_ends() -> None:
+    running = Running("prometheus")
+    with (
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as idle,
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as asking,
+    ):
+        idle.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(12) == b"HTTP/1.1 200"
+        asking.sendall(b"GET /metrics HTTP/1.1\r\n")
+        running.get("/metrics")         # behind these two: both were taken
+        running.channel.send({"stop": 1.0})
+        with contextlib.suppress(ConnectionResetError):
+            while idle.recv(65536):     # who has its answer is let go at once
+                continue
+        asking.sendall(b"Host: x\r\n\r\n")
+        assert asking.recv(12) == b"HTTP/1.1 200"
+    running.stop()
+
+
 def test_a_handler_that_is_cut_off_ends_with_the_server() -> None:
     async def scene() -> float:
         async def never() -> Answer:
