@@ -189,7 +189,7 @@ def test_the_next_generation_takes_the_address_over() -> None:
 
 
 def test_a_request_on_its_way_is_answered_before_the_process_ends() -> None:
-    running = Running("prometheus")
+    running = Running("metrics")
     with (
         socket.create_connection(("127.0.0.1", running.port), timeout=5) as idle,
         socket.create_connection(("127.0.0.1", running.port), timeout=5) as asking,
