@@ -79,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="fastdns bench", allow_abbrev=False, add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures a DNS server: queries per second, latency, and the CPU that each answer cost.",
-        epilog="Exit status: 0 fine, 1 regression found by --compare, 2 nothing measured or not comparable.\n"
+        epilog="fastdns bench --scaling compares many cores with what one predicts (--scaling --help).\n"
+        "Exit status: 0 fine, 1 regression found by --compare, 2 nothing measured or not comparable.\n"
         "A file named - is standard output; the text summary then is left out.",
     )
     made.add_argument("address", nargs="?", metavar="ADDRESS",

@@ -35,6 +35,10 @@ FILES: dict[str, Callable[[Report], str]] = {
 
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `fastdns bench`; returns the exit status."""
+    if words[:1] == ["--scaling"]:
+        from .scaling_check import scaling_main
+
+        return scaling_main(words[1:], out, err)
     try:
         options = read(words)
         if options is None:

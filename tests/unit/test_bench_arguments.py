@@ -10,6 +10,7 @@ import pytest
 
 from fastdns import cli
 from fastdns.bench.arguments import Options, read
+from fastdns.bench.cli import main as bench_main
 from fastdns.bench.words import UsageError
 
 USABLE = sorted(os.sched_getaffinity(0))
@@ -151,3 +152,9 @@ def test_coredns_flags_do_not_import_the_bench():
     code = "import sys, fastdns.cli as c; c.main(['-version']); print([m for m in sys.modules if '.bench' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_scaling_is_a_command_of_its_own():
+    out, err = io.StringIO(), io.StringIO()
+    assert bench_main(["--scaling", "--cores", "none"], out, err) == 2
+    assert "fastdns bench --scaling" in err.getvalue() and "cores" in err.getvalue()
