@@ -10,7 +10,7 @@ import pytest
 
 from fastdns import cli
 from fastdns.bench.arguments import Options, read
-from fastdns.bench.cli import main as bench_main
+from fastdns.bench.cli import main as command
 from fastdns.bench.words import UsageError
 
 USABLE = sorted(os.sched_getaffinity(0))
@@ -156,5 +156,5 @@ def test_coredns_flags_do_not_import_the_bench():
 
 def test_scaling_is_a_command_of_its_own():
     out, err = io.StringIO(), io.StringIO()
-    assert bench_main(["--scaling", "--cores", "none"], out, err) == 2
+    assert command(["--scaling", "--cores", "none"], out, err) == 2
     assert "fastdns bench --scaling" in err.getvalue() and "cores" in err.getvalue()
