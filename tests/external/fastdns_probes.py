@@ -469,7 +469,7 @@ class Plain(Plugin):
             reply = next.run(query, lambda query: query.lookup("ok.look.test", A))
             return query.reply().txt(f"{reply.counts}")
         if word == "block":
-            time.sleep(2)
+            time.sleep(DEADLINE + 1.4)
         if word == "burn":
             spend(0.001)
         if word == "panic":
