@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import random
 import secrets
 import signal
 import socket
@@ -48,15 +49,24 @@ RECEIVE_OCTETS = 4 << 20  # a flood of questions waits, as it does at the real s
 ADDRESS = "127.0.0.1"
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free for UDP and TCP now."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((ADDRESS, 0))
+def _candidates() -> range:
+    # Below the range that the kernel gives to whoever asks for any port: one of those may be somebody's source port
+    # by the time it is bound.
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return range(max(1024, low - 16_384), low) if low > 4096 else range(1024, 65_536)
+
+
+def free_port(address: str = ADDRESS) -> int:
+    """A port of the address (`::`: of all) that is free for UDP and TCP now. OSError when none was found."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    source = random.SystemRandom()
+    for port in (source.choice(_candidates()) for _ in range(100)):
+        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
             with contextlib.suppress(OSError):
-                tcp.bind(udp.getsockname())
-                return int(udp.getsockname()[1])
-    raise OSError("no port is free for both UDP and TCP")
+                udp.bind((address, port))
+                tcp.bind((address, port))
+                return port
+    raise OSError(f"no port of {address} is free for both UDP and TCP")
 
 
 def question(

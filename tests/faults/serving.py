@@ -21,21 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from fastdns import testing
+
 # A sanitized server of many blocks takes a while to start where others use the machine.
 WAIT_SECONDS = 90.0 if "FASTDNS_SANITIZED" in os.environ else 20.0
 
 
 def free_port() -> int:
     """A port that is free for UDP and TCP on all addresses now."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_INET6) as tcp:
-            udp.bind(("::", 0))
-            try:
-                tcp.bind(("::", udp.getsockname()[1]))
-            except OSError:
-                continue
-            return int(udp.getsockname()[1])
-    raise OSError("no free port")
+    return testing.free_port("::")
 
 
 def query(number: int, name: bytes = b"\3www\7example\0", qtype: int = 1) -> bytes:

@@ -14,8 +14,8 @@ from collections import Counter
 
 import pytest
 
-from fastdns.testing import Worker, question
-from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
+from fastdns.testing import Worker, free_port, question
+from tests.faults.upstream import CLOSE, Asked, Upstream, reply
 
 A = 1
 
@@ -114,7 +114,7 @@ class Client:
 def test_storm(seed: int) -> None:
     dice = random.Random(seed)
     with Upstream(misbehave) as one, Upstream(misbehave) as two:
-        with Worker(corefile(one.port, dead_port(), two.port)) as server:
+        with Worker(corefile(one.port, free_port(), two.port)) as server:
             clients = [Client(server.port) for _ in range(4)]
             for burst in range(20):
                 for id in range(30 * burst, 30 * burst + 30):

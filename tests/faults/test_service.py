@@ -215,8 +215,8 @@ class TestGarbage:
     def test_it_serves_on_with_the_same_processes(self, tmp_path: Path) -> None:
         with Upstream() as up:
             corefile = (f".:{{port}} {{\n bind 127.0.0.1\n multisocket 2\n errors\n log\n"
-                        f" prometheus 127.0.0.1:{{port2}}\n cache\n forward . 127.0.0.1:{up.port}\n loadbalance\n}}\nexample.org:{{port}} {{\n whoami\n"
-                        f" bind 127.0.0.1\n multisocket 2\n}}\n")
+                        f" prometheus 127.0.0.1:{{port2}}\n cache\n forward . 127.0.0.1:{up.port}\n loadbalance\n}}\n"
+                        f"example.org:{{port}} {{\n whoami\n bind 127.0.0.1\n multisocket 2\n}}\n")
             with Server(tmp_path, corefile, ports=2) as server:
                 assert rcode_of(exchange(question("www.example", A), server.port)) == NOERROR
                 wait_for(lambda: len(server.children("worker")) == 3, "the spare beside the workers")

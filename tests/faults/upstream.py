@@ -209,12 +209,3 @@ class Upstream:
         for sock in (self.udp, self.tcp, self._stop, self._stopped, *self._open):
             sock.close()
         self._selector.close()
-
-
-def dead_port() -> int:
-    """A port of 127.0.0.1 that nobody serves."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        with contextlib.suppress(OSError):
-            tcp.bind(udp.getsockname())
-        return int(udp.getsockname()[1])

@@ -16,8 +16,8 @@ from fastdns.plugins.forward import Forward
 from fastdns.plugins.forward.metrics import upstream_slots
 from fastdns.plugins.forward.upstreams import Host, classify, resolve
 from fastdns.plugins.forward.upstreams import Upstream as Address
-from fastdns.testing import Answer, Server, Worker, exchange, question
-from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
+from fastdns.testing import Answer, Server, Worker, exchange, free_port, question
+from tests.faults.upstream import CLOSE, Asked, Upstream, reply
 
 A, TXT = 1, 16
 
@@ -199,7 +199,7 @@ def test_round_robin_begins_with_the_second() -> None:
 
 
 def test_round_robin_goes_on_in_configured_order() -> None:
-    down = (dead_port(), dead_port())
+    down = (free_port(), free_port())
     with Upstream() as up, Worker(block(stanza(local(down[0], down[1], up), "policy round_robin"))) as server:
         for number in range(3):
             assert server.ask(f"n{number}.test.", A).answer
@@ -254,7 +254,7 @@ def test_next(options: str, rcode: int, asked: bool) -> None:
 
 
 def test_dead_upstream_with_health_checks() -> None:
-    port = dead_port()
+    port = free_port()
     config = ".:0 {\n  errors\n  prometheus 127.0.0.1:0\n" + stanza(f"127.0.0.1:{port}", "health_check 50ms") + "}\n"
     with Server(config.replace("  prometheus 127.0.0.1:0\n", "").replace(".:0", ".")) as server:
         begun = time.monotonic()
@@ -303,7 +303,7 @@ def test_five_seconds_in_all() -> None:
 
 
 def test_failed_tcp_dials_and_texts() -> None:
-    port = dead_port()
+    port = free_port()
     with Server(block(stanza(f"127.0.0.1:{port}", "force_tcp")).replace(".:0", ".")) as server:
         assert server.ask("a.test.", A).rcode == 2
         assert server.wait_for("[ERROR]").endswith(f"dial tcp 127.0.0.1:{port}: connect: connection refused")
@@ -423,7 +423,7 @@ def test_all_down_and_failfast() -> None:
 
 
 def test_refused_by_one_that_checks_say_is_down_ends_at_once() -> None:
-    port = dead_port()
+    port = free_port()
     with Worker(block(stanza(local(port), "max_fails 5"))) as server:
         set_fails(server, port, 1)
         begun = time.monotonic()
@@ -573,10 +573,10 @@ def test_host_names_are_resolved_by_the_resolvers_in_turn() -> None:
         return [reply(asked, answers=2 if asked.wire[-3] == A else 0)]
 
     with Upstream(script) as up:
-        found = resolve([Host("up.test", 5300)], [f"127.0.0.1:{dead_port()}", f"127.0.0.1:{up.port}"])
+        found = resolve([Host("up.test", 5300)], [f"127.0.0.1:{free_port()}", f"127.0.0.1:{up.port}"])
     assert found == (Address("192.0.2.1", 5300, "192.0.2.1:5300"), Address("192.0.2.2", 5300, "192.0.2.2:5300"))
     with pytest.raises(ValueError, match=r'failed to resolve "up\.test": no addresses found for "up\.test"'):
-        resolve([Host("up.test", 5300)], [f"127.0.0.1:{dead_port()}"])
+        resolve([Host("up.test", 5300)], [f"127.0.0.1:{free_port()}"])
     assert resolve([Host("localhost", 53)], ())
 
 

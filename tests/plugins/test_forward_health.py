@@ -14,7 +14,8 @@ from fastdns._stats import Stats
 from fastdns.plugins.forward.health import HealthChecks, Target
 from fastdns.plugins.forward.metrics import upstream_slots
 from fastdns.plugins.forward.upstreams import Upstream as Address
-from tests.faults.upstream import CLOSE, Asked, Upstream, dead_port, reply
+from fastdns.testing import free_port
+from tests.faults.upstream import CLOSE, Asked, Upstream, reply
 
 
 class Checks(HealthChecks):
@@ -69,7 +70,7 @@ def test_question(tcp: bool, recurse: bool) -> None:
 
 def test_until_it_answers() -> None:
     async def run() -> None:
-        port = dead_port()
+        port = free_port()
         checks = Checks(port)
         checks.start()
         checks.wanted()
@@ -112,7 +113,7 @@ def test_health_over_tcp(script: Callable[[Asked], list[bytes | float]], healthy
 
 def test_a_keeper_that_starts_anew_forgets() -> None:
     async def run() -> None:
-        checks = Checks(dead_port())
+        checks = Checks(free_port())
         checks.stats.set_shared(checks.target.fails, 7)
         checks.stats.set_shared(checks.target.check, 1)
         checks.start()

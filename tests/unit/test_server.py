@@ -19,6 +19,7 @@ from fastdns.server.heartbeat import PYTHON_STALE_TICKS, STALE_TICKS, Heartbeats
 from fastdns.server.listen import Listeners
 from fastdns.server.memory import BlockIds, Rows, cache_tables
 from fastdns.server.output import Output
+from fastdns.testing import free_port
 
 # -- control
 
@@ -136,12 +137,6 @@ def test_a_zone_becomes_a_scope() -> None:
     family, where = listen.resolve("fe80::1%lo", 53, True)
     assert (family, where) == (socket.AF_INET6, ("fe80::1", 53, 0, socket.if_nametoindex("lo")))
     assert listen.resolve("fe80::1%7", 53, True)[1][3] == 7
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_listeners_grow_shrink_and_stay() -> None:
