@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live view, by rich, which is imported here and nowhere else of `fastdns top`.
 
-Strategy: tables of `tables.py`, as many side by side as the terminal is wide, on the alternate screen, drawn anew for each
-set of figures; texts go in as texts, never as markup. What does not fit in height is cut off, so the tables that matter
-least stand last.
+Strategy: tables of `tables.py`, as many side by side as there is room for, on the alternate screen, drawn anew for each
+set of figures; texts go in as texts, never as markup. What does not fit in height is cut off.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ def rich(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"rich.{module}")
     except ModuleNotFoundError as error:
-        raise NoRichError(f'the live view needs {error.name}: pip install "fastdns[top]"; --once needs nothing') from None
+        hint = 'pip install "fastdns[top]"; --once needs nothing'
+        raise NoRichError(f"the live view needs {error.name}: {hint}") from None
 
 
 class View:
@@ -81,8 +81,8 @@ class View:
         made = rich("table").Table(title=text(table.title), title_justify="left", box=None, pad_edge=False,
                                    header_style="dim")
         for i, name in enumerate(table.head):
-            made.add_column(text(name), justify="left" if i < table.left else "right", no_wrap=True, overflow="ellipsis",
-                            max_width=CELL_MOST)
+            side = "left" if i < table.left else "right"
+            made.add_column(text(name), justify=side, no_wrap=True, overflow="ellipsis", max_width=CELL_MOST)
         for row in table.rows:
             made.add_row(*(text(cell) for cell in row))
         return made

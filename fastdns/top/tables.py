@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures as a headline and tables of short texts: what the plain and the live view both show.
 
-Strategy: every text is made here, so the two views cannot differ, and nothing that comes from a query reaches a terminal
-unchecked.
+Strategy: every text is made here, so the two views cannot differ, and nothing that comes from a query reaches a
+terminal unchecked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .figures import LISTS
@@ -20,7 +21,7 @@ class Table(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     left: int = 1
 
 

@@ -11,9 +11,9 @@ that has no counter takes the least one of its set over, with its count, and tha
 be wrong by: count - error <= truth <= count, and a key without a counter was counted at most as often as the least of
 its set. So each key costs at most sixteen comparisons whatever clients send, and nobody can choose a set to fill.
 
-Of many queries some are counted, for so many as each stands for. A worker looks at each query as long as it has time to:
-after `budget` of them in a period (about a second) at one in two, then in four. How many are passed over is drawn at
-random. So a busy worker's queries pay for a decrement and a comparison.
+Of many queries some are counted, for so many as each stands for. A worker looks at each query until there were `budget`
+in a period (about a second), then at one in two, then in four. How many are passed over is drawn at random. So a busy
+worker's queries pay for a decrement and a comparison.
 
 Figures grow old by epochs: a region has two, one being filled while the other, of the window before, is only read. An
 epoch's number says which window it holds; who reads an old number leaves it out, so an idle worker has nothing to do.

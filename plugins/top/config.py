@@ -35,7 +35,7 @@ TOP = Directive(
         Option("depth", number("depth", 1, 8), default=4, show="LABELS",
                help="Labels of the longest suffix that names which do not exist are counted by."),
         Option("metrics", number("metrics", 1, SHOWN_MOST), show="COUNT",
-               help="Exports the first COUNT of each list at /metrics; without it none, because clients are told there."),
+               help="Exports the first COUNT of each list at /metrics, clients among them; without it none."),
     ),
     once=True,
     help="Counts the busiest clients and names, for `fastdns top`.",

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the workers' sketches to lists: sums with their bounds, in the order of what is certain.
 
-Strategy: of each key the sum of (count - error) is surely true, and the sum of counts - for a worker that has no counter
-for it, the least of its set - is the most that can be. Ranked is by what is certain, so a flood of names that are asked
-for once, which all share counters, stays below. Suffixes are read from the longest to the shortest: one is listed if what
-lies below it, without what longer ones in the list explain, is a part of all that is worth a line.
+Strategy: of each key the sum of (count - error) is surely true, and the sum of counts - for a worker that has no
+counter for it, the least of its set - is the most that can be. Ranked is by what is certain, so a flood of names that
+are asked for once, which all share counters, stays below. Suffixes are read from the longest to the shortest: one is
+listed if what lies below it, without what longer ones in the list explain, is a part of all that is worth a line.
 """
 
 from __future__ import annotations

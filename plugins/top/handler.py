@@ -85,5 +85,7 @@ class Top(Plugin, Observer):
         for kind, gauge in RATES.items():
             for row in found.lists[kind]:
                 label = ((LABELS[kind], self.text(kind, row.key)),)
-                out.append(Series(gauge.name, label, "gauge", (), gauge.help, 0, (round(row.least / span, 3),)))
+                # A rate is the one number here that may have a fraction.
+                rate: Any = round(row.least / span, 3)
+                out.append(Series(gauge.name, label, "gauge", (), gauge.help, 0, (rate,)))
         return out

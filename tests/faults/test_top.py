@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastdns top` and the directive `top` on a whole server: several workers, readers, reloads, deaths, and who is told."""
+"""`fastdns top` and the directive `top` on a whole server: workers, readers, reloads, deaths, and who is told."""
 
 from __future__ import annotations
 

@@ -424,7 +424,8 @@ def test_everything_written():
         ("ipv6_prefix 8", "Corefile:2 - Error during parsing: ipv6_prefix must be 16 to 128, not 8"),
         ("depth 0", "Corefile:2 - Error during parsing: depth must be 1 to 8, not 0"),
         ("metrics 101", "Corefile:2 - Error during parsing: metrics must be 1 to 100, not 101"),
-        ("metrics", "Corefile:2 - Error during parsing: Wrong argument count or unexpected line ending after 'metrics'"),
+        ("metrics", "Corefile:2 - Error during parsing: "
+                    "Wrong argument count or unexpected line ending after 'metrics'"),
         ("colour on", "Corefile:2 - Error during parsing: unknown property 'colour'"),
     ],
 )
@@ -449,7 +450,8 @@ def built(text: str) -> chain.Generation:
 
 
 def test_blocks_share_one_table():
-    generation = built("a.test:1053 {\ntop {\nentries 128\n}\nwhoami\n}\nb.test:1053 {\ntop {\nentries 128\n}\nwhoami\n}")
+    block = "%s.test:1053 {\ntop {\nentries 128\n}\nwhoami\n}\n"
+    generation = built(block % "a" + block % "b")
     tables = [plugin.table for _, plugin in generation.members() if isinstance(plugin, Top)]
     assert len(tables) == 2 and tables[0] is tables[1] and tables[0].entries == 128
     assert generation.observer() is next(plugin for _, plugin in generation.members() if isinstance(plugin, Top))

@@ -274,11 +274,13 @@ def run(*words: str, out: io.StringIO | None = None) -> tuple[int, str, str]:
 @pytest.mark.parametrize("dash", ["-", "--"])
 def test_once_as_text_and_as_json(served, dash):
     server = served(BEFORE, later())
-    status, out, err = run(f"{dash}socket", str(server.path), f"{dash}interval", "0.1", f"{dash}once", f"{dash}count", "7")
+    words = [f"{dash}socket", str(server.path), f"{dash}interval", "0.1", f"{dash}once"]
+    status, out, err = run(*words, f"{dash}count", "7")
     assert (status, err) == (0, "") and out.startswith("fastdns: up 1m 3s") and "lan." in out
     assert server.requests == [{"do": "top", "count": 7}] * 2
     server = served(BEFORE, later())
-    status, out, err = run(f"{dash}socket", str(server.path), f"{dash}interval", "0.1", f"{dash}once", f"{dash}json")
+    words[1] = str(server.path)
+    status, out, err = run(*words, f"{dash}json")
     assert (status, err) == (0, "") and json.loads(out) == between(BEFORE, later())
 
 

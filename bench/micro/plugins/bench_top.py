@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top: what a query pays where each is counted, and where hardly any is. The copying of the reply by the kit is in it."""
+"""top: what a query pays where each is counted, and where few are. The copying of the reply by the kit is in it."""
 
 import pytest
 
