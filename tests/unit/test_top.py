@@ -329,6 +329,33 @@ def test_a_terminal_without_rich_is_told_how(served, monkeypatch):
     assert run("--socket", str(server.path), "--interval", "0.1", "--once", out=Terminal())[0] == 0
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+def test_a_view_that_never_ends_is_ended_without_complaint(served, monkeypatch, error):
+    server = served(BEFORE)
+
+    def end(_seconds: float) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.time, "sleep", end)
+    assert run("--socket", str(server.path), "--json") == (0, "", "")
+
+
+def documented(figures: dict[str, Any]) -> Iterator[str]:
+    """The names of all fields."""
+    for name, value in figures.items():
+        yield name
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and name != "rcodes":
+                yield from documented(one)
+
+
+def test_every_field_is_in_the_manual():
+    manual = (Path(__file__).resolve().parents[2] / "plugins" / "top" / "README.md").read_text()
+    part = manual.split("## JSON")[1].split("## Examples")[0]
+    names = set(documented(between(BEFORE, later())))
+    assert len(names) > 30 and {name for name in names if name not in part} == set()
+
+
 def test_a_refusal_is_said(served):
     server = served({"ok": False, "error": "unknown command 'top'"})
     assert run("--socket", str(server.path), "--once") == (1, "", "fastdns top: unknown command 'top'\n")
