@@ -5,6 +5,8 @@ say."""
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import multiprocessing
 import random
 from collections import Counter
 from typing import Any
@@ -288,6 +290,39 @@ def test_the_next_owner_of_a_row_goes_on():
     sketch.ask("a.test.", 3, worker=1)
     sketch.ask("a.test.", 1, worker=0)
     assert sketch.shown(NAMES) == {"a.test.": 6} and len(sketch.table.read(0)) == 2
+
+
+def write_for_ever(sketch: Sketch, go: Any) -> None:
+    """Names whose two labels are equal, of all lengths, through window after window."""
+    go.set()
+    for number in itertools.count():
+        label = f"{number:x}" * (1 + number % 9)
+        sketch.ask(f"{label}.{label}.t.", client=f"192.0.2.{number % 250}", at=number // 5000 * WINDOW, rcode=NXDOMAIN)
+
+
+def test_a_reader_never_sees_half_a_name():
+    sketch = Sketch(64)
+    fork = multiprocessing.get_context("fork")
+    go = fork.Event()
+    writer = fork.Process(target=write_for_ever, args=(sketch, go))
+    writer.start()
+    try:
+        assert go.wait(60)
+        seen: set[bytes] = set()
+        while len(seen) < 10000:
+            assert writer.is_alive()
+            # Everything counts as new to a reader whose clock is behind.
+            for _, _, _, lists in sketch.table.read(0):
+                names = set(lists[NAMES][0])
+                seen |= names
+                for name in names:
+                    first, second, last, _ = name_to_text(name).split(".")
+                    assert first == second and last == "t"
+                for key, (count, error, _) in lists[CLIENTS][0].items():
+                    assert key[:3] == b"\xc0\0\2" and len(key) == 4 and error <= count
+    finally:
+        writer.terminate()
+        writer.join()
 
 
 # ---- a part for all
