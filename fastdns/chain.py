@@ -24,7 +24,7 @@ from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import FastdnsError, KeysError, SetupError
 from .labels import Labels
-from .plugin import BlockContext, BlockPlan, Channel, Event, Plugin
+from .plugin import BlockContext, BlockPlan, Channel, Event, Observer, Plugin
 from .published import Board
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Generation:
         self.blocks = blocks
         self.listeners = _listeners(blocks)
         self.started: list[tuple[str, Plugin]] = []
+        self.common: dict[str, dict[str, Any]] = {}
 
     # ---- first phase
 
@@ -242,6 +243,7 @@ class Generation:
             members=block.members,
             labels=block.labels,
             root=block.plan.root,
+            common=self.common.setdefault(name, {}),
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:
@@ -251,6 +253,10 @@ class Generation:
             if block.plan.index in at.routes.values():
                 found.update(block.plan.timeouts)
         return found
+
+    def observer(self) -> Observer | None:
+        """The first instance that can tell more than counters do."""
+        return next((plugin for _, plugin in self.members() if isinstance(plugin, Observer)), None)
 
     # ---- life
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "check": "fastdns.check.cli",
     "ctl": "fastdns.ctl",
     "explain": "fastdns.check.explain_cli",
+    "top": "fastdns.top.cli",
     "tune": "fastdns.bench.tune_cli",
 }
 """Words of ours, each with the module whose `main(words, out, err)` runs it and returns the exit status."""

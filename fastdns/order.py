@@ -50,6 +50,7 @@ ORDER: tuple[Row, ...] = (
     Row("health", "side", "HTTP /health"),
     Row("pprof", "side", "profiling over HTTP"),
     Row("shed", "chain", "sheds load"),
+    Row("top", "chain", "busiest clients and names"),
     Row("prometheus", "chain", "metrics"),
     Row("errors", "chain", "logs what failed"),
     Row("log", "chain", "logs queries"),
@@ -92,7 +93,7 @@ ORDER: tuple[Row, ...] = (
     Row("view", "chain", "blocks for some queries only"),
     Row("nomad", "chain", "services of Nomad"),
 )
-OURS = frozenset({"cookie", "rrl"})
+OURS = frozenset({"cookie", "rrl", "top"})
 """Rows that CoreDNS does not have; the others are in its order."""
 NAMES: tuple[str, ...] = tuple(row.name for row in ORDER)
 KINDS: dict[str, Kind] = {row.name: row.kind for row in ORDER}

@@ -95,7 +95,7 @@ from .numbers import (
 if TYPE_CHECKING:
     from ._cache import Segment
     from ._stage import CompiledStage
-    from ._stats import Stats
+    from ._stats import Series, Stats
     from .published import Board
 
 DEADLINE = 5.0
@@ -156,7 +156,8 @@ class BlockContext:
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
     when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
     share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
-    keeps. `root`: where relative paths begin, see `path`.
+    keeps. `root`: where relative paths begin, see `path`. `common`: what the instances of this directive in all blocks
+    have in common; the first one fills it.
     """
 
     index: int
@@ -176,6 +177,7 @@ class BlockContext:
     members: list[tuple[str, Plugin]] = field(default_factory=list)
     labels: Labels = field(default_factory=Labels)
     root: str = ""
+    common: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """A file that the Corefile names: below `root` unless it is absolute."""
@@ -318,6 +320,19 @@ class MetadataProvider:
         raise TypeError(f"{type(self).__name__} has no metadata()")
 
 
+class Observer:
+    """A plugin whose figures are not counters: lists, say, that change. Asked in the web process, which shares what
+    was mapped before the fork; of all instances of a server the first one is."""
+
+    def observed(self, count: int) -> dict[str, Any]:
+        """What `fastdns top` shows beside the counters, as JSON can have it: at most `count` of each list."""
+        raise TypeError(f"{type(self).__name__} has no observed()")
+
+    def series(self) -> list[Series]:
+        """What a scrape exports beside the counters."""
+        return []
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -377,6 +392,7 @@ __all__ = [
     "Histogram",
     "MetadataProvider",
     "Next",
+    "Observer",
     "Option",
     "Plugin",
     "PluginError",

@@ -21,11 +21,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from . import control, ctl_cache, ctl_commands
+from . import control, ctl_cache, ctl_commands, ctl_top
 from .ctl_commands import Refused, Site
 from .ctl_socket import peer
 
-MODULES = (ctl_cache, ctl_commands)  # whose import fills the table of commands
+MODULES = (ctl_cache, ctl_commands, ctl_top)  # whose import fills the table of commands
 CLIENTS_MAX = 8
 LINE_MAX = 65536  # octets of a request
 ANSWER_MAX = 16 << 20

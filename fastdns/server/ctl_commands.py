@@ -23,6 +23,7 @@ from .._wire import name_from_text, name_lower
 if TYPE_CHECKING:
     from .._cache import Segment
     from .._stats import Stats
+    from ..plugin import Observer
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -44,6 +45,7 @@ class Site:
     generation: int
     plan: dict[str, Any]
     block_ids: list[int]
+    observer: Observer | None = None
 
     def caches(self) -> list[dict[str, Any]]:
         """The blocks with a cache: id, zones, settings, and what `cache` asked for."""

@@ -29,6 +29,7 @@ from .http import Answer, Handler, Server
 if TYPE_CHECKING:
     from .._cache import Segment
     from .._stats import Stats
+    from ..plugin import Observer
     from .ctl import Control
     from .ctl_commands import Site
     from .gate import Gate
@@ -166,12 +167,13 @@ class Web:
     """What the paths answer."""
 
     def __init__(self, http: list[Facts], listeners: Sequence[int], stats: Stats, segment: Segment | None,
-                 generation: int) -> None:
+                 generation: int, observer: Observer | None = None) -> None:
         self.http = http
         self.listeners = listeners
         self.stats = stats
         self.segment = segment
         self.generation = generation
+        self.observer = observer
         self.draining = False
         self.runtime = any(facts.get("runtime_metrics") for facts in http)
 
@@ -180,6 +182,8 @@ class Web:
         series = metrics.read(self.stats)
         if self.segment is not None:
             series += metrics.cache_entries(self.stats, self.segment, self.generation)
+        if self.observer is not None:
+            series += self.observer.series()
         series += process_metrics.read(os.getppid(), self.runtime)
         return Answer(200, exposition.render(series), exposition.CONTENT_TYPE)
 
@@ -335,5 +339,5 @@ def run(
     tells of."""
     gc.enable()
     metrics.attach(stats, row)
-    web = Web(http, listeners, stats, segment, generation)
+    web = Web(http, listeners, stats, segment, generation, site.observer if site is not None else None)
     asyncio.run(serve(web, sockets, channel, site))

@@ -88,6 +88,7 @@ PYTHON: dict[str, set[str]] = {
     "adopt": {"errors", "corefile", "cli", "server"},
     "ctl_talk": {"errors", "server"},
     "ctl": {"ctl_talk"},
+    "top": {"ctl_talk", "errors"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
     "bench": {"errors", "corefile", "compiled", "chain", "server"},
