@@ -11,7 +11,7 @@ import pytest
 from fastdns import cli
 from fastdns.bench.arguments import Options, read
 from fastdns.bench.cli import main as command
-from fastdns.bench.words import UsageError
+from fastdns.bench.errors import UsageError
 
 USABLE = sorted(os.sched_getaffinity(0))
 
