@@ -54,7 +54,7 @@ def options(*words: str) -> Options:
         (["::1", "--names", "5", "--first", "3", "--zone", "test", "--once"],
          {"names": 5, "first": 3, "zone": "test", "once": True}),
         (["::1", "-d", "F"], {"data": "F"}),
-        (["::1", "--pids", f"{os.getpid()}"], {"pids": [os.getpid()]}),
+        (["127.0.0.1", "--pids", f"{os.getpid()}"], {"pids": [os.getpid()]}),
         (["-conf", "F", "--server-cpus", f"{USABLE[0]}"], {"server_cpus": USABLE[:1]}),
         (["::1", "--load-cpus", ",".join(map(str, USABLE))], {"load_cpus": USABLE}),
         (["::1", "--no-progress"], {"progress": False}),

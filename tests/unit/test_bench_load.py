@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load generator against a server that loses, delays, garbles and forges: each fault is counted, exactly once."""
 
-import os
 import re
 import signal
 import socket
@@ -19,6 +18,7 @@ from fastdns.bench._load import TRANSPORTS, Load, Questions
 from fastdns.bench.floor import bound
 from fastdns.bench.questions import query, read
 from fastdns.bench.target import free_port
+from tests.machine import may, needs, needs_ipv6
 from tests.planted import REFUSED, SERVFAIL, Planted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,7 @@ def test_a_very_late_answer_is_known_until_its_place_is_taken(protocol):
     assert (tally.lost, tally.late, tally.wrong_id, tally.duplicates) == (6, 1, 0, 0)
 
 
+@needs("dnsperf")
 def test_dnsperf_counts_the_same(tmp_path):
     plan = {"fine": 40, "servfail": 7, "truncated": 3, "lost": 4}
     names = [f"{kind}-{number}.example.org A" for kind, count in plan.items() for number in range(count)]
@@ -131,6 +132,7 @@ def test_dnsperf_counts_the_same(tmp_path):
     assert tally.rcodes == {0: number("NOERROR"), 2: number("SERVFAIL")}
 
 
+@needs("dnsperf")
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_dnsperf_answers_as_many_at_the_same_rate(protocol, tmp_path):
     path = tmp_path / "queries"
@@ -183,7 +185,7 @@ def test_questions_that_ran_out_ask_nothing():
         assert server.asked == []
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_a_fixed_rate_sends_so_many(address, protocol):
     with Planted(address=address) as server:
@@ -239,7 +241,8 @@ print(load.segmenting, tally.sent, tally.completed, tally.lost, tally.wrong, tal
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+@may("sys_admin", "net_admin")
+@needs("unshare", "ip")
 def test_a_path_that_takes_no_segments_gets_single_queries():
     # A segment larger than the path's datagrams is refused by the kernel; single queries are cut by IP.
     if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:

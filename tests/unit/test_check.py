@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from fastdns.check.show import excerpt, extent, safe, width
 from fastdns.corefile import Source, Token
 from fastdns.order import NAMES
 from fastdns.registry import built
+from tests.machine import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^[ \t]*```corefile\n(.*?)^[ \t]*```$", re.M | re.S)
@@ -300,7 +300,7 @@ def test_a_host_name_is_not_looked_up():
 
 
 @pytest.mark.unsanitized
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@needs("strace")
 def test_the_kernel_is_asked_for_nothing_but_reading(corefile, tmp_path):
     path = corefile(".:1053 {\n    errors\n    log\n    prometheus 127.0.0.1:9153\n    health\n    ready\n    reload\n"
                     "    cache 30\n    loop\n    forward . 192.0.2.1 dns.example\n}\n")
