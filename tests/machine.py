@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-CAPABILITIES = {"net_admin": 12, "net_raw": 13, "sys_admin": 21}  # linux/capability.h
+# linux/capability.h
+CAPABILITIES = {"chown": 0, "setgid": 6, "setuid": 7, "net_admin": 12, "net_raw": 13, "sys_admin": 21}
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -26,11 +27,15 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
+def holds(capability: str) -> bool:
+    """Whether this process has a capability."""
+    found = re.search(r"^CapEff:\s+([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
+    return bool(found and int(found[1], 16) >> CAPABILITIES[capability] & 1)
+
+
 def may(*capabilities: str) -> pytest.MarkDecorator:
     """The test does what only a process with these capabilities may."""
-    found = re.search(r"^CapEff:\s+([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
-    held = int(found[1], 16) if found else 0
-    missing = [name for name in capabilities if not held >> CAPABILITIES[name] & 1]
+    missing = [name for name in capabilities if not holds(name)]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(f'CAP_{name.upper()}' for name in missing)}")
 
 

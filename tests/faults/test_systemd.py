@@ -18,7 +18,7 @@ import pytest
 
 from fastdns.server.listen import Listeners
 from fastdns.server.systemd import Notify, Watchdog, listen_fds
-from tests.machine import needs
+from tests.machine import may, needs
 
 from .serving import Server, ask, free_port, load, wait_for
 
@@ -236,7 +236,7 @@ def bound(kind: int, port: int) -> socket.socket:
     return sock
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else than who opened the socket")
+@may("setuid")
 def test_workers_share_a_socket_where_no_second_can_be_opened() -> None:
     port = free_port()
     with bound(socket.SOCK_DGRAM, port) as udp, bound(socket.SOCK_STREAM, port) as tcp:
