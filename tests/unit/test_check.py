@@ -292,6 +292,14 @@ def test_the_guard_lets_read_and_ends(tmp_path):
     socket.socket().close()
 
 
+def test_a_check_leaves_no_descriptor():
+    text = ". {\n  prometheus\n  errors\n  log\n  cache {\n    prefetch 1\n  }\n  rrl {\n    queries 5\n  }\n}\n"
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        assert examine(Source("Corefile", text.encode())).generation is not None
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_host_name_is_not_looked_up():
     text = ". {\n    forward . 192.0.2.1 dns.example\n}\n"
     assert found(text, "error") == []
