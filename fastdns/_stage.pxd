@@ -357,5 +357,11 @@ cdef class CompiledStage:
     cdef readonly object owner
     cdef readonly str name
 
+cdef class Memory:
+    # Zeroed octets that live as long as the object: the configuration of a stage that needs no other memory.
+    cdef void *at
+
+cdef Memory zeroed(size_t octets)
+
 cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner)
     # A stage by the name of `ops`, to be returned by a compiled half's `stage()`.

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the stage contract's Python half."""
 
+class Memory: ...
+
 class CompiledStage:
     @property
     def name(self) -> str: ...

@@ -50,6 +50,8 @@ COMMANDS = {
     "tune": "fastdns.bench.tune_cli",
 }
 """Words of ours, each with the module whose `main(words, out, err)` runs it and returns the exit status."""
+UNSAID = ("adopt",)
+"""Words that the usage does not show: no person says them."""
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
@@ -111,11 +113,13 @@ def _boolean(name: str, value: str) -> bool:
 
 
 def usage(program: str) -> str:
-    """The text that Go's flag package would print."""
+    """The text that Go's flag package would print, and our words."""
     lines = [f"Usage of {program}:"]
     for name, flag in sorted(FLAGS.items()):
         shown = f' (default "{flag.shown}")' if flag.shown else ""
         lines += [f"  -{name}" + ("" if flag.boolean else " string"), f"    \t{flag.help}{shown}"]
+    words = ", ".join(word for word in sorted(COMMANDS) if word not in UNSAID)
+    lines += [f"A first word without a dash runs a command: {words}; each has --help"]
     return "\n".join(lines) + "\n"
 
 

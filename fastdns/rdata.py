@@ -73,20 +73,25 @@ def string(name: str) -> Field:
     return Field(name, read, write, quoted, lambda words, origin: words.pop(0).encode())
 
 
-def rest(name: str, show: Callable[[bytes], str], take: Callable[[list[str]], bytes]) -> Field:
-    """All octets to the end."""
+def _all(make: Callable[[list[str]], Any]) -> Callable[[list[str], Any], Any]:
+    """A reader that takes what is left of the words."""
 
-    def taken(words: list[str], origin: Any) -> bytes:
-        value = take(words)
+    def take(words: list[str], origin: Any) -> Any:
+        value = make(words)
         words.clear()
         return value
 
+    return take
+
+
+def rest(name: str, show: Callable[[bytes], str], take: Callable[[list[str]], bytes]) -> Field:
+    """All octets to the end."""
     return Field(
         name,
         lambda buffer, end: bytes(buffer.get(end - buffer.offset)),
         lambda buffer, value: buffer.append(value),
         show,
-        taken,
+        _all(take),
     )
 
 
@@ -125,17 +130,12 @@ def from_base32hex(text: str) -> bytes:
 def bitmap(name: str) -> Field:
     """A type bitmap to the end (RFC 4034 4.1.2); the value is a list of type names."""
 
-    def take(words: list[str], origin: Any) -> list[str]:
-        value = list(words)
-        words.clear()
-        return value
-
     return Field(
         name,
         lambda buffer, end: decode_type_bitmap(buffer.get(end - buffer.offset)),
         lambda buffer, value: buffer.append(bytes(encode_type_bitmap(value)) if value else b""),
         " ".join,
-        take,
+        _all(list),
     )
 
 

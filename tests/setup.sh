@@ -7,7 +7,7 @@
 #   tests/setup.sh run|test|fuzz   VENV=DIR (default .venv), PYTHON=program (default: the first that is new enough)
 #
 # Strategy: look before installing. Only what is missing is asked of apt, as root or by sudo, and no daemon is
-# started by its package. Python packages go into a virtual environment of this checkout, nowhere else.
+# started by its package. What only some tests need may be missing in the end: it is named, and they are skipped. Python packages go into a virtual environment of this checkout, nowhere else.
 # It reads nothing from standard input. On a machine without apt it says which programs are missing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,18 +33,14 @@ find_python() {
     return 1
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"
-    elif have sudo; then sudo -n "$@"
-    else say "not root and no sudo; as root, run: $*" >&2; return 1
-    fi
-}
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+may_install() { have apt-get && { [ "$(id -u)" = 0 ] || { have sudo && sudo -n true 2>/dev/null; }; }; }
 
 policy=/usr/sbin/policy-rc.d     # where Debian asks whether a freshly installed daemon may start
 forget_policy() { as_root rm -f "$policy"; }
 
 apt_install() {
-    if ! have apt-get; then say "no apt-get here; please install what Debian calls: $*" >&2; return 1; fi
+    if ! may_install; then say "no apt-get, or neither root nor sudo; please install what Debian calls: $*" >&2; return 1; fi
     say "apt-get install $*"
     if [ ! -e "$policy" ]; then
         trap forget_policy EXIT
@@ -56,8 +52,9 @@ apt_install() {
 }
 
 # -- what apt must bring
-wanted=""
+wanted="" useful=""
 want() { wanted="$wanted $1"; }
+like() { have "$1" || useful="$useful ${2:-$1}"; }     # a program, and its package where that has another name
 python=$(find_python) || { want python3; python=""; }
 { have gcc || have cc; } || want gcc
 [ -e /usr/include/stdio.h ] || want libc6-dev
@@ -71,22 +68,29 @@ else
     want python3-venv
 fi
 if [ "$goal" = test ]; then
-    have knotd || want knot
-    have kdig || want knot-dnsutils
-    have nsd || want nsd
-    have unbound || want unbound
-    have dnsperf || want dnsperf
-    have dig || want bind9-dnsutils
-    have ip || want iproute2
-    have git || want git
-    have curl || want curl
-    have strace || want strace
-    have ps || want procps
-    have valgrind || want valgrind
+    like knotd knot
+    like kdig knot-dnsutils
+    like nsd
+    like unbound
+    like dnsperf
+    like dig bind9-dnsutils
+    like ip iproute2
+    like git
+    like curl
+    like strace
+    like ps procps
+    like valgrind
 fi
 [ "$goal" != fuzz ] || have clang || want clang
 # shellcheck disable=SC2086
 [ -z "$wanted" ] || apt_install $wanted
+# All at once, and one by one where that fails: a distribution may lack one of them.
+# shellcheck disable=SC2086
+if [ -n "$useful" ] && ! apt_install $useful; then
+    for package in $useful; do
+        { may_install && apt_install "$package"; } || say "without $package: the tests that need it are skipped"
+    done
+fi
 if [ -z "$python" ]; then
     python=$(find_python) || { say "fastdns needs Python 3.11 or newer; none is here" >&2; exit 1; }
 fi

@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from .compare import THRESHOLD
+from .errors import UsageError
 from .plot import FORMATS
 from .questions import ZONE
 from .turns import SHAPES as ALL_SHAPES
-from .words import PROTOCOLS, UsageError, cpus, decimal, is_local, pids, qtypes, share, target, whole
+from .words import PROTOCOLS, Parser, cpus, decimal, is_local, pids, qtypes, share, target, whole
 
 SHAPES = {name: shape for name, shape in ALL_SHAPES.items() if shape.protocol == "udp"}
 DEFAULT_SHAPE = "64x4"
@@ -69,14 +69,9 @@ class Options:
     progress: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def parser() -> argparse.ArgumentParser:
     """The table of options; its order is the order of `--help`."""
-    made = _Parser(
+    made = Parser(
         prog="fastdns bench", allow_abbrev=False, add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures a DNS server: queries per second, latency, and the CPU that each answer cost.",
         epilog="fastdns bench --scaling compares many cores with what one predicts (--scaling --help).\n"

@@ -7,8 +7,8 @@ Strategy: three ways: a file, one name after the other, or a mix drawn by shares
 from __future__ import annotations
 
 from .arguments import Options
+from .errors import UsageError
 from .questions import Edns, Questions, mix, read, synthetic
-from .words import UsageError
 
 
 def questions(options: Options) -> Questions:

@@ -14,17 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from ..errors import FastdnsError
 from . import compare, formats
 from .arguments import Options, parser, read
-from .errors import BenchError, extra
+from .errors import FINE, INTERRUPTED, REGRESSION, BenchError, extra, outcome
 from .progress import progress
 from .report import Report
 from .session import Session
 from .summary import summary
-from .words import UsageError
 
-FINE, REGRESSION, FAILED, INTERRUPTED = 0, 1, 2, 130
 FILES: dict[str, Callable[[Report], str]] = {
     "json": formats.to_json,
     "csv": formats.to_csv,
@@ -39,20 +36,15 @@ def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
         from .scaling_check import scaling_main
 
         return scaling_main(words[1:], out, err)
-    try:
+
+    def answer() -> int:
         options = read(words)
         if options is None:
             out.write(parser().format_help())
             return FINE
         return run(options, out, err)
-    except UsageError as error:
-        err.write(f"fastdns bench: {error}\nfastdns bench --help lists the options\n")
-    except FastdnsError as error:
-        err.write(f"fastdns bench: {error}\n")
-    except KeyboardInterrupt:
-        err.write("fastdns bench: interrupted before anything was measured\n")
-        return INTERRUPTED
-    return FAILED
+
+    return outcome("fastdns bench", " before anything was measured", err, answer)
 
 
 def run(options: Options, out: TextIO, err: TextIO) -> int:

@@ -7,7 +7,7 @@ may be quoted; the kinds that forbid it are in `report.AGAINST_QUOTING`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .report import Arm, Remark, Report, Round, spread
 from .turns import NOISY_SPREAD, NOISY_STOLEN
@@ -40,6 +40,11 @@ def _arms(report: Report) -> Iterator[tuple[str, Arm]]:
         yield "the floor", report.floor
 
 
+def _listed(kinds: Mapping[str, int]) -> str:
+    """`2 malformed, 1 answered twice`: what there is of each."""
+    return ", ".join(f"{count} {what}" for what, count in kinds.items() if count)
+
+
 def _wrong(report: Report) -> Iterator[Remark]:
     tally = report.server.total()
     kinds = {
@@ -49,7 +54,7 @@ def _wrong(report: Report) -> Iterator[Remark]:
         "malformed": tally.malformed,
         "answered twice": tally.duplicates,
     }
-    found = ", ".join(f"{count} {what}" for what, count in kinds.items() if count)
+    found = _listed(kinds)
     if found:
         yield Remark("wrong", f"wrong answers: {found}")
 
@@ -165,7 +170,7 @@ def _errors(report: Report) -> Iterator[Remark]:
             "errors came back from the network": tally.receive_errors,
             "connections could not be made": tally.connect_errors,
         }
-        found = ", ".join(f"{count} {what}" for what, count in kinds.items() if count)
+        found = _listed(kinds)
         if found:
             yield Remark("errors", f"{who}: {found}")
         if tally.reconnects:

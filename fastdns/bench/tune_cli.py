@@ -14,34 +14,27 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from ..corefile.addresses import DNS
 from ..corefile.source import Corefile, Source, load_source, read_source
-from ..errors import FastdnsError
 from . import cpu, questions, tune_report, tune_text, tune_write
-from .errors import BenchError, extra
+from .errors import FINE, BenchError, UsageError, extra, outcome
 from .tune_advice import choose_steering, recommend, rules_of_thumb
 from .tune_copy import Copy, Subject, copy
 from .tune_curve import Curve, Point
 from .tune_run import Bench, Plan, usable
-from .words import UsageError, decimal, whole
+from .words import Parser, decimal, whole
 
-FINE, FAILED, INTERRUPTED = 0, 2, 130
 MOST_SOCKETS = 1024
 LEAST_MOST = 3
 MODES = ("flow", "cpu", "random")
 NAMES = 1000
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; their order is that of `--help`."""
-    made = _Parser(
+    made = Parser(
         prog="fastdns tune", allow_abbrev=False, add_help=False,
         description="Measures multisocket 1, 2, 3 and so on with copies of a Corefile's listener, on this machine, "
         "until more does not help, and recommends a number. A server that runs already is not touched.",
@@ -74,21 +67,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `fastdns tune`; returns the exit status."""
-    try:
+
+    def answer() -> int:
         options = parser().parse_args(list(words))
         if options.help:
             out.write(parser().format_help())
-            return FINE
-        run(options, out, err)
+        else:
+            run(options, out, err)
         return FINE
-    except UsageError as error:
-        err.write(f"fastdns tune: {error}\nfastdns tune --help lists the options\n")
-    except FastdnsError as error:
-        err.write(f"fastdns tune: {error}\n")
-    except KeyboardInterrupt:
-        err.write("fastdns tune: interrupted; nothing was written\n")
-        return INTERRUPTED
-    return FAILED
+
+    return outcome("fastdns tune", "; nothing was written", err, answer)
 
 
 def run(options: argparse.Namespace, out: TextIO, err: TextIO) -> None:

@@ -15,16 +15,20 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ..corefile.addresses import split_host_port
-from ..errors import FastdnsError
+from .errors import UsageError
 from .questions import type_number
 
 PROTOCOLS = ("udp", "tcp")
 
 
-class UsageError(FastdnsError):
-    """Words that cannot be meant; one sentence."""
+class Parser(argparse.ArgumentParser):
+    """Options that raise instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -9,13 +9,14 @@ on.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import chain, metrics
 from ..corefile import Token
-from ..errors import ConfigError, FastdnsError, SetupError
+from ..errors import ConfigError, SetupError
 from ..plugin import Plugin
 from .findings import NOTE, Findings
 from .guard import SideEffect
@@ -97,6 +98,10 @@ def set_up(generation: chain.Generation, findings: Findings) -> Dry:
             findings.refuse(ConfigError(text), generation.blocks[0].source.places[0])
     finally:
         root.removeHandler(remarks)
+        # Mapped memory needs no descriptor, and nobody else is given it: many Corefiles may be checked in one go.
+        for shared in (stats, segment):
+            if shared is not None:
+                os.close(shared.fd)
     return dry
 
 
@@ -144,7 +149,7 @@ def _create(generation: chain.Generation, stage: Stage, context: Any, findings: 
         findings.at(NOTE, stage.token, f"plugin/{stage.name}: not set up here: its set-up {effect}")
     except ConfigError as error:
         findings.refuse(error, None if error.line else stage.token)
-    except (FastdnsError, Exception) as error:
+    except Exception as error:
         findings.refuse(SetupError(stage.name, f"{type(error).__name__}: {error}"), stage.token)
     return None
 

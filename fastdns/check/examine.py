@@ -24,10 +24,7 @@ from .dry import Dry, set_up
 from .findings import Findings
 from .grammar import Grammar
 from .guard import SideEffect, nothing_happens
-from .recovery import Recovering, parse
-
-PLACING = ("bind", "view")
-"""Directives that say what reaches a block: while one of them is wrong, the block's listeners are not judged."""
+from .recovery import PLACING, Recovering, parse
 
 
 @dataclass
@@ -81,6 +78,7 @@ class _Examination:
             served = list(load_source(raw_source, chain.known(), chain.not_built(), self.port).blocks)
         else:
             served = [self._block(index, block) for index, block in enumerate(raw)]
+            self.unplaced.update(i for i, block in enumerate(raw) if any(block is one for one in parser.unplaced))
         self.seen.blocks = served
         warn.keys(served, self.findings)
         line = self._line(served)
@@ -102,7 +100,8 @@ class _Examination:
             try:
                 found = inspect_key(filename, key, token, self.port)
             except KeysError as error:
-                self.findings.refuse(error, token)
+                hint = "a blank stands in front of the brace" if key.endswith("{") else ""
+                self.findings.refuse(error, token, [hint])
                 continue
             zones += found
             places += [token] * len(found)

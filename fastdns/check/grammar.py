@@ -47,6 +47,7 @@ class Grammar:
         self.findings = findings
         self.tokens = list(block.tokens[name])
         self.touched: dict[tuple[str, int, int], int] = {}
+        self.shortened: set[tuple[str, int, int]] = set()
 
     def read(self) -> Read:
         """Everything that can be said about the directive."""
@@ -89,16 +90,17 @@ class Grammar:
         at = self._aim(error, at, *(row or self._head(one)), one)
         token = self.tokens[at]
         message = words(error)
-        told = row is not None or not touched or (
-            touched == WORD and at > one.start and _begins(message, token.text) and ARGUMENTS not in message)
+        told = row is not None or not (touched or key in self.shortened) or (
+            touched != ALL and at > one.start and _begins(message, token.text) and ARGUMENTS not in message)
         if told:
             # A brace that the reader made up has no place of its own.
             shown = token if token.column else first
             self.findings.refuse(error, shown, hints_for(self.plugin, self.tokens, one.start, row, at, message))
         if row is not None:
+            self.shortened.add(key)
             self._take_option(row, at, told)
         else:
-            self.touched[key] = self._take_from_head(one, at, touched)
+            self.touched[key] = self._take_from_head(one, at, touched, "not built yet" in message)
 
     def _locate(self, error: ConfigError) -> int:
         """The index of the token that an error stands at; 0 where it does not say."""
@@ -130,6 +132,11 @@ class Grammar:
             # What was completed before it was refused: `tls://9.9.9.9` in a message about `tls://9.9.9.9:853`.
             if len(self.tokens[i].text) >= PREFIX_LEAST and _begins(text, self.tokens[i].text):
                 return i
+        directive: Directive | None = getattr(self.plugin, "directive", None)
+        names = {option.name for option in directive.options} if directive is not None else set()
+        if start > one.start and names and self.tokens[start].text not in names:
+            # An option that nobody knows, refused after its words were read.
+            return start
         return one.start if self.tokens[at].text in "{}" and not _quotes(text, self.tokens[at].text) else at
 
     def _take_option(self, row: tuple[int, int], at: int, told: bool) -> None:
@@ -164,14 +171,18 @@ class Grammar:
             except ConfigError as error:
                 self.findings.refuse(SetupError(self.name, error), token)
 
-    def _take_from_head(self, one: Occurrence, at: int, touched: int) -> int:
-        """Take a word out of a list of them, else all arguments, else the occurrence; returns how much it has lost."""
+    def _take_from_head(self, one: Occurrence, at: int, touched: int, later: bool) -> int:
+        """Take a word out of a list of them, else all arguments, else the occurrence; returns how much it has lost.
+        The options of a way that is not built yet (`later`) are not judged by those of another one."""
         start, end = self._head(one)
         directive: Directive | None = getattr(self.plugin, "directive", None)
         args = directive.args if directive is not None and directive.parse_one is None else ()
         if touched <= WORD and start < at < end and end - start > 2 and _in_list(args, at - start - 1):
             del self.tokens[at]
             return WORD
+        if later:
+            del self.tokens[one.start : one.end]
+            return ALL
         if touched <= WORD and end > start + 1:
             if not touched and at > start:
                 self._other_words(args, start, at, end)

@@ -16,14 +16,17 @@ from ..corefile import Token, tokenize
 from ..corefile.parser import Parser, RawBlock
 from ..errors import CorefileError
 from .findings import Findings
-from .near import did_you_mean
+from .near import did_you_mean, nearest
 
+PLACING = ("bind", "view")
+"""Directives that say what reaches a block: while one of them is wrong, the block's listeners are not judged."""
 VARIABLE = re.compile(r"\{\$([^}]+)\}|\{%(.+?)%\}")
 KEY_LIKE = re.compile(r"[.:/(]")
 
 
 class Recovering(Parser):
-    """`findings` takes what is wrong; `result` and the blocks' tokens hold what is left."""
+    """`findings` takes what is wrong; `result` and the blocks' tokens hold what is left; `unplaced` are the blocks that
+    lost what may say who reaches them."""
 
     def __init__(
         self,
@@ -34,13 +37,16 @@ class Recovering(Parser):
         environ: Mapping[str, str] | None,
         findings: Findings,
     ) -> None:
-        super().__init__(filename, tokenize(body), known, not_built, os.environ if environ is None else environ)
+        self.quotes: list[Token] = []
+        tokens = tokenize(body, opened=self.quotes)
+        super().__init__(filename, tokens, known, not_built, os.environ if environ is None else environ)
         self.findings = findings
         self.opened = Token("")
         self.closed = False
         self.cut = False  # the present block was ended where its brace is missing
         self.defined: dict[str, Token] = {}
         self.used: set[str] = set()
+        self.unplaced: list[RawBlock] = []
         self._words: frozenset[str] = frozenset()
 
     def note(self, error: CorefileError, *hints: str) -> None:
@@ -49,6 +55,8 @@ class Recovering(Parser):
 
     def finish(self) -> None:
         """What can be said once everything was read."""
+        for token in self.quotes:
+            self.findings.warn(token, "this quote is never closed: all that follows is one word")
         for name, token in self.defined.items():
             if name not in self.used:
                 self.findings.warn(token, f"snippet '{name}' is never imported")
@@ -82,6 +90,7 @@ class Recovering(Parser):
                 text = f"the snippet that is opened in line {head.line} is not closed"
                 self.note(error, text if error.message.startswith("Unexpected token") else "")
                 self.snippets[name] = []
+                self.used.add(name)  # what would import it may be what it swallowed
         self.defined.setdefault(name, head)
 
     def block_contents(self) -> None:
@@ -151,6 +160,8 @@ class Recovering(Parser):
                 self._close_braces(self.replace_env(name))
                 self.cut = True
             elif unknown or error.message.endswith("not built yet"):
+                if name in PLACING or nearest(name, self.known_words()) in PLACING:
+                    self.unplaced.append(self.block)
                 self._skip_directive()
             self.note(error, hint)
 
@@ -192,9 +203,13 @@ class Recovering(Parser):
             if error.message.startswith("File to import not found"):
                 hint = did_you_mean(error.message.rpartition(": ")[2], self.snippets)
             self.note(error, hint)
+            self.unplaced.append(self.block)
             while self.cursor.next_arg():
                 continue
             self.cursor.splice((), self.cursor.place - start + 1)
+
+    def tokens_of(self, body: bytes, name: str) -> list[Token]:
+        return tokenize(body, name, self.quotes)
 
     def use_snippet(self, name: str) -> list[Token]:
         self.used.add(name)

@@ -47,8 +47,9 @@ def decode(body: bytes) -> str:
     return body.decode("utf-8", "fastdns.corefile")
 
 
-def tokenize(text: str | bytes, file: str = "") -> list[Token]:
-    """All tokens of `text` in order. Never fails: any text has a reading."""
+def tokenize(text: str | bytes, file: str = "", opened: list[Token] | None = None) -> list[Token]:
+    """All tokens of `text` in order. Never fails: any text has a reading. `opened` gets the token whose quote is never
+    closed, if there is one."""
     if isinstance(text, bytes):
         text = decode(text)
     tokens: list[Token] = []
@@ -70,6 +71,8 @@ def tokenize(text: str | bytes, file: str = "") -> list[Token]:
                 breaks = word.count("\n")
                 if breaks:
                     line, line_start = line + breaks, text.rindex("\n", 0, at) + 1
+                if opened is not None and not closed:
+                    opened.append(Token(word, *place))
                 if not (closed or word):
                     continue
             else:

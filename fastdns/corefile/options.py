@@ -45,7 +45,8 @@ class Directive:
     `once`: a second occurrence in a server block is an error. `block`: whether braces are allowed.
     `unknown` words the error for an option that is not in the table. `check(settings, d)` looks at
     one finished occurrence (raise `d.fail(...)`) and may return changed Settings. `parse_one(d)` replaces all of it
-    for an odd grammar: it is called at each occurrence, the current token is the directive's name.
+    for an odd grammar: it is called at each occurrence, the current token is the directive's name. `usage` is then the
+    line as a README shows it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Directive:
     surplus: Surplus = "line"
     check: Callable[[Settings, Dispenser], Settings | None] | None = None
     parse_one: Callable[[Dispenser], Any] | None = None
+    usage: str = ""
 
     def parse(self, d: Dispenser) -> list[Any]:
         """One Settings per occurrence, in order. Raises SetupError, worded as CoreDNS words it."""
@@ -110,7 +112,7 @@ class Directive:
 
     def syntax(self) -> str:
         """The directive's line as a README shows it."""
-        return " ".join([self.name, *nested(self.args)])
+        return self.usage or " ".join([self.name, *nested(self.args)])
 
 
 __all__ = [

@@ -263,6 +263,10 @@ class Parser:
             raise self.cursor.err(f"Could not import {path}: more than {MAX_FILE_OCTETS} octets")
         name = absolute(path)
         self.files[name] = None
+        return self.tokens_of(body, name)
+
+    def tokens_of(self, body: bytes, name: str) -> list[Token]:
+        """The tokens of an imported file."""
         return tokenize(body, name)
 
     def replace_env(self, text: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many workers, and on which CPUs.
+"""How many workers, on which CPUs, and who gives way to whom.
 
 Strategy: one pure function from (allowed CPUs, quota, memory, what `multisocket` asked for) to a Placement with a
 sentence that says why; the log shows it. Workers are pinned one to a core when they fill the allowed set or when the
@@ -35,6 +35,12 @@ class Placement(NamedTuple):
     workers: int
     cpus: tuple[int, ...] | None
     why: str
+
+
+def give_way(nice: int, thread: int = 0) -> None:
+    """Sets the niceness of a thread (0: this one), unless it is higher already: what was started under `nice` gives way
+    to everybody, and coming back down takes a right that it may not have."""
+    os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def limits() -> Limits:

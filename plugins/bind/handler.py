@@ -70,6 +70,7 @@ class Bind(Plugin):
     chain = False
     directive = Directive(
         "bind",
+        usage="bind ADDRESS|IFACE...",
         args=(Arg("addresses", Text(), default=(), optional=True, rest=True, show="ADDRESS|IFACE"),),
         options=(
             Option("except", parse=_except, defaults={"excepted": ()}, usage="except ADDRESS|IFACE...",

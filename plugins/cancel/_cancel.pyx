@@ -7,8 +7,7 @@ Strategy: one addition and one store. Who tries something for the query looks at
 
 from libc.stdint cimport uint64_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport calloc, free
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -28,22 +27,11 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the configuration alive."""
-
-    cdef uint64_t *nanoseconds
-
-    def __dealloc__(self):
-        free(self.nanoseconds)
-
-
 def stage(double seconds) -> CompiledStage:
     """The stage that gives queries `seconds`, more than 0 and less than 300 years."""
-    cdef _Owner owner = _Owner()
+    cdef Memory config
     if not 0 < seconds < 9.3e9:
         raise ValueError(f"a timeout of {seconds} s")
-    owner.nanoseconds = <uint64_t *>calloc(1, sizeof(uint64_t))
-    if owner.nanoseconds == NULL:
-        raise MemoryError
-    owner.nanoseconds[0] = <uint64_t>(seconds * 1e9)
-    return compiled_stage(&OPS, owner.nanoseconds, owner)
+    config = zeroed(sizeof(uint64_t))
+    (<uint64_t *>config.at)[0] = <uint64_t>(seconds * 1e9)
+    return compiled_stage(&OPS, config.at, config)

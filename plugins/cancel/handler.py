@@ -26,7 +26,8 @@ class Cancel(Plugin):
 
     name = "cancel"
     directive = Directive(
-        "cancel", parse_one=occurrence, help="Gives each query TIMEOUT, after which no more is tried for it."
+        "cancel", parse_one=occurrence, usage="cancel [TIMEOUT]",
+        help="Gives each query TIMEOUT, after which no more is tried for it.",
     )
 
     @classmethod

@@ -8,7 +8,7 @@ the records of all workers, renders or consolidates it.
 
 from libc.stdint cimport uint16_t, uint8_t, uint32_t
 from fastdns._log cimport LOG_ERROR, ErrorRecord, ring_commit, ring_reserve
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
 from fastdns._sys cimport memcpy
 from fastdns._wire cimport WIRE_HEADER, WIRE_NAME_MAX, wire_lower, wire_name
 
@@ -39,7 +39,7 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     r = <ErrorRecord *>ring_reserve(w.ring, LOG_ERROR, <uint32_t>(sizeof(ErrorRecord) + n + text))
     if r == NULL:
         return
-    r.site = (<_Site *>s.config).number
+    r.site = (<uint32_t *>s.config)[0]
     r.rcode = q.rcode
     r.qtype = q.asked.qtype if q.replaced else q.pkt.qtype
     r.qname_len = <uint16_t>n
@@ -47,10 +47,6 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     memcpy(<uint8_t *>r + sizeof(ErrorRecord), name, n)
     memcpy(<uint8_t *>r + sizeof(ErrorRecord) + n, q.error, text)
     ring_commit(w.ring)
-
-
-cdef struct _Site:
-    uint32_t number
 
 
 cdef StageOps OPS
@@ -62,12 +58,8 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    cdef _Site site
-
-
 def stage(site: int) -> CompiledStage:
     """The reporting stage. `site` is the directive's number (fastdns.metrics.errors_site); 0: it has no patterns."""
-    cdef _Owner owner = _Owner()
-    owner.site.number = site
-    return compiled_stage(&OPS, &owner.site, owner)
+    cdef Memory config = zeroed(sizeof(uint32_t))
+    (<uint32_t *>config.at)[0] = site
+    return compiled_stage(&OPS, config.at, config)

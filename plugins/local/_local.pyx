@@ -9,9 +9,11 @@ question, by pointing to it.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from fastdns._stage cimport NEXT, RCODE, REPLY, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport (
+    NEXT, RCODE, REPLY, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed,
+)
 from fastdns._stats cimport stat_add
-from fastdns._sys cimport calloc, free, memcmp, memcpy
+from fastdns._sys cimport memcmp, memcpy
 from fastdns._wire cimport (
     CLASS_IN, RCODE_NOERROR, RCODE_NXDOMAIN, RCODE_SERVFAIL, SECTION_ANSWER, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA,
     TYPE_NS, TYPE_PTR, TYPE_SOA, WIRE_HEADER, WIRE_MAX, Writer, put32, writer_reply, writer_rr,
@@ -166,22 +168,11 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the configuration alive."""
-
-    cdef Config *config
-
-    def __dealloc__(self):
-        free(self.config)
-
-
 def stage(bint prefix, uint32_t counter) -> CompiledStage:
     """The stage that answers for the local host; `prefix`: names that begin with localhost. too. `counter`: the slot of
     those that do, or lie below localhost."""
-    cdef _Owner owner = _Owner()
-    owner.config = <Config *>calloc(1, sizeof(Config))
-    if owner.config == NULL:
-        raise MemoryError
-    owner.config.prefix = prefix
-    owner.config.counter = counter
-    return compiled_stage(&OPS, owner.config, owner)
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
+    config.prefix = prefix
+    config.counter = counter
+    return compiled_stage(&OPS, config, memory)

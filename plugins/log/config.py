@@ -37,6 +37,7 @@ def rules(lines: list[Any]) -> tuple[Rule, ...]:
 
 LOG: Directive = Directive(
     "log",
+    usage="log [NAMES... [FORMAT]]",
     args=(Arg("names", Text(), optional=True, rest=True, show="NAMES|FORMAT"),),
     options=(
         Option(

@@ -10,8 +10,8 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 import secrets
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport calloc, fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, free, memcmp, memcpy
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
+from fastdns._sys cimport fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, memcmp, memcpy
 from fastdns._wire cimport wire_lower, wire_name_from_text
 
 WORDS = ("seen", "off", "client_high", "client_low", "client_port")
@@ -63,15 +63,6 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps a stage's configuration alive."""
-
-    cdef Config *config
-
-    def __dealloc__(self):
-        free(self.config)
-
-
 cdef bytes wire_form(str name):
     cdef uint8_t out[256]
     cdef bytes text = name.encode("ascii", "surrogateescape")
@@ -85,18 +76,16 @@ cdef bytes wire_form(str name):
 def stage(str qname, list slots) -> CompiledStage:
     """The stage that counts `qname` in the shared words `slots`, in the order of WORDS. ValueError for a bad name."""
     cdef bytes name = wire_form(qname)
-    cdef _Owner owner = _Owner()
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
     cdef int i
     if len(slots) != WORD_COUNT:
         raise ValueError(f"{WORD_COUNT} slots are needed")
-    owner.config = <Config *>calloc(1, sizeof(Config))
-    if owner.config == NULL:
-        raise MemoryError
     for i in range(WORD_COUNT):
-        owner.config.slots[i] = slots[i]
-    owner.config.name_len = <uint16_t>len(name)
-    memcpy(owner.config.name, <const uint8_t *>name, len(name))
-    return compiled_stage(&OPS, owner.config, owner)
+        config.slots[i] = slots[i]
+    config.name_len = <uint16_t>len(name)
+    memcpy(config.name, <const uint8_t *>name, len(name))
+    return compiled_stage(&OPS, config, memory)
 
 
 def probe(str qname) -> tuple:

@@ -27,7 +27,8 @@ class Metadata(Plugin):
     """Has labels collected."""
 
     name = "metadata"
-    directive = Directive("metadata", parse_one=occurrence, help="Collects labels for each query.")
+    directive = Directive(
+        "metadata", parse_one=occurrence, usage="metadata [ZONES...]", help="Collects labels for each query.")
     # Providers are quick by contract, and nothing but `next` is awaited.
     eager = True
 

@@ -22,7 +22,8 @@ class Nsid(Plugin):
 
     name = "nsid"
     directive = Directive(
-        "nsid", once=True, parse_one=occurrence, help="Puts DATA into the replies to queries that ask for it."
+        "nsid", once=True, parse_one=occurrence, usage="nsid [DATA...]",
+        help="Puts DATA into the replies to queries that ask for it.",
     )
 
     def __init__(self, config: tuple[str, ...], block: BlockContext) -> None:

@@ -71,4 +71,5 @@ def occurrence(d: Dispenser) -> Command:
     return Command(event, words[0], tuple(words[1:] if wait else words[1:-1]), wait)
 
 
-ON = Directive("on", parse_one=occurrence, help="Runs a command at an event.")
+ON = Directive(
+    "on", parse_one=occurrence, usage="on EVENT COMMAND [ARGUMENTS...] [&]", help="Runs a command at an event.")

@@ -23,7 +23,8 @@ class Root(Plugin):
 
     name = "root"
     chain = False
-    directive = Directive("root", parse_one=occurrence, help="Relative paths of the block begin at PATH.")
+    directive = Directive(
+        "root", parse_one=occurrence, usage="root PATH", help="Relative paths of the block begin at PATH.")
 
     @classmethod
     def parse(cls, dispenser: Dispenser) -> list[Any]:

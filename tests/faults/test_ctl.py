@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from fastdns import ctl
+from tests.machine import may
 
 from .serving import Server, ask, query, wait_for
 from .upstream import Asked, Upstream, reply
@@ -329,7 +330,7 @@ def test_clients_are_bounded_and_a_place_becomes_free(shared: Running) -> None:
     wait_for(lambda: shared.ctl("stats")[0] == 0, "a free place")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes root to be somebody else")
+@may("setuid", "setgid")
 def test_another_user_is_refused_even_if_the_file_would_let_it(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     try:

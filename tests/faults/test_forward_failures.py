@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from fastdns.testing import Answer, Server, Worker, exchange, free_port, question
 from tests.faults.upstream import CLOSE, RESET, Asked, Upstream, reply
+from tests.machine import needs
 
 A = 1
 
@@ -177,7 +177,7 @@ def test_forwarding_to_itself_ends() -> None:
 
 
 @pytest.mark.real_servers
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@needs("strace", "ps")
 @pytest.mark.parametrize("error", ["EIO", "ENOBUFS", "EPERM"])
 def test_sends_that_fail_are_repeated_one_by_one(error: str) -> None:
     """The kernel refuses every second sendmmsg of every process of the server."""

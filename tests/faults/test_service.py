@@ -20,6 +20,7 @@ import pytest
 
 from fastdns.numbers import NOERROR, SERVFAIL, A
 from fastdns.testing import exchange, question
+from tests.machine import needs_ipv6
 from tests.probes import installed
 
 from .serving import Server, free_port, load, query, readable, wait_for
@@ -142,6 +143,7 @@ example:{port} {
 class TestAddresses:
     """The wildcard socket answers from the address that was asked, hits of equal size in one batch."""
 
+    @needs_ipv6
     def test_two_addresses_in_one_batch(self, tmp_path: Path) -> None:
         with Upstream() as up:
             corefile = f".:{{port}} {{\n multisocket 1\n cache\n forward . 127.0.0.1:{up.port}\n}}\n"

@@ -11,6 +11,7 @@ import pytest
 
 from fastdns import metrics
 from fastdns._stats import Stats
+from tests.machine import needs_ipv6
 
 from .serving import Server, load, wait_for
 
@@ -75,7 +76,7 @@ def test_by_cpu_the_worker_of_that_cpu_answers(tmp_path: Path) -> None:
 STEPS = [(2, "flow"), (3, "random"), (1, "random"), (4, "random"), (2, "cpu"), (3, "cpu"), (2, "flow")]
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1 127.0.0.1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1 127.0.0.1", marks=needs_ipv6)])
 def test_reloads_that_change_number_and_way_lose_nothing(tmp_path: Path, address: str) -> None:
     def corefile(number: int) -> str:
         sockets, steer = STEPS[number]

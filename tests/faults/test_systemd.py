@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from fastdns.server.listen import Listeners
 from fastdns.server.systemd import Notify, Watchdog, listen_fds
+from tests.machine import may, needs
 
 from .serving import Server, ask, free_port, load, wait_for
 
@@ -236,7 +236,7 @@ def bound(kind: int, port: int) -> socket.socket:
     return sock
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else than who opened the socket")
+@may("setuid")
 def test_workers_share_a_socket_where_no_second_can_be_opened() -> None:
     port = free_port()
     with bound(socket.SOCK_DGRAM, port) as udp, bound(socket.SOCK_STREAM, port) as tcp:
@@ -292,7 +292,7 @@ def test_descriptors_that_are_none_are_said(monkeypatch: pytest.MonkeyPatch) -> 
 # -- the units
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@needs("systemd-analyze")
 def test_the_units_are_accepted(tmp_path: Path) -> None:
     said = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=True).stdout
     version = int(said.split()[1])

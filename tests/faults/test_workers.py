@@ -7,11 +7,15 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.machine import needs
 
 from .serving import Server, ask, load, query, wait_for
 
@@ -286,6 +290,32 @@ def test_quiet_prints_neither_zones_nor_version(tmp_path: Path) -> None:
         wait_for(lambda: ask(server.port, seconds=0.1), "an answer")
         assert f":{server.port}" not in server.out
         assert "fastdns-" not in server.out
+
+
+NICE = """
+import os, sys
+os.setpriority(os.PRIO_PROCESS, 0, 19)
+command = [sys.executable, "-m", "fastdns", *sys.argv[1:]]
+if os.geteuid() == 0:
+    command = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", *command]
+os.execvp(command[0], command)
+"""
+
+
+@needs("setpriv")
+def test_a_server_that_was_started_nice_stays_so(tmp_path: Path) -> None:
+    # Nobody but root may take niceness back: formatter, keeper, web and the workers' Python threads want less of it.
+    control = f"-control={tmp_path / 'control'}"
+    with Server(tmp_path, TWO, control, program=("-c", NICE)) as server:
+        ready(server)
+        assert ask(server.port) is not None
+        told = subprocess.run([sys.executable, "-m", "fastdns", "ctl", "--socket", str(tmp_path / "control"), "stats"],
+                              capture_output=True, text=True, timeout=60)
+        assert (told.returncode, told.stderr) == (0, "")
+        children = server.children()
+        assert len(children) >= 7
+        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in children} == {19}
+        assert server.stop() == 0 and server.err == ""
 
 
 def test_no_pidfile_is_only_logged(tmp_path: Path) -> None:

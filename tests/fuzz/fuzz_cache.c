@@ -13,7 +13,7 @@
 #endif
 #include "_cache.c"
 
-#include <stdio.h>
+#include "check.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -26,14 +26,6 @@
 #define ROWS 2
 #define CLAIM_WORDS 16
 #define OPERATIONS 24
-
-#define CHECK(what)                                                            \
-    do {                                                                       \
-        if (!(what)) {                                                         \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);         \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
 
 static T(CacheTable) table;
 static T(CacheView) *view;

@@ -7,20 +7,12 @@
  */
 #include "_wire.c"
 
-#include <stdio.h>
+#include "check.h"
 
 #define W(name) __pyx_f_7fastdns_5_wire_##name
 #define T(name) struct __pyx_t_7fastdns_5_wire_##name
 #define RECORDS 5957
 #define WIRE_OCTETS 65535
-
-#define CHECK(what)                                                            \
-    do {                                                                       \
-        if (!(what)) {                                                         \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);         \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
 
 static T(Record) records_a[RECORDS], records_b[RECORDS];
 

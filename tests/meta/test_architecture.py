@@ -48,7 +48,7 @@ def test_named_things_exist(path, name):
         assert any(defines(text, name) for text in texts), f"{path} does not define {name}"
 
 
-@pytest.mark.parametrize("folder", ["fastdns", "fastdns/server", "fastdns/corefile", "fastdns/bench"])
+@pytest.mark.parametrize("folder", ["fastdns", "fastdns/server", "fastdns/corefile", "fastdns/bench", "fastdns/check"])
 def test_every_module_has_its_place_in_the_document(folder):
     named = {path for path, _ in FOUND}
     modules = [p for p in (ROOT / folder).iterdir() if p.suffix in {".py", ".pyx"} and not p.name.startswith("__")]

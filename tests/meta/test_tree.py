@@ -3,6 +3,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,15 +21,15 @@ LEFT_OPEN = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b|NotImplementedError\
 
 
 def tracked() -> list[Path]:
-    """Files of the tree: what git knows and what it would take; all files where there is no git."""
-    git = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
-    )
-    if git.returncode == 0:
+    """Files of the tree: what git knows and what it would take; where there is no git, all but what a build makes."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    git = subprocess.run(listed, cwd=ROOT, capture_output=True) if shutil.which("git") else None
+    if git is not None and git.returncode == 0:
         names = [name for name in git.stdout.decode().split("\0") if name]
         return sorted(ROOT / name for name in names if (ROOT / name).is_file())
-    hidden = re.compile(r"(^|/)(\.venv|\.git|build|dist|__pycache__)/")
-    return sorted(p for p in ROOT.rglob("*") if p.is_file() and not hidden.search(str(p.relative_to(ROOT))))
+    hidden = re.compile(r"(^|/)(\.(?!ci/)[^/]+|build|dist|__pycache__)/")
+    named = ((p, str(p.relative_to(ROOT))) for p in ROOT.rglob("*") if p.is_file())
+    return sorted(p for p, name in named if not (hidden.search(name) or GENERATED.search(name)))
 
 
 def sources() -> list[Path]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cache: its grammar with CoreDNS's error texts, and every rule of its behaviour on the real runner.
+"""cache: what its settings come to, and every rule of its behaviour on the real runner. Its grammar and error texts:
+tests/unit/test_corefile_options_cache.py.
 
 Strategy: a `ChainBench` runs the compiled stage with clocks that the test sets and a last stage that the test plays, so
 that each case says when a query came, what the upstream answered and what the client got, without waiting.
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
 
@@ -26,10 +26,9 @@ from hypothesis import strategies as st
 from fastdns._cache import Look, Segment
 from fastdns._drive_chain import ChainBench
 from fastdns._stats import Stats
-from fastdns.corefile import Source, load_source
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
-from fastdns.errors import ConfigError, SetupError
+from fastdns.errors import ConfigError
 from fastdns.plugin import BlockContext
 from fastdns.plugins.cache import Cache
 from fastdns.plugins.cache.config import CACHE, capacity, ttls
@@ -82,73 +81,6 @@ def test_capacity(written, held):
 def test_the_last_disable_of_a_kind_counts():
     (found,) = parse("cache {\n disable success A.test b.test.\n disable denial x\n disable denial\n}")
     assert (found.disable_success, found.disable_denial) == (("a.test.", "b.test."), (".",))
-
-
-ERRORS = [
-    ("success", "@3 ARGERR 'success'"),
-    ("success x", 'strconv.Atoi: parsing "x": invalid syntax'),
-    ("success 1 0", "cache TTL can not be zero or negative: 0"),
-    ("success 1 2 -1", "cache min TTL can not be negative: -1"),
-    ("denial", "@3 ARGERR 'denial'"),
-    ("denial 1 -4", "cache TTL can not be zero or negative: -4"),
-    ("denial 1 2 -1", "cache min TTL can not be negative: -1"),
-    ("prefetch", "@3 ARGERR 'prefetch'"),
-    ("prefetch -1", "prefetch amount should be positive: -1"),
-    ("prefetch 1 2", 'time: missing unit in duration "2"'),
-    ("prefetch 1 2s 3", "last character of percentage should be `%`, but is: '3'"),
-    ("prefetch 1 2s 9%", "percentage should fall in range [10, 90]: 9"),
-    ("prefetch 1 2s 20% x", "@3 ARGERR 'x'"),
-    ("serve_stale x", 'time: invalid duration "x"'),
-    ("serve_stale -1h", "invalid negative duration for serve_stale"),
-    ("serve_stale 1h later", "invalid value for serve_stale refresh mode: later"),
-    ("serve_stale 1h verify x", 'invalid serve_stale verify timeout: time: invalid duration "x"'),
-    ("serve_stale 1h verify -1s", "invalid negative timeout for serve_stale verify"),
-    ("serve_stale 1h verify 1s 7", 'invalid serve_stale response TTL: time: missing unit in duration "7"'),
-    ("serve_stale 1h immediate 1500ms", "serve_stale response TTL must be a whole number of seconds"),
-    ("serve_stale 1h immediate -1s", "invalid negative response TTL for serve_stale"),
-    ("serve_stale 1h verify 1s 1200000h", "serve_stale response TTL exceeds the DNS TTL range"),
-    ("serve_stale 1h immediate 1s 6m", "serve_stale failure recheck cannot exceed 5 minutes"),
-    ("serve_stale 1h immediate 1s -6m", "invalid negative failure recheck for serve_stale"),
-    ("serve_stale 1h immediate 1s x", 'invalid serve_stale failure recheck: time: invalid duration "x"'),
-    ("serve_stale 1h immediate 1s 1s 1s", "@3 ARGERR '1s'"),
-    ("serve_stale 1h verify 1s 1s 1s 1s", "@3 ARGERR '1s'"),
-    ("serve_stale_policy prefer_positive", "serve_stale_policy requires serve_stale"),
-    ("serve_stale\nserve_stale_policy", "@4 ARGERR 'serve_stale_policy'"),
-    ("serve_stale\nserve_stale_policy x", "invalid serve_stale_policy: x"),
-    ("serve_stale_policy prefer_positive\nserve_stale_policy x", "serve_stale_policy can only be specified once"),
-    ("servfail", "@3 ARGERR 'servfail'"),
-    ("servfail 5", 'time: missing unit in duration "5"'),
-    ("servfail -1s", "invalid negative ttl for servfail"),
-    ("servfail 301s", "caching SERVFAIL responses over 5 minutes is not permitted"),
-    ("servfail 1s 2s", "@3 ARGERR '2s'"),
-    ("disable", "@3 ARGERR 'disable'"),
-    ("disable both", 'cache type for disable must be "success" or "denial"'),
-    ("keepttl 1", "@3 ARGERR '1'"),
-    ("nosuch 1", "@3 ARGERR 'nosuch'"),
-]
-
-
-@pytest.mark.parametrize(("lines", "error"), ERRORS)
-def test_errors_are_those_of_coredns(lines, error):
-    error = error.replace("ARGERR ", "Wrong argument count or unexpected line ending after ")
-    error = re.sub(r"@(\d+) ", r"Corefile:\1 - Error during parsing: ", error)
-    corefile = load_source(Source("Corefile", f".:53 {{\ncache {{\n{lines}\n}}\n}}\n".encode()))
-    with pytest.raises(SetupError) as caught:
-        CACHE.parse(corefile.blocks[0].dispenser("cache"))
-    assert str(caught.value) == "plugin/cache: " + error
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("cache 0", "cache TTL can not be zero or negative: 0"),
-        ("cache -5 x", "cache TTL can not be zero or negative: -5"),
-        ("cache 30\ncache", "this plugin can only be used once per Server Block"),
-    ],
-)
-def test_errors_of_the_line(text, error):
-    with pytest.raises(SetupError, match=re.escape(f"plugin/cache: {error}")):
-        parse(text)
 
 
 # ---- behaviour

@@ -30,6 +30,7 @@ from fastdns.plugins.cookie.handler import drawn_secret
 from fastdns.testing import Answer, Worker, exchange, question
 from tests.faults import serving
 from tests.faults.upstream import Upstream
+from tests.machine import needs_ipv6
 
 OPTION = 10
 BADCOOKIE = 23
@@ -319,6 +320,7 @@ def test_a_secret_rolls_over_by_reload(tmp_path: Path):
             assert all(served(server.port, answer) == (0, answer) for _ in range(8))
 
 
+@needs_ipv6
 def test_a_secret_of_its_own_is_shared_and_outlives_a_reload(tmp_path: Path):
     corefile = ".:{port} {\n bind 127.0.0.1 ::1\n multisocket 2\n cookie\n whoami\n}\n"
     with serving.Server(tmp_path, corefile) as server:

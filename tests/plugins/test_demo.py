@@ -7,6 +7,7 @@ import pytest
 
 from fastdns.numbers import AAAA, MX, A
 from fastdns.testing import Answer, Case, Server, Worker, question
+from tests.machine import needs_ipv6
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def test_every_answer_is_counted(worker):
     assert worker.counter("coredns_demo_queries_total") == before + 5
 
 
+@needs_ipv6
 def test_the_client_decides():
     # All of ::1 and 127.0.0.0/8 belong to this host: the one is outside, the other inside.
     with Server("demo.test {\nbind 127.0.0.1 ::1\ndemo\n}\n", bind=False) as server:

@@ -28,6 +28,7 @@ from fastdns.plugins.rrl.config import RRL, ranges
 from fastdns.testing import Answer, Server, Worker, question, receive
 from tests.faults import serving
 from tests.faults.upstream import Asked, Upstream, reply
+from tests.machine import needs_ipv6
 from tests.probes import installed
 
 QUERY = question("a.test.", A, id=7)
@@ -409,6 +410,7 @@ def test_a_good_cookie_passes_but_misses_are_counted():
         assert refused == rcodes[REFUSED]
 
 
+@needs_ipv6
 def test_workers_share_a_limit(tmp_path: Path):
     """Two sockets: which worker gets a query is up to the kernel, and both give out of one bucket."""
     web = serving.free_port()

@@ -8,6 +8,7 @@ from fastdns.errors import ConfigError
 from fastdns.numbers import AAAA, ANY, NS, TXT, A
 from fastdns.plugins.whoami import Whoami
 from fastdns.testing import Server, Worker
+from tests.machine import needs_ipv6
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_edns_comes_back(worker):
     assert (edns.edns_len, edns.edns_do, [(o.code, o.data) for o in edns.rdata]) == (1400, 1, [(10, b"12345678")])
 
 
+@needs_ipv6
 def test_an_ipv6_client_gets_an_ipv6_address():
     with Server(". {\nbind ::1\nwhoami\n}\n", bind=False) as server:
         from fastdns.testing import Answer, exchange, question

@@ -11,7 +11,7 @@ import pytest
 from fastdns import cli
 from fastdns.bench.arguments import Options, read
 from fastdns.bench.cli import main as command
-from fastdns.bench.words import UsageError
+from fastdns.bench.errors import UsageError
 
 USABLE = sorted(os.sched_getaffinity(0))
 
@@ -54,7 +54,7 @@ def options(*words: str) -> Options:
         (["::1", "--names", "5", "--first", "3", "--zone", "test", "--once"],
          {"names": 5, "first": 3, "zone": "test", "once": True}),
         (["::1", "-d", "F"], {"data": "F"}),
-        (["::1", "--pids", f"{os.getpid()}"], {"pids": [os.getpid()]}),
+        (["127.0.0.1", "--pids", f"{os.getpid()}"], {"pids": [os.getpid()]}),
         (["-conf", "F", "--server-cpus", f"{USABLE[0]}"], {"server_cpus": USABLE[:1]}),
         (["::1", "--load-cpus", ",".join(map(str, USABLE))], {"load_cpus": USABLE}),
         (["::1", "--no-progress"], {"progress": False}),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The load generator against a server that loses, delays, garbles and forges: each fault is counted, exactly once."""
 
-import os
 import re
 import signal
 import socket
@@ -19,6 +18,7 @@ from fastdns.bench._load import TRANSPORTS, Load, Questions
 from fastdns.bench.floor import bound
 from fastdns.bench.questions import query, read
 from fastdns.bench.target import free_port
+from tests.machine import may, needs, needs_ipv6
 from tests.planted import REFUSED, SERVFAIL, Planted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,21 +72,16 @@ def fine(count: int) -> Questions:
     return planned({"fine": count})
 
 
+def once(server: Planted, questions: Questions, **options) -> Load:
+    """A load that asks each question once."""
+    return Load("127.0.0.1", server.port, questions, loop=False, **options)
+
+
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 @pytest.mark.parametrize("rate", [0, 30], ids=["closed", "open"])
 def test_every_fault_is_counted_once(protocol, rate):
     with Planted(late=1.5 * TIMEOUT) as server:
-        load = Load(
-            "127.0.0.1",
-            server.port,
-            planned(PLAN),
-            protocol=protocol,
-            sockets=2,
-            in_flight=2,
-            rate=rate,
-            timeout=TIMEOUT,
-            loop=False,
-        )
+        load = once(server, planned(PLAN), protocol=protocol, sockets=2, in_flight=2, rate=rate, timeout=TIMEOUT)
         tally = load.run(60)
     assert {name: getattr(tally, name) for name in EXPECTED} == EXPECTED
     assert tally.completed == tally.latency.count == sum(PLAN[kind] for kind in ANSWERED)
@@ -103,16 +98,7 @@ def test_a_late_answer_is_known_while_other_queries_come_and_go(protocol):
     # After the first timeout 100 queries pass through the 16 places of the socket: those of lost queries rest.
     plan = {"late": 1, "lost-a": 3, "fine": 100, "lost-b": 8}
     with Planted(late=1.5 * TIMEOUT) as server:
-        load = Load(
-            "127.0.0.1",
-            server.port,
-            planned(plan),
-            protocol=protocol,
-            sockets=1,
-            in_flight=4,
-            timeout=TIMEOUT,
-            loop=False,
-        )
+        load = once(server, planned(plan), protocol=protocol, sockets=1, in_flight=4, timeout=TIMEOUT)
         tally = load.run(60)
     assert (tally.completed, tally.lost, tally.late, tally.wrong_id) == (100, 12, 1, 0)
 
@@ -121,11 +107,12 @@ def test_a_late_answer_is_known_while_other_queries_come_and_go(protocol):
 def test_a_very_late_answer_is_known_until_its_place_is_taken(protocol):
     with Planted(late=3.5 * 0.3) as server:
         plan = planned({"late": 1, "lost": 5})
-        load = Load("127.0.0.1", server.port, plan, protocol=protocol, sockets=1, in_flight=1, timeout=0.3, loop=False)
+        load = once(server, plan, protocol=protocol, sockets=1, in_flight=1, timeout=0.3)
         tally = load.run(60)
     assert (tally.lost, tally.late, tally.wrong_id, tally.duplicates) == (6, 1, 0, 0)
 
 
+@needs("dnsperf")
 def test_dnsperf_counts_the_same(tmp_path):
     plan = {"fine": 40, "servfail": 7, "truncated": 3, "lost": 4}
     names = [f"{kind}-{number}.example.org A" for kind, count in plan.items() for number in range(count)]
@@ -134,7 +121,7 @@ def test_dnsperf_counts_the_same(tmp_path):
     with Planted() as server:
         argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.port), "-d", str(path), "-n", "1", "-t", "1"]
         said = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
-        load = Load("127.0.0.1", server.port, read(path), sockets=1, in_flight=100, timeout=1.0, loop=False)
+        load = once(server, read(path), sockets=1, in_flight=100, timeout=1.0)
         tally = load.run(60)
 
     def number(label: str) -> int:
@@ -145,6 +132,7 @@ def test_dnsperf_counts_the_same(tmp_path):
     assert tally.rcodes == {0: number("NOERROR"), 2: number("SERVFAIL")}
 
 
+@needs("dnsperf")
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_dnsperf_answers_as_many_at_the_same_rate(protocol, tmp_path):
     path = tmp_path / "queries"
@@ -162,7 +150,7 @@ def test_dnsperf_answers_as_many_at_the_same_rate(protocol, tmp_path):
 def test_a_generator_that_never_sleeps_counts_the_same():
     with Planted() as server:
         for rate in (0, 500):
-            load = Load("127.0.0.1", server.port, fine(200), sockets=2, rate=rate, loop=False, spin=True)
+            load = once(server, fine(200), sockets=2, rate=rate, spin=True)
             tally = load.run(60)
             assert (tally.completed, tally.lost, tally.wrong) == (200, 0, 0)
 
@@ -170,7 +158,7 @@ def test_a_generator_that_never_sleeps_counts_the_same():
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_an_id_comes_again_only_after_all_others(protocol):
     with Planted() as server:
-        load = Load("127.0.0.1", server.port, fine(3000), protocol=protocol, sockets=1, in_flight=8, loop=False)
+        load = once(server, fine(3000), protocol=protocol, sockets=1, in_flight=8)
         assert load.run(60).completed == 3000
     assert len({wire[:2] for wire in server.asked}) == 3000
 
@@ -191,13 +179,13 @@ def test_each_question_is_asked_in_order_and_again(protocol):
 
 def test_questions_that_ran_out_ask_nothing():
     with Planted() as server:
-        load = Load("127.0.0.1", server.port, fine(5), first=5, loop=False)
+        load = once(server, fine(5), first=5)
         tally = load.run(60)
         assert (tally.sent, tally.completed, tally.seconds) == (0, 0, 0.0)
         assert server.asked == []
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_a_fixed_rate_sends_so_many(address, protocol):
     with Planted(address=address) as server:
@@ -219,7 +207,7 @@ def test_a_stall_is_charged_to_each_query_that_should_have_left():
     slow = {}
     for rate in (0, 200):
         with Stalling() as server:
-            load = Load("127.0.0.1", server.port, fine(120), sockets=1, in_flight=1, rate=rate, loop=False, timeout=5)
+            load = once(server, fine(120), sockets=1, in_flight=1, rate=rate, timeout=5)
             tally = load.run(60)
         assert tally.completed == 120
         slow[rate] = sum(count for low, _, count in tally.latency.buckets() if low > 0.25)
@@ -231,7 +219,7 @@ def test_segmented_queries_of_different_sizes_all_arrive():
     names = [f"{'x' * (1 + i % 5)}-{i}.example.org" for i in range(500)]
     questions = Questions([query(name, 1) for name in names])
     with Planted() as server:
-        load = Load("127.0.0.1", server.port, questions, sockets=2, in_flight=200, segment=True, loop=False)
+        load = once(server, questions, sockets=2, in_flight=200, segment=True)
         tally = load.run(60)
         assert load.segmenting
     assert (tally.sent, tally.completed, tally.wrong, tally.lost) == (500, 500, 0, 0)
@@ -253,7 +241,8 @@ print(load.segmenting, tally.sent, tally.completed, tally.lost, tally.wrong, tal
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+@may("sys_admin", "net_admin")
+@needs("unshare", "ip")
 def test_a_path_that_takes_no_segments_gets_single_queries():
     # A segment larger than the path's datagrams is refused by the kernel; single queries are cut by IP.
     if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,10 +27,11 @@ from fastdns.bench.session import Places, Session, place
 from fastdns.bench.tally import Tally
 from fastdns.bench.target import Target, free_port
 from fastdns.corefile.source import Source, load_source
+from tests.machine import needs, program
 from tests.made_reports import report
 
 SHORT = ["-l", "0.3", "--rounds", "2", "--warm", "0.1", "--names", "50", "-c", "4"]
-KNOT = shutil.which("knotd") or "/usr/sbin/knotd"
+KNOT = program("knotd") or "knotd"
 ZONE = "$TTL 60\n@ SOA ns hostmaster 1 600 600 600 60\n@ NS ns\nns A 192.0.2.1\n* A 192.0.2.2\nmissing TXT none\n"
 
 
@@ -89,6 +89,7 @@ def test_our_own_server(corefile, mode):
 
 
 @pytest.mark.real_servers
+@needs("knotd")
 @pytest.mark.parametrize("mode", ["udp", "tcp"])
 def test_knotd(knot, mode):
     pids = ",".join(map(str, knot.pids()))
@@ -100,6 +101,7 @@ def test_knotd(knot, mode):
 
 
 @pytest.mark.real_servers
+@needs("knotd")
 def test_a_mix_against_knotd_is_answered_as_expected(knot):
     words = ["--mix", "500", "--miss", "0.3", "--nxdomain", "0.5", "--type", "A=2,AAAA", "-D"]
     status, out, _ = bench(f"127.0.0.1:{knot.port}", *SHORT, *words, "--json", "-")
@@ -109,6 +111,7 @@ def test_a_mix_against_knotd_is_answered_as_expected(knot):
 
 
 @pytest.mark.real_servers
+@needs("knotd")
 def test_a_query_file_once_each(knot, tmp_path):
     file = tmp_path / "queries"
     file.write_text("".join(f"n{number}.example.org A\nn{number}.example.org TXT\n" for number in range(2_000)))

@@ -25,6 +25,7 @@ from fastdns import chain
 from fastdns.bench.turns import Shape
 from fastdns.corefile import load_source, read_source
 from fastdns.testing import Answer, exchange, question
+from tests.machine import needs, program
 
 ROOT = Path(__file__).resolve().parents[2]
 A = 1
@@ -164,7 +165,8 @@ def test_warm_names_alone_are_packed_once():
 
 
 @pytest.mark.real_servers
-@pytest.mark.parametrize("kind", [Knot, Nsd])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(Knot, marks=needs("knotd", "knotc")), pytest.param(Nsd, marks=needs("nsd", "nsd-control"))])
 def test_upstream_counts_what_it_was_asked(kind, tmp_path):
     with kind(tmp_path, "") as server:
         before = server.asked()
@@ -225,6 +227,8 @@ def two_cpus() -> Plan:
 @pytest.fixture(scope="module")
 def result(tmp_path_factory) -> dict:
     """Two scenarios, run for real, with the peers that this machine has and one that no machine has."""
+    if not (program("knotd") or program("nsd")):
+        pytest.skip("needs knotd or nsd")
     plan = two_cpus()
     folder = tmp_path_factory.mktemp("scenarios")
     peers = {**PEERS, "no-such-server": Peer("no-such-server", "none.conf", (), ())}
@@ -244,7 +248,7 @@ def result(tmp_path_factory) -> dict:
 def test_a_run_is_well_formed(result):
     hits, whoami = result["scenarios"]
     assert (hits["skipped"], whoami["skipped"]) == (None, None)
-    assert [arm["name"] for arm in hits["arms"]] == ["floor", "fastdns", *HERE] and "unbound" in HERE
+    assert [arm["name"] for arm in hits["arms"]] == ["floor", "fastdns", *HERE]
     assert [arm["name"] for arm in whoami["arms"]] == ["floor", "fastdns"]
     for arm in hits["arms"] + whoami["arms"]:
         assert 0 < arm["cpu_us_low"] <= arm["cpu_us"] <= arm["cpu_us_high"]
@@ -271,7 +275,7 @@ def test_who_is_missing_is_named(result):
     assert result["missing"] == sorted({*PEERS, "no-such-server"} - set(HERE))
     said = report.summary(result)
     assert f"Not installed, so not measured: {', '.join(result['missing'])}." in said
-    assert sorted(result["releases"]) == sorted(HERE) and "unbound: 1." in said
+    assert sorted(result["releases"]) == sorted(HERE) and all(f"{name}: " in said for name in HERE)
 
 
 @pytest.mark.real_servers
@@ -304,6 +308,7 @@ def test_a_scenario_that_cannot_run_is_skipped_with_its_reason(tmp_path):
 
 @pytest.mark.real_servers
 @pytest.mark.unsanitized
+@needs("unbound")
 def test_a_peer_that_does_not_start_is_left_out_with_its_reason(tmp_path):
     plan = two_cpus()
     (tmp_path / "x").mkdir()

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from fastdns.check.show import excerpt, extent, safe, width
 from fastdns.corefile import Source, Token
 from fastdns.order import NAMES
 from fastdns.registry import built
+from tests.machine import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^[ \t]*```corefile\n(.*?)^[ \t]*```$", re.M | re.S)
@@ -151,6 +151,13 @@ def test_mistakes_of_an_imported_file_stand_there(corefile, tmp_path):
         f"{part}:2:11: error: plugin/log: invalid Class: foo", "     2 |     class foo", "       |           ^^^"]
 
 
+def test_an_unclosed_quote_of_an_imported_file_is_told_there(corefile):
+    part = corefile('log . "{remote}\n', "part.conf")
+    path = corefile(". {\n    import part.conf\n    whoami\n}\n")
+    _, out, _ = run(path)
+    assert f"{part}:1:7: warning: this quote is never closed" in out
+
+
 def test_a_snippet_s_mistake_is_told_once():
     text = "(a) {\n    cahce\n}\n" + "".join(f"{zone}.test {{\n    import a\n    whoami\n}}\n" for zone in "abcdef")
     assert found(text, "error") == [(2, 5, "Unknown directive 'cahce'")]
@@ -169,6 +176,22 @@ def test_a_reader_who_leaves_is_no_failure(corefile):
 @pytest.mark.parametrize("text", README)
 def test_the_examples_of_our_manuals_have_no_mistakes(text):
     assert found(text, "error", dict(os.environ)) == []
+
+
+def coredns_examples():
+    """CoreDNS's own, out of a checkout that FASTDNS_COREDNS names."""
+    if "FASTDNS_COREDNS" not in os.environ:
+        yield pytest.param("", marks=pytest.mark.skip(reason="FASTDNS_COREDNS names no checkout of CoreDNS"))
+    for path in sorted(Path(os.environ.get("FASTDNS_COREDNS", "/nonexistent")).glob("plugin/*/README.md")):
+        text = path.read_text()
+        for match in re.finditer(r"^(```|~~~) ?corefile\n(.*?)^\1$", text, re.M | re.S | re.I):
+            yield pytest.param(match[2], id=f"{path.parent.name}:{text[: match.start()].count(chr(10)) + 1}")
+
+
+@pytest.mark.parametrize("text", list(coredns_examples()))
+def test_what_the_examples_of_coredns_lack_is_only_not_built(text, monkeypatch):
+    monkeypatch.setenv("PORT", "9153")
+    assert [one for one in found(text, "error", dict(os.environ)) if "not built yet" not in one[2]] == []
 
 
 def test_there_are_examples():
@@ -190,6 +213,7 @@ def test_there_are_examples():
         (". {\n    errors {\n        stacktrace\n}\n", (1, 3), "never closed"),
         ("", (1, 1), "the built-in Corefile is served"),
         (". {\n    whoami\n}\n}\n", (4, 1), "'}' is read as the key"),
+        (".\nwhoami\nlog . \"{remote}\n", (3, 7), "this quote is never closed"),
         (". {\n    whoami\n}\nlog\n}\n", (4, 1), "'log' is a directive"),
     ],
 )  # fmt: skip
@@ -268,6 +292,14 @@ def test_the_guard_lets_read_and_ends(tmp_path):
     socket.socket().close()
 
 
+def test_a_check_leaves_no_descriptor():
+    text = ". {\n  prometheus\n  errors\n  log\n  cache {\n    prefetch 1\n  }\n  rrl {\n    queries 5\n  }\n}\n"
+    before = set(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        assert examine(Source("Corefile", text.encode())).generation is not None
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_a_host_name_is_not_looked_up():
     text = ". {\n    forward . 192.0.2.1 dns.example\n}\n"
     assert found(text, "error") == []
@@ -276,7 +308,7 @@ def test_a_host_name_is_not_looked_up():
 
 
 @pytest.mark.unsanitized
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@needs("strace")
 def test_the_kernel_is_asked_for_nothing_but_reading(corefile, tmp_path):
     path = corefile(".:1053 {\n    errors\n    log\n    prometheus 127.0.0.1:9153\n    health\n    ready\n    reload\n"
                     "    cache 30\n    loop\n    forward . 192.0.2.1 dns.example\n}\n")

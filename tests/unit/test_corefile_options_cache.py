@@ -7,16 +7,15 @@ Strategy: the plugin's own rows; each bad line is checked against the text that 
 from __future__ import annotations
 
 import pickle
-import re
 
 import pytest
 
-from fastdns.corefile import Source, load_source
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.corefile.options import Settings, markdown_table
 from fastdns.errors import ConfigError, SetupError
 from fastdns.plugins.cache.config import CACHE
+from tests.grammar import in_full, parse_block
 
 KEYS = ("dns://example.org.:53", "tls://example.net.:853")
 
@@ -24,12 +23,6 @@ KEYS = ("dns://example.org.:53", "tls://example.net.:853")
 def parse(text: str) -> list[Settings]:
     """Settings of the bare directive."""
     return CACHE.parse(Dispenser("Corefile", tokenize(text), KEYS, "cache"))
-
-
-def parse_block(text: str) -> list[Settings]:
-    """Settings of the directive within a Corefile, where it begins on line 2."""
-    corefile = load_source(Source("Corefile", f".:53 {{\n{text}\n}}\n".encode()))
-    return CACHE.parse(corefile.blocks[0].dispenser("cache"))
 
 
 def test_defaults():
@@ -136,6 +129,7 @@ BAD_OPTIONS = [
     ("serve_stale_policy prefer_positive", "serve_stale_policy requires serve_stale"),
     ("serve_stale\nserve_stale_policy", "@4 ARGERR 'serve_stale_policy'"),
     ("serve_stale\nserve_stale_policy x", "invalid serve_stale_policy: x"),
+    ("serve_stale_policy prefer_positive\nserve_stale_policy x", "serve_stale_policy can only be specified once"),
     ("serve_stale\nserve_stale_policy prefer_positive x", "@4 ARGERR 'x'"),
     (
         "serve_stale\nserve_stale_policy prefer_positive\nserve_stale_policy prefer_positive",
@@ -163,16 +157,10 @@ BAD = [
 ]
 
 
-def in_full(error: str) -> str:
-    """`@LINE` and ARGERR stand for the texts that CoreDNS prints."""
-    error = error.replace("ARGERR ", "Wrong argument count or unexpected line ending after ")
-    return re.sub(r"@(\d+) ", r"Corefile:\1 - Error during parsing: ", error)
-
-
 @pytest.mark.parametrize(("lines", "error"), BAD_OPTIONS)
 def test_bad_option(lines, error):
     with pytest.raises(SetupError) as caught:
-        parse_block(f"cache {{\n{lines}\n}}")
+        parse_block(CACHE, f"cache {{\n{lines}\n}}")
     assert str(caught.value) == "plugin/cache: " + in_full(error)
     assert pickle.loads(pickle.dumps(caught.value)).line == caught.value.line > 0
 
@@ -180,7 +168,7 @@ def test_bad_option(lines, error):
 @pytest.mark.parametrize(("text", "error"), BAD)
 def test_bad(text, error):
     with pytest.raises(ConfigError) as caught:
-        parse_block(text)
+        parse_block(CACHE, text)
     assert str(caught.value) == in_full(error)
 
 

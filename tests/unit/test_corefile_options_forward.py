@@ -7,23 +7,17 @@ Strategy: the plugin's own rows; each bad block is checked against the text that
 from __future__ import annotations
 
 import pickle
-import re
 
 import pytest
 
-from fastdns.corefile import Source, load_source
-from fastdns.corefile.options import Settings, markdown_table
+from fastdns.corefile.options import markdown_table
 from fastdns.errors import ConfigError, SetupError
 from fastdns.plugins.forward.config import FORWARD
-
-
-def parse_block(text: str) -> list[Settings]:
-    corefile = load_source(Source("Corefile", f".:53 {{\n{text}\n}}\n".encode()))
-    return FORWARD.parse(corefile.blocks[0].dispenser("forward"))
+from tests.grammar import in_full, parse_block
 
 
 def test_stanzas_in_order():
-    found = parse_block("forward a.test 127.0.0.1 9.9.9.9:5353\nforward . ::1 {\n force_tcp\n}")
+    found = parse_block(FORWARD, "forward a.test 127.0.0.1 9.9.9.9:5353\nforward . ::1 {\n force_tcp\n}")
     assert [(s.origin, s.to, s.force_tcp) for s in found] == [
         (("a.test", ("a.test.",)), ("127.0.0.1", "9.9.9.9:5353"), False),
         ((".", (".",)), ("::1",), True),
@@ -32,7 +26,7 @@ def test_stanzas_in_order():
 
 
 def test_defaults():
-    (found,) = parse_block("forward . 127.0.0.1")
+    (found,) = parse_block(FORWARD, "forward . 127.0.0.1")
     assert (found.max_fails, found.interval, found.domain, found.no_rec) == (2, 0.5, ".", False)
     assert (found.ignored, found.resolver, found.next, found.source_address) == ((), (), (), None)
     assert (found.expire, found.read_timeout, found.policy) == (10.0, 2.0, "random")
@@ -40,15 +34,16 @@ def test_defaults():
 
 def test_lists_are_joined_and_the_last_of_others_wins():
     (found,) = parse_block(
+        FORWARD,
         "forward . 127.0.0.1 {\n except a.test 10.0.0.0/8\n except B.test\n max_fails 3\n max_fails 4\n"
-        " failover servfail\n failover REFUSED\n resolver 1.1.1.1\n resolver 9.9.9.9:53\n}"
+        " failover servfail\n failover REFUSED\n resolver 1.1.1.1\n resolver 9.9.9.9:53\n}",
     )
     assert found.ignored == ("a.test.", "10.in-addr.arpa.", "b.test.")
     assert (found.max_fails, found.failover, found.resolver) == (4, (2, 5), ("9.9.9.9:53",))
 
 
 def test_health_check():
-    (found,) = parse_block("forward . 127.0.0.1 {\n health_check 1s no_rec domain A.test\n}")
+    (found,) = parse_block(FORWARD, "forward . 127.0.0.1 {\n health_check 1s no_rec domain A.test\n}")
     assert (found.interval, found.no_rec, found.domain) == (1.0, True, "a.test.")
 
 
@@ -72,7 +67,7 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_good(text):
-    assert parse_block(text)
+    assert parse_block(FORWARD, text)
 
 
 BAD_OPTIONS = [
@@ -136,16 +131,10 @@ BAD = [
 ]
 
 
-def in_full(error: str) -> str:
-    """`@LINE` and ARGERR stand for the texts that CoreDNS prints."""
-    error = error.replace("ARGERR ", "Wrong argument count or unexpected line ending after ")
-    return re.sub(r"@(\d+) ", r"Corefile:\1 - Error during parsing: ", error)
-
-
 @pytest.mark.parametrize(("lines", "error"), BAD_OPTIONS)
 def test_bad_option(lines, error):
     with pytest.raises(SetupError) as caught:
-        parse_block(f"forward . 127.0.0.1 {{\n{lines}\n}}")
+        parse_block(FORWARD, f"forward . 127.0.0.1 {{\n{lines}\n}}")
     assert str(caught.value) == "plugin/forward: " + in_full(error)
     assert pickle.loads(pickle.dumps(caught.value)).line == caught.value.line > 0
 
@@ -153,7 +142,7 @@ def test_bad_option(lines, error):
 @pytest.mark.parametrize(("text", "error"), BAD)
 def test_bad(text, error):
     with pytest.raises(ConfigError) as caught:
-        parse_block(text)
+        parse_block(FORWARD, text)
     assert str(caught.value) == in_full(error)
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from bench.instructions import count
 from bench.instructions.drive import PHASES
+from tests.machine import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def flavour() -> str:
 @pytest.mark.slow
 @pytest.mark.unsanitized
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not here")
+@needs("valgrind")
 @pytest.mark.skipif(flavour() != "release", reason="only a release build is counted")
 def test_no_path_has_become_dearer() -> None:
     name = count.key()

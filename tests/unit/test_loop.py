@@ -20,6 +20,7 @@ import pytest
 from fastdns._chain import Program
 from fastdns._stats import Stats
 from fastdns._udp import Engine
+from tests.machine import may
 
 REFUSED = 5
 
@@ -133,7 +134,7 @@ def test_replies_leave_from_the_address_asked() -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="a datagram from port 0 needs a raw socket")
+@may("net_raw")
 @pytest.mark.parametrize("bad", [1, 2, 5])
 def test_a_destination_that_cannot_be_sent_to_costs_only_its_own_reply(bad: int) -> None:
     # Port 0 can send, but nobody can send to it: a single reply fails in the middle of a batch, and several of them

@@ -20,6 +20,7 @@ from fastdns.server.listen import Listeners
 from fastdns.server.memory import BlockIds, Rows, cache_tables
 from fastdns.server.output import Output
 from fastdns.testing import free_port
+from tests.machine import needs_ipv6
 
 # -- control
 
@@ -126,7 +127,8 @@ def test_without_ipv6_a_wildcard_is_ipv4() -> None:
         assert sock.getsockopt(socket.IPPROTO_IP, listen.IP_PKTINFO) == 1
 
 
-@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@pytest.mark.parametrize(("address", "family"), [
+    ("127.0.0.1", socket.AF_INET), pytest.param("::1", socket.AF_INET6, marks=needs_ipv6)])
 def test_an_address_is_a_socket_of_its_family(address: str, family: int) -> None:
     with listen.open_socket(socket.SOCK_STREAM, address, 0, True) as sock:
         assert sock.family == family
@@ -195,7 +197,7 @@ def received(sock: socket.socket) -> int:
         count += 1
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", ""])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("", marks=needs_ipv6)])
 def test_a_group_that_grows_while_sockets_leave_it_stays_one(address: str) -> None:
     listeners = Listeners()
     key = ("dns", address, free_port())

@@ -14,6 +14,7 @@ import pytest
 
 from fastdns.numbers import TXT, A
 from fastdns.testing import ADDRESS, Answer, Worker, question, receive
+from tests.machine import needs
 from tests.probes import installed
 
 AXFR = 252
@@ -146,6 +147,7 @@ def test_each_message_has_the_clients_opt(worker):
         assert {client.read().message.edns for _ in range(22)} == {None}
 
 
+@needs("dig", "kdig")
 def test_tools_take_it_for_a_transfer(worker):
     zone = "stream.n3000.test"
     dig = subprocess.run(["dig", f"@{ADDRESS}", "-p", str(worker.port), zone, "AXFR", "+noall", "+answer"],

@@ -20,6 +20,7 @@ from fastdns._stats import Stats
 from fastdns.errors import StartError
 from fastdns.server import control, web
 from fastdns.server.http import Answer, Server
+from tests.machine import needs_ipv6
 
 
 class Running:
@@ -230,7 +231,8 @@ def test_a_handler_that_is_cut_off_ends_with_the_server() -> None:
 @pytest.mark.parametrize(
     ("address", "family", "host"),
     [("127.0.0.1:0", socket.AF_INET, "127.0.0.1"), ("localhost:0", socket.AF_INET, "127.0.0.1"),
-     ("[::1]:0", socket.AF_INET6, "::1"), (":0", socket.AF_INET6, "::")],
+     pytest.param("[::1]:0", socket.AF_INET6, "::1", marks=needs_ipv6),
+     pytest.param(":0", socket.AF_INET6, "::", marks=needs_ipv6)],
 )  # fmt: skip
 def test_addresses(address: str, family: socket.AddressFamily, host: str) -> None:
     (sock,) = web.bind(address)
@@ -248,7 +250,7 @@ def test_addresses_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> No
     for address, text in (
         ("127.0.0.1:nonsense", "listen tcp: lookup tcp/nonsense: unknown port"),
         (":99999", "listen tcp: address 99999: invalid port"),
-        ("nosuchhost.invalid:80", "listen tcp: lookup nosuchhost.invalid: no such host"),
+        ("no such host:80", "listen tcp: lookup no such host: no such host"),  # nobody is asked for a name with blanks
     ):
         with pytest.raises(StartError) as caught:
             web.bind(address)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -27,11 +26,12 @@ from fastdns.server import http, web, webconfig
 from fastdns.server.gate import Gate
 from fastdns.server.http import Answer, Server
 from tests.faults import serving
+from tests.machine import needs
 
 PAIR = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
 pytestmark = [
     pytest.mark.unsanitized,
-    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
+    needs("curl"),
 ]
 
 
