@@ -54,6 +54,7 @@ cdef struct Trace:
     int state
     uint16_t spans
     uint16_t lost
+    uint64_t taken_ns           # by the loop's clock
     uint64_t begin_ns
     uint64_t end_ns
     uint64_t real_ns            # CLOCK_REALTIME at its begin
@@ -139,6 +140,7 @@ cdef Trace *take(Table *t, uint64_t now_ns) noexcept nogil:
     t.serial = t.serial + 1 if t.serial < SERIALS else 1
     trace.key = t.serial << TRACES_LOG | i
     trace.state = ACTIVE
+    trace.taken_ns = now_ns
     trace.spans = 0
     trace.lost = 0
     return trace
@@ -152,7 +154,7 @@ cdef uint32_t given_up(Table *t, uint64_t now_ns) noexcept nogil:
     t.look_ns = now_ns + LOOK_NS
     for i in range(TRACES):
         # Python sets no state, so DONE may be free by now; that one comes by the ring.
-        if t.traces[i].state == ACTIVE and now_ns > t.traces[i].begin_ns + LOST_NS:
+        if t.traces[i].state == ACTIVE and now_ns > t.traces[i].taken_ns + LOST_NS:
             return i
     return TRACES
 

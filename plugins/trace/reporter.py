@@ -3,8 +3,8 @@
 
 Strategy: two tasks. One takes traces off the compiled half, which rings when it has one and only if this side sleeps;
 at most TAKEN at once, with a pause, so that tracing everything cannot eat the thread. The other sends what waits when
-it is enough, or has waited long enough. What waits is bounded, and the oldest goes: a collector that is dead costs memory
-for so many, a connection per interval, and no query anything.
+it is enough, or has waited long enough. What waits is bounded, and the oldest goes: a collector that is dead costs
+memory for so many, a connection per interval, and no query anything.
 """
 
 from __future__ import annotations
