@@ -24,14 +24,18 @@ from typing import Any
 import pytest
 
 from fastdns import metrics
+from fastdns._drive_chain import ChainBench, holder, retyper
 from fastdns._stats import Stats
+from fastdns._wire import build
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
+from fastdns.numbers import AAAA
 from fastdns.plugins.trace import Trace, datadog, spans, zipkin
+from fastdns.plugins.trace._trace import Tracer
 from fastdns.plugins.trace.post import Failed, post
 from fastdns.plugins.trace.reporter import REMIND_SECONDS, Reporter, Sending
-from fastdns.testing import Server, Worker, free_port
+from fastdns.testing import Server, Worker, free_port, question
 from tests.faults.upstream import Upstream, reply
 from tests.probes import installed
 
@@ -520,6 +524,132 @@ def test_what_comes_while_a_batch_is_on_its_way(collector: Collector, counted: S
     assert bodies(collector) == [[1, 2], [3, 4, 5]]
 
 
+# ---------------------------------------------------------------------------------------------- the compiled half
+
+
+@pytest.fixture
+def bell() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    yield fd
+    os.close(fd)
+
+
+def told(found: Any) -> tuple[Any, ...]:
+    """(name, type, rcode, error, [(position, parent, whether it ended)]) of a trace."""
+    return found[5], found[6], found[10], found[11], [(pos, parent, end > 0) for pos, parent, _, end, _ in found[13]]
+
+
+A_TEST = b"\1a\4test\0"
+
+
+def test_a_traced_query_is_answered_as_one_that_is_not(bell: int) -> None:
+    """Through a held answer, a changed query and every verdict: the same answer, and where it went."""
+    tracer, sent = Tracer(2), []
+    tracer.open(bell)
+    bench = ChainBench([holder(), tracer.stage(), holder(), retyper(AAAA)], Stats.create(8, 4096))
+    query = question("A.test.", 1, id=7)
+    for end in ({"reply": build(query, 0x8000, 0, [(0, None, 1, 1, 60, bytes(4))])}, {"rcode": 5}, {"dropped": True}):
+        for turn in range(2):
+            assert bench.ask(query, token=turn) == []
+            ((_, asked, *_),) = bench.waiting
+            assert asked[-4:-2] == b"\0\x1c"
+            assert bench.answer(0, **end) == bench.let_go() == []
+            sent.append([one[1:] for one in bench.let_go()])
+        assert sent[-1] == sent[-2]
+    assert bench.in_flight == 0
+    found = [told(one) for one in tracer.drain()]
+    way = [(2, -1, True), (3, 0, True), (4, 1, True)]
+    # What a stage asked in the client's place is what is told, as everywhere.
+    assert found == [(A_TEST, AAAA, rcode, b"", way) for rcode in (0, 5, 0)]
+
+
+def test_the_bell_rings_for_who_sleeps_alone(bell: int) -> None:
+    tracer = Tracer(1)
+    tracer.open(bell)
+    bench = ChainBench([tracer.stage()], Stats.create(8, 4096))
+
+    def one() -> None:
+        bench.ask(question("a.test.", 1))
+        bench.answer(0, rcode=5)
+
+    one()
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(bell)
+    assert tracer.arm() is True, "there is one already"
+    assert len(tracer.drain()) == 1 and tracer.arm() is False
+    one()
+    one()
+    assert os.eventfd_read(bell) == 1, "once"
+
+
+def test_nobody_listens() -> None:
+    tracer = Tracer(1)
+    bench = ChainBench([tracer.stage()], Stats.create(8, 4096))
+    bench.ask(question("a.test.", 1))
+    bench.answer(0, rcode=5)
+    assert tracer.drain() == [] and tracer.full == 0
+
+
+def test_what_never_came_back_gives_its_place_up(bell: int) -> None:
+    tracer = Tracer(1)
+    tracer.open(bell)
+    bench = ChainBench([tracer.stage()], Stats.create(8, 4096))
+    bench.ask(question("done.test.", 1))
+    bench.answer(0, rcode=5)
+    for number in range(TRACES - 2):
+        bench.ask(question(f"n{number}.test.", 1), token=number)
+    bench.now_ns += 30 * 10**9
+    bench.ask(question("young.test.", 1))
+    assert tracer.full == 0
+    bench.answer(TRACES - 2, rcode=5)
+    for _ in range(2):
+        bench.ask(question("full.test.", 1), token=99)
+        bench.answer(TRACES - 2, rcode=5)
+    assert tracer.full == 2, "the ended ones wait for Python"
+    bench.now_ns += 31 * 10**9
+    bench.ask(question("new.test.", 1))
+    assert tracer.full == 2
+    # The one whose place it took ends as any query, and is in nobody's trace.
+    assert [one[0] for one in bench.answer(0, rcode=3)] == [0]
+    bench.answer(TRACES - 3, rcode=5)
+    names = [found[5] for found in tracer.drain()]
+    assert names == [b"\4done\4test\0", b"\5young\4test\0", b"\3new\4test\0"]
+    while bench.waiting:
+        bench.answer(0, rcode=5)
+    assert len(tracer.drain()) == TRACES - 3
+    # All places are free again, and used again.
+    for _ in range(3 * TRACES):
+        bench.ask(question("a.test.", 1))
+        bench.answer(0, rcode=5)
+        assert len(tracer.drain()) == 1
+    assert tracer.full == 2
+
+
+def test_more_stages_than_a_trace_has_spans(bell: int) -> None:
+    tracer = Tracer(1)
+    tracer.open(bell)
+    bench = ChainBench([tracer.stage(), *[Tracer(0).stage() for _ in range(60)]], Stats.create(8, 4096))
+    bench.ask(question("a.test.", 1))
+    bench.answer(0, rcode=5)
+    (found,) = tracer.drain()
+    assert len(found[13]) == 48 and found[12] == 61 - 48
+    assert all(end for _, _, _, end, _ in found[13])
+
+
+def test_a_stream_is_one_trace(bell: int) -> None:
+    tracer = Tracer(1)
+    tracer.open(bell)
+    bench = ChainBench([tracer.stage(), retyper(AAAA)], Stats.create(8, 4096))
+    query = question("a.test.", 252)
+    bench.ask(query, proto=1)
+    message = build(query, 0x8000, 0, [(0, None, 1, 1, 60, bytes(4))])
+    for _ in range(3):
+        assert len(bench.stream(message)[1]) == 1
+    assert tracer.drain() == []
+    bench.stream_end()
+    assert [told(one)[2:] for one in tracer.drain()] == [(0, b"", [(1, -1, True), (2, 0, True)])]
+
+
 # ---------------------------------------------------------------------------------------------- a server
 
 COREFILE = """
@@ -592,6 +722,26 @@ def test_the_way_through_a_chain_is_what_coredns_sends(collector: Collector) -> 
         ids = [batch[0]["traceId"] for batch in (whoami, hit, up, down)]
         for name, number in zip(("example.com.", "example.com.", "a.up.test.", "b.down.test."), ids, strict=True):
             server.wait_for(f"[INFO] {name} {number}")
+
+
+def test_who_waits_for_an_equal_question_has_no_exchange_of_its_own(collector: Collector) -> None:
+    gate = threading.Event()
+
+    def script(asked: Any) -> list[bytes]:
+        gate.wait(10)
+        return [reply(asked)]
+
+    with Upstream(script) as upstream, Server(corefile(collector, upstream.port)) as server:
+        asking = [threading.Thread(target=server.ask, args=("a.up.test.", 1)) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.5)
+        gate.set()
+        for thread in asking:
+            thread.join()
+        found = collector.traces(2)
+    assert sorted(sum(span["name"] == "connect" for span in batch) for batch in found) == [0, 1]
+    assert all(("forward", "cache") in tree(batch) for batch in found)
 
 
 def test_one_of_so_many_and_none(collector: Collector) -> None:
