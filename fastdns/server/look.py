@@ -148,7 +148,7 @@ class Look:
                     self.add(names[ident][0], self.stack(frames[ident]), 1, ns)
             del frames
         if ticks_of_main is not None:
-            spent += self._main(ticks_of_main, clocks[main] - at_first)
+            spent += self._main(ticks_of_main, clocks.get(main, at_first) - at_first)
         for ident, (stack, values) in loops.items():
             self._loop(stack, values, before.get(ident, (0, 0)), ticks(names[ident][1]) if ident in names else (0, 0))
         rest = time.process_time_ns() - began - spent
@@ -218,6 +218,7 @@ class Look:
     def heap(self, collect: bool) -> None:
         """What was allocated meanwhile and still lives: objects, octets."""
         before = tracemalloc.is_tracing()
+        found = None
         if not before:
             tracemalloc.start(TRACEBACK)
         try:
@@ -225,11 +226,12 @@ class Look:
                 continue
             if collect:
                 gc.collect()
-            found = tracemalloc.take_snapshot()
+            with contextlib.suppress(RuntimeError):  # another look has just ended, and tracing with it
+                found = tracemalloc.take_snapshot()
         finally:
             if not before:
                 tracemalloc.stop()
-        for one in found.statistics("traceback"):
+        for one in found.statistics("traceback") if found is not None else ():
             stack = [(self.function(f"{Path(at.filename).name}:{at.lineno}", at.filename, at.lineno), at.lineno)
                      for at in reversed(one.traceback)]
             self.add("allocated", stack, one.count, one.size)

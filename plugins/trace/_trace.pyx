@@ -328,7 +328,7 @@ cdef void ended(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef uint64_t one = 1
     cdef size_t used
     cdef int n
-    q.block = &w.blocks[q.block.index]
+    q.block = <Block *>shadow.real
     q.traced = 0
     if trace == NULL:
         return
