@@ -384,6 +384,7 @@ cdef bint advance(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     # Starts the next attempt; False when there is none.
     cdef Question *q = &f.questions[i]
     cdef const Config *c = (<Stanza *>q.stage.state).config
+    cdef Query *each
     cdef uint32_t u
     cdef int error
     cdef uint32_t passed = 0
@@ -405,6 +406,11 @@ cdef bint advance(Worker *w, Forward *f, uint32_t i) noexcept nogil:
             u = <uint32_t>(w.api.random(w) % c.n)
         q.upstream = <uint16_t>u
         q.moved = False
+        each = q.first
+        while each != NULL:
+            if each.block.tap != NULL:
+                each.block.tap(w, each, c.upstreams[u].text, c.upstreams[u].text_len)
+            each = each.link
         if c.force_tcp or (q.proto == PROTO_TCP and not c.prefer_udp):
             error = start_tcp(w, f, i)
         else:

@@ -14,8 +14,8 @@ has ended, because the arena holds one unfinished reply at a time.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE, STREAM_REFUSED,
-    STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone, query_body,
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE,
+    STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone, query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -557,6 +557,7 @@ cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Blo
         q.zone = parent.zone
         q.proven = parent.proven
         q.gate = parent.gate    # a look-up of its own starts anew, and without
+        q.traced = parent.traced if origin == ORIGIN_PYTHON else 0
     if origin == ORIGIN_REFRESH:
         # A refresh looks like a TCP client without an address, as CoreDNS's does.
         q.background = True

@@ -29,6 +29,9 @@
 # behind the stages' frames, so they move with the query and cost a block without readers nothing. A stage asks at
 # set-up for a label's place (fastdns/labels.py; -1: nobody reads it) and sets it with label_set. The last one counts.
 #
+# A traced query (`trace`) runs in a copy of its block whose stages' functions note the time and call the block's own.
+# Whoever needs to know the block by its address asks w.blocks[q.block.index].
+#
 # A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
 # and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.
 # STREAM_WAIT: it was taken, but the client has enough to read for now; ops.room says when to go on. In the end
@@ -147,6 +150,7 @@ cdef struct Query:
     Query *stream_next          # for the sink's list
     # -- why it failed: text for `errors`, empty when nothing did
     uint16_t error_len
+    uint32_t traced             # whose trace it is in; read only where q.block is one that has `tap`
     Query *link                 # for whoever holds the query (wait lists, free list)
     uint64_t stage_word         # for the stage that suspended it
     uint8_t *owned              # request octets that were allocated for it, freed with it
@@ -159,6 +163,7 @@ cdef struct Query:
 ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*room_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
+ctypedef void (*tap_fn)(Worker *w, Query *q, const char *text, uint32_t n) noexcept nogil
 ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
 ctypedef void (*stop_fn)(Worker *w, Stage *s) noexcept nogil
 
@@ -204,6 +209,9 @@ cdef struct Block:
     uint32_t label_off          # of the labels in q.frames
     uint16_t label_count
     bint metadata               # labels are kept: the block has that directive
+    # An exchange with another server begins for the query at q.pos; the text, its address, outlives all queries. NULL,
+    # as in all of w.blocks: the query is not traced
+    tap_fn tap
 
 cdef struct Listener:
     # One listen address of the server (dns://ADDR:PORT), the same index in every worker.

@@ -85,6 +85,9 @@ cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
         long tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
     int c_nanosleep "nanosleep"(const timespec *t, timespec *left) noexcept
     enum:
         CLOCK_MONOTONIC
@@ -218,6 +221,9 @@ cdef extern from "<sys/epoll.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     enum:
         SYS_epoll_pwait2        # Linux 5.11; a call by number, because not every libc has the function
+        SYS_timer_create        # by number: old libcs have them in another library
+        SYS_timer_settime
+        SYS_timer_delete
     long c_syscall "syscall"(long number, ...) noexcept
 
 cdef extern from "<poll.h>" nogil:
@@ -253,7 +259,12 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<signal.h>" nogil:
     enum:
         SIG_BLOCK
+        SIGEV_THREAD_ID
     int sigfillset(sigset_t *set) noexcept
+    struct sigevent:
+        int sigev_notify
+        int sigev_signo
+        int sigev_thread "_sigev_un._tid"
 
 cdef enum:
     # <linux/udp.h>, absent from old libc headers

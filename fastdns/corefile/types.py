@@ -108,8 +108,10 @@ class Text(Type):
 class HostPort(Type):
     """HOST:PORT to listen on; the host may be left out. The value is the word itself."""
 
+    bad: Wording | None = None
+
     def read(self, text: str, d: Dispenser) -> str:
-        _call(addresses.split_host_port, text, d, None)
+        _call(addresses.split_host_port, text, d, self.bad)
         return text
 
     def bounds(self) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only the supervisor can do for a client of the control socket: reload, level of the log, who its processes are.
+"""What only the supervisor can do for the web process: reload, level of the log, who its processes are, asking all of
+them for a profile.
 
 Strategy: the web process has checked client and words, and asks with a number; the answer carries that number. A reload
 is answered when its generation serves or has failed. Nothing here waits, and an asker that is gone costs nothing.
@@ -7,17 +8,20 @@ is answered when its generation serves or has failed. Nothing here waits, and an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from . import control, logs
-from .children import KEEPER, WEB, Child
+from .children import FORMATTER, KEEPER, WEB, WORKER, Child
 
 if TYPE_CHECKING:
     from .generation import Generation
     from .supervisor import Supervisor
 
 WAITING_MAX = 64  # clients that wait for a reload
+LOOKED_INTO = (WORKER, KEEPER, FORMATTER)
+ASKABLE = ("ready", "serving", "leaving")
 
 
 class Orders:
@@ -36,7 +40,7 @@ class Orders:
         if web is not None and sock is not None:
             web.send({"control": True}, [sock.fileno()])
 
-    def asked(self, child: Child, words: control.Message) -> None:
+    def asked(self, child: Child, words: control.Message, fds: Sequence[int] = ()) -> None:
         """A web process asks."""
         number, do = int(words["ask"]), words.get("do")
         if do == "workers":
@@ -46,6 +50,8 @@ class Orders:
             self._tell(child, number, {})
         elif do == "reload":
             self._reload(child, number)
+        elif do == "profile" and len(fds) == 1:
+            self._profile(child, words.get("words"), fds)
         else:
             self._tell(child, number, {"error": "the supervisor does not know this"})
 
@@ -53,6 +59,14 @@ class Orders:
     def _tell(child: Child, number: int, answer: dict[str, Any]) -> None:
         if not child.channel.closed:
             child.send({"told": number, "answer": answer})
+
+    def _profile(self, asker: Child, words: Any, fds: Sequence[int]) -> None:
+        # Answered to the descriptor by whoever runs Python, the asker aside. Spares wait for their first order.
+        for generation in self.host.generations:
+            for child in generation.members:
+                spare = child.role == WORKER and child.index < 0
+                if child is not asker and child.role in LOOKED_INTO and child.state in ASKABLE and not spare:
+                    child.send({"profile": words}, list(fds))
 
     def processes(self) -> list[dict[str, Any]]:
         """Every process of the server but the supervisor."""

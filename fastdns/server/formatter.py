@@ -133,6 +133,10 @@ class Printer:
         """Reads the channel."""
         try:
             for message, fds in self.channel.receive():
+                if "profile" in message:
+                    from . import sampler
+
+                    sampler.begin(message["profile"], fds, "formatter")
                 control.close_all(fds)
                 self.stopping = self.stopping or "stop" in message
         except control.Closed:

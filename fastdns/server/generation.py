@@ -103,7 +103,7 @@ class Generation:
             child.state, child.born = "serving", time.monotonic()
             self._check_up()
         else:
-            self.host.told(self, child, words)
+            self.host.told(self, child, words, fds)
         control.close_all(fds)
 
     def _handle_template(self, words: control.Message) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import email.utils
 import socket
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,12 +30,16 @@ PAUSE_SECONDS = 0.1  # when nothing can be accepted: no descriptors
 TEXT = "text/plain; charset=utf-8"
 
 
+Field = tuple[str, str]
+
+
 class Answer(NamedTuple):
-    """Status, body and media type of an answer."""
+    """Status, body and media type of an answer, and further fields of its head."""
 
     status: int
     body: bytes
     type: str = TEXT
+    fields: tuple[Field, ...] = ()
 
 
 NOT_FOUND = Answer(404, b"404 page not found\n")
@@ -43,16 +47,30 @@ UNAUTHORIZED = Answer(401, b"Unauthorized\n")
 TOO_MANY = Answer(429, b"Too Many Requests\n")
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 ERRORS = (NOT_FOUND, UNAUTHORIZED, TOO_MANY)
+PACKED = "application/octet-stream"  # what is compressed already
 Handler = Callable[[], Awaitable[Answer]]
 
 
-class Server:
-    """Serves `paths`, each with its handler, on listening sockets that somebody else has opened; behind `gate` where
-    there is one."""
+class Tree(NamedTuple):
+    """Everything below a prefix: `answer` gets path and query, and has `seconds`."""
 
-    def __init__(self, paths: dict[str, Handler], gate: Gate | None = None) -> None:
+    prefix: str
+    answer: Callable[[str, str], Awaitable[Answer]]
+    seconds: float
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is the prefix or below it."""
+        return path == self.prefix or path.startswith(f"{self.prefix}/")
+
+
+class Server:
+    """Serves `paths`, each with its handler, and `trees` on listening sockets that somebody else has opened; behind
+    `gate` where there is one."""
+
+    def __init__(self, paths: dict[str, Handler], gate: Gate | None = None, trees: Sequence[Tree] = ()) -> None:
         self.paths = paths
         self.gate = gate
+        self.trees = trees
         self._accepting: list[asyncio.Task[None]] = []
         self._listeners: list[asyncio.AbstractServer] = []
         self._open: set[asyncio.Task[None]] = set()
@@ -139,7 +157,10 @@ class Server:
                 self._idle.discard(task)
             if request is None:
                 return
-            await asyncio.wait_for(self._answer(http, writer, request), SECONDS)
+            path, _, query = request.target.decode("ascii", "replace").partition("?")
+            tree = next((tree for tree in self.trees if tree.holds(path)), None)
+            seconds = SECONDS if tree is None else SECONDS + tree.seconds
+            await asyncio.wait_for(self._answer(http, writer, request, path, query, tree), seconds)
             if self._leaving or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
@@ -164,22 +185,24 @@ class Server:
             else:
                 return None
 
-    async def _answer(self, http: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request) -> None:
-        path = request.target.decode("ascii", "replace").partition("?")[0]
+    async def _answer(self, http: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request, path: str,
+                      query: str, tree: Tree | None) -> None:
         handler = self.paths.get(path)
         headers = dict(request.headers)
         answer = await self._refusal(headers)
-        if answer is None:
+        if answer is None and tree is not None:
+            answer = await tree.answer(path, query)
+        elif answer is None:
             answer = await handler() if handler is not None else NOT_FOUND
         body = answer.body
-        fields = [("Content-Type", answer.type), ("Date", email.utils.formatdate(usegmt=True))]
+        fields = [("Content-Type", answer.type), ("Date", email.utils.formatdate(usegmt=True)), *answer.fields]
         if self.gate is not None and answer is not TOO_MANY:
             fields += [field for field in self.gate.headers if answer not in ERRORS or field[0] != NOSNIFF[0]]
         if answer is UNAUTHORIZED:
             fields.append(("WWW-Authenticate", "Basic"))
         if answer in ERRORS:
             fields.append(NOSNIFF)
-        if len(body) >= GZIP_FROM and _accepts_gzip(headers.get(b"accept-encoding", b"")):
+        if len(body) >= GZIP_FROM and answer.type != PACKED and _accepts_gzip(headers.get(b"accept-encoding", b"")):
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
             body = packer.compress(body) + packer.flush()
             fields.append(("Content-Encoding", "gzip"))

@@ -57,6 +57,10 @@ class Keeper:
         loop = asyncio.get_running_loop()
         try:
             for words, fds in self.channel.receive():
+                if "profile" in words:
+                    from . import sampler
+
+                    sampler.begin(words["profile"], fds, "keeper", loop)
                 control.close_all(fds)
                 self._order(words)
         except control.Closed:

@@ -14,7 +14,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -395,8 +395,8 @@ class Supervisor:
             keeper.send({"watch": {"conf": self.settings.conf, "port": self.settings.port,
                                    "hash": generation.plan["hash"], **watch}})
 
-    def told(self, generation: Generation, child: Child, words: control.Message) -> None:
-        """A keeper or web process reports."""
+    def told(self, generation: Generation, child: Child, words: control.Message, fds: Sequence[int]) -> None:
+        """A keeper or web process reports. The descriptors stay the caller's."""
         if "log" in words:
             level, text = words["log"]
             self.log(str(level), str(text))
@@ -407,7 +407,7 @@ class Supervisor:
             if words["done"] == self.pending_event:
                 self.pending_event = ""
         elif "ask" in words:
-            self.orders.asked(child, words)
+            self.orders.asked(child, words, fds)
         elif "fatal" in words:
             self.log("FATAL", str(words["fatal"]))
             self.exit_status = 1

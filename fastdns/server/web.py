@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web process: /metrics, /health and /ready, once for the whole server.
+"""The web process: /metrics, /health, /ready and /debug/pprof, once for the whole server.
 
 Strategy: everything that it tells is in the shared table of counters - the numbers, the workers' heartbeats, what is
 not ready yet - so it asks no other process anything and a scrape costs the workers nothing. Its listening sockets are
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import metrics
 from ..errors import StartError
 from . import control, exposition, process_metrics
-from .http import Answer, Handler, Server
+from .http import Answer, Handler, Server, Tree
 
 if TYPE_CHECKING:
     from .._cache import Segment
@@ -50,6 +50,7 @@ BACKLOG = 128
 STALE_SECONDS = 3.0  # an idle worker beats each second
 POLL_SECONDS = 1.0
 POLL_TIMEOUT = 3.0
+ESSENTIAL = ("health", "pprof")  # an address of theirs that cannot be opened stops the start
 PATHS = {"metrics": "/metrics", "health": "/health", "ready": "/ready"}
 
 HEALTH_DURATION = metrics.Histogram(
@@ -112,7 +113,8 @@ def _check_url(address: str) -> None:
 def listen(http: list[Facts]) -> Sockets:
     """Opens a socket for each address that any block asks for.
 
-    Raises StartError for an address of `health`. One of `prometheus` or `ready` is logged and left out, as in CoreDNS.
+    Raises StartError for an address of `health` or `pprof`. One of `prometheus` or `ready` is logged and left out, as
+    in CoreDNS.
     """
     sockets: Sockets = {}
     for facts in http:
@@ -122,7 +124,7 @@ def listen(http: list[Facts]) -> Sockets:
         try:
             sockets[address] = _open(facts)
         except StartError as error:
-            if facts["service"] == "health":
+            if facts["service"] in ESSENTIAL:
                 release(sockets)
                 raise
             # Of `prometheus` CoreDNS logs it without the plugin's name.
@@ -139,7 +141,9 @@ def _open(facts: Facts) -> Place:
     try:
         return Place(bind(address), gate)
     except StartError as error:
-        if service == "health":
+        if service == "pprof":
+            logging.getLogger("plugin/pprof").error("Failed to start pprof handler: %s", error)
+        if service in ESSENTIAL:
             raise
         raise StartError(f"Failed to start {service} handler: {error}") from None
 
@@ -214,7 +218,18 @@ class Web:
         """The paths that an address answers."""
         handlers: dict[str, Handler] = {"metrics": self.metrics, "health": self.health, "ready": self.ready}
         asked = {facts["service"] for facts in self.http if facts["address"] == address}
-        return {PATHS[name]: handlers[name] for name in sorted(asked)}
+        return {PATHS[name]: handlers[name] for name in sorted(asked & PATHS.keys())}
+
+    def trees(self, address: str, channel: control.Channel) -> list[Tree]:
+        """What else it answers: profiles, for which the other processes are asked over the channel."""
+        rates = [facts["rate"] for facts in self.http
+                 if facts["address"] == address and facts["service"] == "pprof"]
+        if not rates:
+            return []
+        from . import pprof
+
+        profiler = pprof.Profiler(channel, rates[-1])
+        return [Tree(pprof.PREFIX, profiler.answer, pprof.SECONDS_MAX + pprof.GRACE)]
 
 
 async def fetch(sock: socket.socket) -> None:
@@ -256,7 +271,7 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel, site: Site
     servers = []
     polls: list[asyncio.Task[None]] = []
     for address, place in sockets.items():
-        server = Server(web.paths(address), place.gate)
+        server = Server(web.paths(address), place.gate, web.trees(address, channel))
         await server.start(place.socks)
         servers.append(server)
     for address in dict.fromkeys(facts["address"] for facts in web.http if facts["service"] == "health"):

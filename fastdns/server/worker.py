@@ -116,7 +116,12 @@ class Worker:
         seconds = DRAIN_SECONDS
         try:
             while True:
-                words, _ = self.channel.wait()
+                words, fds = self.channel.wait()
+                if "profile" in words:
+                    from . import sampler
+
+                    sampler.begin(words["profile"], fds, f"worker {self.index}", self.loop)
+                control.close_all(fds)
                 if "stop" in words:
                     seconds = float(words["stop"])
                     break

@@ -46,8 +46,8 @@ def block(stats: Stats, *members: Slow, index: int = 0, generation: int = 1) -> 
 def answer(stats: Stats, generation: int = 1, draining: bool = False) -> tuple[int, bytes]:
     web = Web([], (), stats, None, generation)
     web.draining = draining
-    status, body, _ = asyncio.run(web.ready())
-    return status, body
+    found = asyncio.run(web.ready())
+    return found.status, found.body
 
 
 def test_ready_at_once_without_anybody_to_ask() -> None:
