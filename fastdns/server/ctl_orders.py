@@ -2,7 +2,7 @@
 """What only the supervisor can do for a client of the control socket: reload, level of the log, who its processes are.
 
 Strategy: the web process has checked client and words, and asks with a number; the answer carries that number. A reload
-is answered when its generation serves or has failed. Nothing here waits, and an asker that is gone costs nothing.
+is answered when its generation alone serves or has failed. Nothing here waits, and an asker that is gone costs nothing.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Orders:
         elif len(self.waiting) >= WAITING_MAX:
             self._tell(child, number, {"error": "too many wait for a reload"})
         else:
-            busy = host.next is not None
+            busy = host.swap.busy
             if why := host.swap.from_file():
                 self._tell(child, number, {"error": why})
             else:

@@ -104,7 +104,7 @@ def _child(child: Child, fds: Fds) -> State:
         "role": child.role, "pid": child.pid, "state": child.state, "born": child.born, "index": child.index,
         "rows": child.rows, "error": child.error, "deadline": child.deadline,
         "fd": fds.add(child.channel.fileno()), "octets": base64.b64encode(octets).decode(),
-        "fds": [fds.add(fd) for fd in unread], "traceback_fd": fds.add(child.traceback_fd),
+        "fds": [fds.add(fd) for fd in unread], "traceback_fd": fds.add(child.traceback_fd), "quiet": child.quiet,
     }
 
 
@@ -198,4 +198,5 @@ def _restored_child(words: State) -> Child:
     child = Child(words["role"], channel, words["pid"])
     child.state, child.born, child.index, child.rows = words["state"], words["born"], words["index"], words["rows"]
     child.error, child.deadline, child.traceback_fd = words["error"], words["deadline"], words["traceback_fd"]
+    child.quiet = words["quiet"]
     return child

@@ -47,7 +47,7 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers), room)
     generation.sockets = dict(counts)
     generation.steering = {key: at["steer"] for (key, _), at in zip(counts, plan["listeners"], strict=True)}
-    generation.added = host.listeners.open(counts)
+    generation.added = host.listeners.open(counts, quietly=host.current is not None)
     host.say_notes()
     host.log("INFO", place.why)
     if room is not None and full > room:
