@@ -79,6 +79,16 @@ class Orders:
                 # One that waits for its turn is the next but one.
                 self.waiting.append((host.number + busy, child, number))
 
+    def save(self) -> list[list[int]]:
+        """Who waits, for the program that follows: (generation, descriptor of who asked, number of the question)."""
+        return [[at, child.channel.fileno(), number] for at, child, number in self.waiting
+                if not child.channel.closed]
+
+    def restore(self, saved: list[list[int]]) -> None:
+        """Go on where `save` was called; the generations are there."""
+        children = {child.channel.fileno(): child for one in self.host.generations for child in one.members}
+        self.waiting = [(at, children[fd], number) for at, fd, number in saved]
+
     def settled(self, generation: Generation, why: str) -> None:
         """A generation serves (no `why`), or will not."""
         due = [entry for entry in self.waiting if entry[0] <= generation.number]

@@ -16,6 +16,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from .. import metrics
 from ..corefile.source import Source
 from ..errors import StartError
 from .children import TEMPLATE, Child, adopt
@@ -52,7 +53,7 @@ class Fds:
 def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
     """(state, descriptors that it names). `signals` have arrived and were not yet looked at."""
     fds = Fds()
-    listeners = host.listeners
+    listeners, (control, inode) = host.listeners, host.control.save()
     state: State = {
         "format": FORMAT,
         "number": host.number,
@@ -67,6 +68,8 @@ def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
         "activated": [[name, fds.add(sock.fileno())] for name, sock in listeners.activated.socks],
         "generations": [_generation(generation, fds) for generation in host.generations],
         "current": host.generations.index(host.current) if host.current is not None else -1,
+        "control": [fds.add(control), inode], "waiting": host.orders.save(),
+        "level": metrics.log_level(host.memory.stats),
     }
     return state, sorted(fds.all)
 
@@ -160,6 +163,11 @@ def restore(host: Supervisor, state: State) -> list[str]:
         host.current = host.generations[state["current"]] if state["current"] >= 0 else None
         if host.current is not None:
             host.source = host.current.source
+        host.control.adopt(*state["control"])
+        host.orders.restore(state["waiting"])
+        if (level := state["level"]) is not None:
+            metrics.set_log_level(host.memory.stats, level)  # whose table may be a new one
+            host.output.least = level
         for fd in save(host, [])[1]:
             os.set_inheritable(fd, False)
     except (KeyError, IndexError, TypeError, ValueError, OSError) as error:

@@ -90,12 +90,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop."""
-        try:
+        if self.state is None:
             self.control.open()
-        except StartError as error:
-            if self.state is None:
-                raise
-            self.log("ERROR", f"SIGUSR2: {error}")
         self.signals = Signals()
         set_child_subreaper()
         raise_descriptor_limit()
@@ -138,6 +134,13 @@ class Supervisor:
         for note in handover.restore(self, state):
             self.log("WARNING", f"SIGUSR2: {note}")
         self.state = None
+        if not self.control.named():
+            try:
+                self.control.open()
+            except StartError as error:
+                self.log("ERROR", f"SIGUSR2: {error}")
+            if self.current is not None:
+                self.orders.serve(self.current)
         self.pending_signals = list(state["signals"])
         # The end of a child while nobody watched is told once for all of them, or not at all.
         self._reap()

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import pytest
 
 from fastdns import ctl
+from fastdns.ctl_talk import TalkError, talk
 
 from .serving import Server, ask, query, wait_for
 from .upstream import Asked, Upstream, reply
@@ -403,3 +405,78 @@ def test_words_that_make_no_sense(words: list[str]) -> None:
     err = io.StringIO()
     assert ctl.main(words, io.StringIO(), err) == 2
     assert err.getvalue().startswith("usage: fastdns ctl")
+
+
+# ---- an upgrade between
+
+
+# An upgrade passes its trial and then fails, so that no generation of the new program ever serves.
+FAILS_LATER = ".:{port} {\n bind 192.0.2.99\n forward . 127.0.0.1:9\n}\n"
+
+
+def failed_upgrade(own: Running, count: int = 1) -> None:
+    own.server.process.send_signal(signal.SIGUSR2)
+    own.server.wait_line("[ERROR] SIGUSR2: starting with listener file descriptors: ", count)
+
+
+def test_the_socket_and_the_level_outlive_the_exec_of_an_upgrade(tmp_path: Path) -> None:
+    with running(tmp_path) as own:
+        corefile, inode = own.server.corefile.read_text(), own.path.stat().st_ino
+        (web,) = own.server.children("web")
+        assert own.json("log", "error")["level"] == "error"
+        own.server.write(FAILS_LATER)
+        failed_upgrade(own)
+        # The web process of before has the socket of before, and serves it.
+        assert own.json("stats")["generation"] == 1
+        assert (own.path.stat().st_ino, own.server.children("web")) == (inode, [web])
+        # A name that was taken away comes back with the next exec, for the process that serves.
+        own.path.unlink()
+        failed_upgrade(own, 2)
+        assert own.json("stats")["generation"] == 1
+        own.server.write(corefile)
+        before = own.server.out.count("Upgrading complete")
+        own.server.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: own.json("stats")["generation"] > 1, "the new program's generation")
+        assert own.json("log")["level"] == "error"
+        # An INFO line of the supervisor: below the level, so not there.
+        assert own.server.out.count("Upgrading complete") == before
+        assert own.server.stop() == 0
+        assert not own.path.exists()
+
+
+def test_a_reload_that_is_asked_for_during_an_upgrade_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path) as own, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(own.path))
+        sock.sendall(b'{"do": "log"}\n')
+        assert json.loads(sock.recv(4096))["ok"]
+        own.server.process.send_signal(signal.SIGUSR2)
+        own.server.wait_line("[INFO] SIGUSR2: Upgrading\n")
+        sock.sendall(b'{"do": "reload"}\n')
+        assert json.loads(sock.recv(4096)) == {"ok": True, "generation": 2}
+        own.server.wait_line("Upgrading complete")
+
+
+@pytest.mark.parametrize(("command", "times"), [("stats", 2), ("dump", 1)])
+def test_only_what_may_be_done_twice_is_asked_twice(tmp_path: Path, command: str, times: int) -> None:
+    """Against a server that takes the request and ends."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock, (tmp_path / "file").open("wb") as file:
+        sock.bind(str(path))
+        sock.listen(4)
+
+        def serve() -> None:
+            for _ in range(times):
+                taken, _ = sock.accept()
+                with taken:
+                    taken.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(TalkError, match="ask again" if command == "dump" else "without an answer|reset by peer"):
+            talk(path, {"do": command}, file.fileno() if command == "dump" else -1)
+        thread.join(10)
+        assert not thread.is_alive()
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.accept()

@@ -65,6 +65,9 @@ def test_listeners_come_and_go(tmp_path: Path) -> None:
         ("bad {", "Corefile:1 - Syntax error: Unexpected token '{', expecting '}'"),
         (".:{port} {\n bind 192.0.2.99\n whoami\n}\n",
          "Listen: listen tcp 192.0.2.99:{port}: bind: cannot assign requested address"),
+        # Sockets were added, and clients asked meanwhile, when it fails.
+        (SAME.replace("multisocket 2", "multisocket 6\n health 192.0.2.99:1"),
+         "listen tcp 192.0.2.99:1: bind: cannot assign requested address"),
     ],
 )
 def test_a_failed_reload_changes_nothing(tmp_path: Path, corefile: str, text: str) -> None:
