@@ -262,8 +262,8 @@ def test_an_address_has_one_way_to_be_spoken_to(one: str, two: str, error: str) 
         chain.load(load_source(source, chain.known(), chain.not_built()))
     assert str(caught.value) == f"plugin/prometheus: :9253 is asked for twice: {error}"
     assert [one.message for one in examine(source).findings.ordered()] == [str(caught.value)]
-    other = source.body.replace(two.encode(), two.replace("9253", "9254").encode())
-    chain.load(load_source(Source("Corefile", other), chain.known(), chain.not_built()))
+    other = text.replace(f" {two}\n", f" {two.replace('9253', '9254')}\n")
+    chain.load(load_source(Source("Corefile", other.encode()), chain.known(), chain.not_built()))
 
 
 def test_blocks_that_say_the_same_share_an_address() -> None:
