@@ -153,6 +153,7 @@ class Generation:
         self.classes = classes
         self.blocks = blocks
         self.listeners = _listeners(blocks)
+        self.fresh = False  # a later generation whose cache begins empty, as the first one's does
         self.started: list[tuple[str, Plugin]] = []
 
     # ---- first phase
@@ -264,6 +265,7 @@ class Generation:
             members=block.members,
             labels=block.labels,
             root=block.plan.root,
+            fresh=self.fresh or generation == 1,
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:

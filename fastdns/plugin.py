@@ -107,7 +107,8 @@ T = TypeVar("T")
 class Event(StrEnum):
     """What happens to a server. First start: first_startup, startup. A reload: restart to the old generation's plugins
     (restart_failed if the new one cannot start), then startup to the new one's and shutdown to the old one's. The end:
-    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed."""
+    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed. leave: an upgrade brought a program
+    that cannot use this one's cache, which begins empty when this has been handled."""
 
     FIRST_STARTUP = "first_startup"
     STARTUP = "startup"
@@ -116,6 +117,7 @@ class Event(StrEnum):
     SHUTDOWN = "shutdown"
     FINAL_SHUTDOWN = "final_shutdown"
     CERTRENEW = "certrenew"
+    LEAVE = "leave"
 
 
 @dataclass
@@ -156,7 +158,7 @@ class BlockContext:
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
     when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
     share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
-    keeps. `root`: where relative paths begin, see `path`.
+    keeps. `root`: where relative paths begin, see `path`. `fresh`: the shared cache has nothing of before, as at a start.
     """
 
     index: int
@@ -176,6 +178,7 @@ class BlockContext:
     members: list[tuple[str, Plugin]] = field(default_factory=list)
     labels: Labels = field(default_factory=Labels)
     root: str = ""
+    fresh: bool = False
 
     def path(self, name: str) -> str:
         """A file that the Corefile names: below `root` unless it is absolute."""

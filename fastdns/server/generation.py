@@ -151,11 +151,13 @@ class Generation:
             self.build = {**words, "shared": SHARED}, fds[:SHARED] + fds[words["shared"]:]
 
     def fork(self, role: str) -> None:
-        """Have the template fork one."""
+        """Have the template fork one: one that is gone, or not ready yet, by its successor."""
         self.fork_at.pop(role, None)
-        child = children.ask_fork(self.template, role)
+        child = children.ask_fork(self.template, role) if self.template.state == "ready" else None
         if child is not None:
             self._add(child)
+        else:
+            self.fork_at[role] = time.monotonic()
 
     def _handle_started(self, child: Child, fds: list[int]) -> None:
         child.state, child.born = "ready", time.monotonic()

@@ -67,5 +67,6 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
         shape.append([len(udp), len(tcp)])
         fds += [sock.fileno() for sock in udp + tcp]
     shared = host.memory.fds(generation.segment)
-    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number}
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number,
+             "fresh": host.memory.left}
     return words, shared + fds

@@ -37,6 +37,7 @@ from .swap import PLUGIN, Swap
 from .systemd import Notify, listen_fds
 from .upgrade import UPGRADE, Upgrade
 
+LEAVE_SECONDS = 60.0  # for what a program of before saves when its successor cannot use its cache
 FORCED = 2  # exit status of a second SIGINT
 
 
@@ -71,6 +72,7 @@ class Supervisor:
         self.exit_status: int | None = None
         self.failure = ""
         self.pending_event = ""
+        self.adopt_by = 0.0  # when a program that was upgraded begins at the latest; 0: it has
         self.hook_failed = False
         self.swap = Swap(self)
         self.upgrade = Upgrade(self)
@@ -144,7 +146,17 @@ class Supervisor:
         self.pending_signals = list(state["signals"])
         # The end of a child while nobody watched is told once for all of them, or not at all.
         self._reap()
-        self.swap.from_file(UPGRADE)
+        if self.memory.left and self.tell(KEEPER, {"event": "leave"}):
+            # What is to outlive the cache is saved first; whoever serves serves on.
+            self.pending_event, self.adopt_by = "leave", time.monotonic() + LEAVE_SECONDS
+        else:
+            self.swap.from_file(UPGRADE)
+
+    def _go_on_adopting(self, now: float) -> None:
+        keeper = self.current.member(KEEPER) if self.current is not None else None
+        if not self.pending_event or keeper is None or now >= self.adopt_by:
+            self.pending_event, self.adopt_by = "", 0.0
+            self.swap.from_file(UPGRADE)
 
     def begin(self, source: Source) -> Generation:
         """Start a generation; it reports by itself."""
@@ -216,7 +228,7 @@ class Supervisor:
         if self.next is not None and self.next.phase in ("loading", "building", "starting"):
             # It has read nothing yet; one that has takes over first, and then ends like any other.
             self.next.fail("the server ends")
-        self.replaced = None
+        self.replaced, self.adopt_by = None, 0.0
         self.notify.stopping()
         self.script, self.step = script, None
         self._advance(time.monotonic())
@@ -255,6 +267,8 @@ class Supervisor:
         if self.pending_signals:
             self._signals()
         self.upgrade.tick(now)
+        if self.adopt_by:
+            self._go_on_adopting(now)
         self._watchdog(now)
         if self.current is not None and not self.current.foreign:
             hung, stuck = self.heartbeats.look(now, self.current.workers())
@@ -297,7 +311,7 @@ class Supervisor:
         """All workers of a generation serve."""
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
-        self.memory.segment = generation.segment
+        self.memory.segment, self.memory.left = generation.segment, False
         generation.opened()
         self._steer()
         self.orders.serve(generation)

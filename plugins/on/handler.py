@@ -49,7 +49,7 @@ class On(Plugin):
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """A command that is waited for at the end may take its time."""
         if config.event == "shutdown" and config.wait:
-            plan.ask("slow_end")
+            plan.ask("slow_end", seconds=None)
 
     def __init__(self, config: Command, block: BlockContext) -> None:
         super().__init__(config, block)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import socket
@@ -112,6 +113,22 @@ def test_sigterm_while_reloading(tmp_path: Path) -> None:
         everybody = server.children()
         assert server.stop() == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
+
+
+def test_a_formatter_that_ends_while_there_is_no_template_is_followed(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME) as server:
+        (old,) = server.children("formatt")
+        os.kill(old, signal.SIGSTOP)  # so that it outlives its generation until it is killed
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        wait_for(lambda: len(server.children("templat")) == 1, "the old template's end")
+        (template,) = server.children("templat")
+        os.kill(template, signal.SIGKILL)
+        server.wait_line(f"template (pid {template}) died")
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: [len(server.children(role)) for role in ("formatt", "templat")] == [1, 1], "their successors")
+        assert server.children("formatt") != [old]
+        assert "ended before it began" not in server.out
 
 
 @pytest.mark.slow
