@@ -150,6 +150,12 @@ def test_inspect_tells_what_is_held(shared: Running) -> None:
     assert entry["octets"] == 12 + 14 + 4 + 16 and entry["memory"] % 64 == 0
     status, out, _ = shared.ctl("inspect", "seen.example", "A")
     assert status == 0 and "seen.example." in out and "NOERROR" in out
+    to = [f"127.0.0.{last}:{shared.upstream.port}" for last in (1, 2)]
+    assert sorted(entry["upstreams"]) == to
+    assert out.rstrip().endswith((f"reply of {to[0]} or {to[1]}", f"reply of {to[1]} or {to[0]}"))
+    shared.ask("one.other.test")
+    (other,) = shared.json("inspect", "one.other.test")["entries"]
+    assert other["upstreams"] == to[:1]  # the block has no other, so it came from there
     assert shared.ctl("inspect", "never.example")[1] == "not in the cache\n"
     assert shared.json("inspect", "--subtree", "example")["entries"]
 
