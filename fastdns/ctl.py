@@ -181,8 +181,8 @@ def _entries(answer: dict[str, Any]) -> list[str]:
 
 
 def _source(entry: dict[str, Any]) -> str:
-    known = entry["upstreams"]
-    return entry["source"] if not known or len(known) > UPSTREAMS_SHOWN else f"{entry['source']} of {' or '.join(known)}"
+    source, known = str(entry["source"]), entry["upstreams"]
+    return source if not known or len(known) > UPSTREAMS_SHOWN else f"{source} of {' or '.join(known)}"
 
 
 def _upstreams(answer: dict[str, Any]) -> list[str]:

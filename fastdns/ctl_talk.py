@@ -46,8 +46,8 @@ def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
         try:
             return _once(path, request, fd)
         except (BrokenPipeError, ConnectionResetError):
-            # The process that had accepted ends with a reload; the next one has the socket. Asked twice, everything is as
-            # if it were asked once, but for a file that the first may have begun, or still be at.
+            # The process that had accepted ends with a reload; the next one has the socket. Asked twice, everything is
+            # as if it were asked once, but for a file that the first may have begun, or still be at.
             if request["do"] in ONCE:
                 raise TalkError("the process that was asked ended with a reload: ask again") from None
             return _once(path, request, fd)

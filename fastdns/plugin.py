@@ -107,8 +107,8 @@ T = TypeVar("T")
 class Event(StrEnum):
     """What happens to a server. First start: first_startup, startup. A reload: restart to the old generation's plugins
     (restart_failed if the new one cannot start), then startup to the new one's and shutdown to the old one's. The end:
-    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed. leave: an upgrade brought a program
-    that cannot use this one's cache, which begins empty when this has been handled."""
+    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed, which nothing does yet. leave: an
+    upgrade brought a program that cannot use this one's cache; its own begins empty when this has been handled."""
 
     FIRST_STARTUP = "first_startup"
     STARTUP = "startup"
@@ -158,7 +158,8 @@ class BlockContext:
     directive this instance is, from 0. `block_id`: the block's number in the shared cache, which is `segment` (None
     when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
     share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
-    keeps. `root`: where relative paths begin, see `path`. `fresh`: the shared cache has nothing of before, as at a start.
+    keeps. `root`: where relative paths begin, see `path`. `fresh`: the shared cache has nothing of before, as at a
+    start.
     """
 
     index: int

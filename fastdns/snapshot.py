@@ -3,9 +3,9 @@
 
 Strategy: a row of frames of bounded size - head, then for each block its name and its records, then the end - each with
 a digest that covers the one before, so that a frame that was changed, moved, cut off or added is noticed. A file is
-read twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s, with wall-clock times; how
-the cache lies in memory is nothing to them. A file is replaced as a whole: written beside, synced, renamed, and only
-then is the old one gone; one that is no snapshot of this version is kept under another name.
+read twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s, with wall-clock times;
+how the cache lies in memory is nothing to them. A file is replaced as a whole: written beside, synced, renamed, and
+only then is the old one gone; one that is no snapshot of this version is kept under another name.
 """
 
 from __future__ import annotations

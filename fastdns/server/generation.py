@@ -310,8 +310,8 @@ class Generation:
 
     def retire(self, roles: tuple[str, ...] = (WORKER, KEEPER, WEB, TEMPLATE), seconds: float = DRAIN_SECONDS,
                last: Mapping[int, list[int]] | None = None) -> None:
-        """Stop the members of `roles`: workers drain for `seconds`. `last`: by worker, the listeners whose sockets nobody
-        reads after it."""
+        """Stop the members of `roles`: workers drain for `seconds`. `last`: by worker, the listeners whose sockets
+        nobody reads after it."""
         self.phase = "leaving"
         for child in list(self.members):
             if child.role in roles and child.state != "leaving":

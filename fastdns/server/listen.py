@@ -251,9 +251,9 @@ class Listeners:
         return ready[len(socks) % len(ready)].dup()
 
     def surplus(self, counts: Mapping[Key, int]) -> list[str]:
-        """What to warn of: activated sockets in groups whose first `counts` sockets are read and they are not. They leave,
-        because the kernel would go on sending a share of the clients to them: those that a worker still reads go the
-        way of all sockets that are retired, the others now."""
+        """What to warn of: activated sockets in groups whose first `counts` sockets are read and they are not. They
+        leave, because the kernel would go on sending a share of the clients to them: those that a worker still reads
+        go the way of all sockets that are retired, the others now."""
         said = []
         for key, listener in self.by_key.items() if self.activated.socks else ():
             keep, ipv6 = counts.get(key, 0), self.ipv6 if is_wildcard(listener.address) else True
@@ -296,8 +296,8 @@ class Listeners:
         return found
 
     def refuse(self, leaving: Iterable[socket.socket]) -> None:
-        """Have TCP sockets that were retired, and that nobody accepts at any more, refuse connections: closing them has to
-        wait for every process that holds them."""
+        """Have TCP sockets that were retired, and that nobody accepts at any more, refuse connections: closing them has
+        to wait for every process that holds them."""
         kept = {same(sock) for listener in self.by_key.values() for sock in listener.tcp}
         for sock in leaving:
             if sock.type == socket.SOCK_STREAM and same(sock) not in kept and sock not in self.activated:
@@ -305,8 +305,8 @@ class Listeners:
                     sock.shutdown(socket.SHUT_RD)
 
     def undo(self, added: Iterable[tuple[Listener, int]]) -> None:
-        """Close again what `open` added. A group that gained sockets has given them nothing yet (`quietly`); at a listener
-        that is new, no client was promised anything."""
+        """Close again what `open` added. A group that gained sockets has given them nothing yet (`quietly`); at a
+        listener that is new, no client was promised anything."""
         for listener, had in added:
             for socks in (listener.udp, listener.tcp):
                 for sock in socks[had:]:

@@ -6,8 +6,8 @@ function) has a driver of its own. `tag` and `relay` stand on both sides of the 
 """
 
 import asyncio
-import ctypes
 import contextvars
+import ctypes
 import logging
 import os
 import time

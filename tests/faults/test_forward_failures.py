@@ -164,8 +164,8 @@ def test_many_tcp_questions_at_once() -> None:
 
 @pytest.mark.parametrize("sockets", [1, 2])
 def test_forwarding_to_itself_ends(sockets: int) -> None:
-    """A question that comes back is equal to the one in flight, so it joins that one: nothing multiplies. Health checks,
-    which would go on for ever, are off."""
+    """A question that comes back is equal to the one in flight, so it joins that one: nothing multiplies. Health
+    checks, which would go on for ever, are off."""
     port, web = free_port(), free_port()
     corefile = (
         f".:{port} {{\n multisocket {sockets}\n prometheus 127.0.0.1:{web}\n forward . 127.0.0.1:{port} {{\n"
@@ -182,7 +182,8 @@ def test_forwarding_to_itself_ends(sockets: int) -> None:
             assert queries() == 1 + 2  # the client's, and one for each attempt
             return
         # A worker that is asked by the other after its own question has ended begins anew, which happens now and then;
-        # each time it is as likely as not to ask itself, so it ends. At rest: nothing comes for longer than a question lives.
+        # each time it is as likely as not to ask itself, so it ends. At rest: nothing comes for longer than a question
+        # lives.
         before = -1
         for _ in range(20):
             if before == (before := queries()):

@@ -176,7 +176,7 @@ def test_whatever_goes_wrong_when_a_file_is_read_again_is_counted_and_costs_noth
 
 @pytest.mark.parametrize("number", ["1:30", "09"])
 def test_an_integer_that_go_does_not_have_is_an_error(number: str) -> None:
-    with pytest.raises(StartError, match="cannot unmarshal !!int|cannot unmarshal !!str"):
+    with pytest.raises(StartError, match="cannot unmarshal !!"):
         webconfig.parse(f"rate_limit:\n  burst: {number}\n")
 
 
