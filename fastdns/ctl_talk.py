@@ -62,7 +62,8 @@ def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
         line = json.dumps(request).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
         sent = sock.sendmsg([line], rights)
-        sock.sendall(line[sent:])
+        if rest := line[sent:]:  # sending nothing fails too, where the server has answered and gone
+            sock.sendall(rest)
         return _answer(sock)
 
 

@@ -89,9 +89,9 @@ class Orders:
         children = {child.channel.fileno(): child for one in self.host.generations for child in one.members}
         self.waiting = [(at, children[fd], number) for at, fd, number in saved]
 
-    def settled(self, generation: Generation, why: str) -> None:
-        """A generation serves (no `why`), or will not."""
-        due = [entry for entry in self.waiting if entry[0] <= generation.number]
-        self.waiting = [entry for entry in self.waiting if entry[0] > generation.number]
+    def settled(self, generation: int, why: str) -> None:
+        """The generation with this number serves (no `why`), or will not."""
+        due = [entry for entry in self.waiting if entry[0] <= generation]
+        self.waiting = [entry for entry in self.waiting if entry[0] > generation]
         for _, child, number in due:
-            self._tell(child, number, {"error": why} if why else {"generation": generation.number})
+            self._tell(child, number, {"error": why} if why else {"generation": generation})

@@ -28,7 +28,7 @@ from .placement import Placement
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
-FORMAT = 1  # of this state and of the messages between supervisor and children
+FORMAT = 2  # of this state and of the messages between supervisor and children
 STATE_MAX = 256 << 20  # octets
 State = dict[str, Any]
 

@@ -351,7 +351,7 @@ class Supervisor:
         old.retire()
 
     def _acknowledge(self, generation: Generation) -> None:
-        self.orders.settled(generation, "")
+        self.orders.settled(generation.number, "")
         self.swap.go_on()
         self.settled(f"{generation.placement.workers} workers serve")
 
@@ -417,7 +417,7 @@ class Supervisor:
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
-        self.orders.settled(generation, text)
+        self.orders.settled(generation.number, text)
         self.swap.failed(text, reason)
 
     def helper_up(self, generation: Generation, child: Child) -> None:

@@ -56,14 +56,13 @@ class Swap:
                     self.count(by, "read")
                 self.host.settled("reload failed")
                 return str(error)
-        self.request(source, by)
-        return ""
+        return self.request(source, by)
 
-    def request(self, source: Source, by: str) -> None:
-        """Start a generation for `source`, or remember it until the one under way has ended."""
+    def request(self, source: Source, by: str) -> str:
+        """Start a generation for `source`, or remember it until the one under way has ended. Why it cannot be, or ""."""
         if self.busy:
             self.waiting = source, by
-            return
+            return ""
         if by != UPGRADE:
             self.host.log("INFO", "Reloading")
         self.host.notify.reloading()
@@ -73,7 +72,11 @@ class Swap:
             self.host.begin(source)
         except OSError as error:
             # No process can be had now. What serves goes on.
-            self.failed(f"cannot start a template: {error}", "start")
+            why = f"cannot start a template: {error}"
+            self.failed(why, "start")
+            self.host.orders.settled(self.host.number, why)
+            return why
+        return ""
 
     def go_on(self) -> None:
         """Start what was asked for meanwhile."""

@@ -486,3 +486,28 @@ def test_only_what_may_be_done_twice_is_asked_twice(tmp_path: Path, command: str
         sock.setblocking(False)
         with pytest.raises(BlockingIOError):
             sock.accept()
+
+
+SHORT = """from pathlib import Path
+from fastdns.server import children
+start = children.start_template
+def started():
+    if Path("short").exists():
+        raise OSError(11, "Resource temporarily unavailable")
+    return start()
+children.start_template = started
+from fastdns.cli import entry
+entry()
+"""
+
+
+def test_a_reload_for_which_no_process_can_be_had_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(SHORT)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path), program=("-m", "prog")):
+        (tmp_path / "short").touch()
+        err = io.StringIO()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 1
+        assert "cannot start a template: [Errno 11] Resource temporarily unavailable" in err.getvalue()
+        (tmp_path / "short").unlink()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0
