@@ -18,7 +18,7 @@ SOURCES := fastdns plugins tests bench setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test build run test debug trace lint type bench bench-micro instructions \
-        interleavings fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
+        interleavings reloads fuzz-query fuzz-reply fuzz-cache sanitize wheel clean pytest compile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { sub(/:.*/, "", $$1); printf "  make %-36s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ interleavings: CASES = 1000
 interleavings: setup-test compile ## CASES=n random orders of reload, upgrade, stop and death; SEED=n is the first one
 	@FASTDNS_CASES=$(CASES) FASTDNS_SEED=$(or $(SEED),0) $(PY) -m pytest -q -p no:cacheprovider -m nightly \
 	    tests/faults/test_interleavings.py $(ARGS)
+
+reloads: setup-test compile ## 20 reloads and 20 upgrades at half of what this machine can serve: what is lost, failed, old; wants a quiet machine
+	@$(PY) -m pytest -q -p no:cacheprovider -m nightly tests/faults/test_half_load.py $(ARGS)
 
 fuzz-query fuzz-reply fuzz-cache: fuzz-%: ## CASES=n inputs through the query parser, the reply parser, the cache's reader
 	@VENV=$(VENV) tests/setup.sh fuzz

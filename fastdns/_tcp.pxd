@@ -2,7 +2,7 @@
 #
 # Plain TCP to clients, on the hot thread: same ingress, same chain as UDP.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from fastdns._stage cimport Worker
 
@@ -15,5 +15,6 @@ cdef enum:
 
 cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms, uint32_t write_ms) except -1
 cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil
-cdef void tcp_drain(Worker *w) noexcept nogil
+cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil
+cdef bint tcp_reads(const Worker *w) noexcept nogil
 cdef uint32_t tcp_connections(const Worker *w) noexcept nogil

@@ -37,7 +37,8 @@ cdef enum:
     READ_FIRST = 2048           # octets of a fresh receive buffer
     READ_KEEP = 16384           # a larger buffer is given back once it is empty
     ACCEPT_TURN = 64
-    LEAVE_NS = 500000000        # for a first query, when the worker is about to leave
+    LEAVE_NS = 500000000        # for a first query, when the worker is about to leave; then nothing more is read
+    LAST_NS = 200000000         # for handshakes that were under way at a listener that nobody reads after us
     SWEEP_NS = 100000000        # how often deadlines are looked at
     LISTENER_TAG = 1 << 30      # epoll data: listener, not connection
 
@@ -86,6 +87,10 @@ cdef struct Tcp:
     uint64_t idle_ns
     uint64_t write_ns
     bint draining
+    bint deaf                   # nothing more is read from any client
+    uint64_t deaf_ns            # when that begins
+    uint64_t accept_ns          # until when listeners of `last` are still accepted at; 0: they are not
+    const uint8_t *last         # by listener: nobody reads its sockets after this worker
     Query slot
     uint8_t *frames
 
@@ -117,14 +122,23 @@ cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil:
     return w.api.watch(w, w.listeners[listener].tcp_fd, MOD_TCP, LISTENER_TAG | listener, EPOLLIN)
 
 
-cdef void tcp_drain(Worker *w) noexcept nogil:
+cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil:
     """Accepts no more. A connection closes once its client has its answers; one whose first query is still on its way
-    has LEAVE_NS for it."""
+    has LEAVE_NS for it. A listener of `last` is accepted at for LAST_NS more: what waits in its queue, or is about to,
+    has nobody else."""
     cdef Tcp *t = <Tcp *>w.mod[MOD_TCP]
     cdef uint32_t i
     t.draining = True
+    t.last = last
+    t.deaf_ns = w.now_ns + LEAVE_NS
     for i in range(w.listener_count):
-        if w.listeners[i].tcp_fd >= 0:
+        if w.listeners[i].tcp_fd < 0:
+            continue
+        if last[i]:
+            t.accept_ns = w.now_ns + LAST_NS
+            t.deaf_ns = t.accept_ns + LEAVE_NS
+            accept_some(w, t, i)
+        else:
             w.api.unwatch(w, w.listeners[i].tcp_fd)
     for i in range(t.used):
         if t.conns[i].fd < 0:
@@ -135,6 +149,35 @@ cdef void tcp_drain(Worker *w) noexcept nogil:
             conn_close(w, t, i)
             continue
         take_messages(w, t, i)
+
+
+cdef bint tcp_reads(const Worker *w) noexcept nogil:
+    """Whether a draining worker may still read a client's query."""
+    cdef const Tcp *t = <const Tcp *>w.mod[MOD_TCP]
+    return not t.deaf and (t.open != 0 or t.accept_ns != 0)
+
+
+cdef void stop_accepting(Worker *w, Tcp *t) noexcept nogil:
+    cdef uint32_t i
+    t.accept_ns = 0
+    for i in range(w.listener_count):
+        if w.listeners[i].tcp_fd >= 0 and t.last[i]:
+            accept_some(w, t, i)
+            w.api.unwatch(w, w.listeners[i].tcp_fd)
+
+
+cdef void stop_reading(Worker *w, Tcp *t) noexcept nogil:
+    # Also from a client that pipelines without end: what was read is answered, and then its connection closes.
+    cdef Conn *c
+    cdef uint32_t i
+    t.deaf = True
+    for i in range(t.used):
+        c = &t.conns[i]
+        if c.fd >= 0:
+            c.eof = True
+            c.rat = c.rlen
+            interest(w, t, i)
+            settle(w, t, i)
 
 
 cdef uint32_t tcp_connections(const Worker *w) noexcept nogil:
@@ -279,7 +322,7 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
         c.listener = <uint16_t>listener
         c.queued = c.dirty = c.eof = c.paused = c.watching_out = c.spoke = False
         c.active_ns = w.now_ns
-        c.deadline_ns = w.now_ns + (w.listeners[listener].first_ns or t.first_ns)
+        c.deadline_ns = w.now_ns + (LEAVE_NS if t.draining else w.listeners[listener].first_ns or t.first_ns)
         c.left = w.listeners[listener].queries
         c.streams = NULL
         c.peer = peer
@@ -589,6 +632,11 @@ cdef int64_t tcp_tick(Worker *w) noexcept nogil:
         for i in range(w.listener_count):
             if w.listeners[i].tcp_fd >= 0:
                 tcp_listen(w, i)
+    if t.draining:
+        if t.accept_ns and w.now_ns >= t.accept_ns:
+            stop_accepting(w, t)
+        if not t.deaf and w.now_ns >= t.deaf_ns:
+            stop_reading(w, t)
     if t.open and w.now_ns >= t.sweep_ns:
         t.sweep_ns = w.now_ns + SWEEP_NS
         sweep(w, t)

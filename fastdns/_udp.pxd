@@ -58,6 +58,14 @@ cdef struct Udp:
     uint16_t out_group[PENDING]
     Socket *sockets
 
+cdef struct Leaving:
+    # How the loop ends. `last` is written before `stop_word`, and read behind it.
+    uint32_t stop_word          # 0 run, 1 drain
+    uint64_t stop_by_ns
+    uint8_t *last               # by listener: 1, nobody reads its sockets after this worker
+    int quiet_fd                # an eventfd, written once nothing more is read from clients
+    bint quiet
+
 cdef class Engine:
     cdef Worker w
     cdef CacheView view
@@ -67,8 +75,7 @@ cdef class Engine:
     cdef readonly object ring
     cdef readonly object bridge
     cdef int wake_fd            # written by stop()
-    cdef uint32_t stop_word     # 0 run, 1 drain
-    cdef uint64_t stop_by_ns
+    cdef Leaving leaving
     cdef bint started
     cdef readonly uint32_t row
     cdef dict options

@@ -32,12 +32,12 @@ from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
     ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
     MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
-    c_poll, c_read, c_sendmsg, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
+    c_poll, c_read, c_sendmsg, c_setsockopt, c_write, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
     fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec,
     memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
     sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
-from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open
+from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open, tcp_reads
 from fastdns._wire cimport WIRE_QUERY_MAX
 
 import os
@@ -45,6 +45,7 @@ import os
 cdef enum:
     END = 0xffff                # of a group's list
     ROUNDS = 4                  # full batches taken from one listener before the others have their turn
+    LAST_TURNS = 256            # of so many batches, from a socket that leaves: more than a receive buffer holds
     EVENTS = 64
     IDLE_MS = 1000              # an idle loop beats at least so often
     SEND_WAITS = 10             # milliseconds that a full send buffer is waited for
@@ -105,8 +106,12 @@ cdef inline void handle_datagram(Worker *w, Udp *u, Query *q, const uint8_t *oct
 
 
 cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
+    udp_receive_some(w, <uint32_t>data)
+
+
+cdef bint udp_receive_some(Worker *w, uint32_t listener) noexcept nogil:
+    # Up to ROUNDS batches; whether there may be more.
     cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
-    cdef uint32_t listener = <uint32_t>data
     cdef Socket *s = &u.sockets[listener]
     cdef Query *q = &u.slot
     cdef const uint8_t *octets
@@ -119,7 +124,7 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
         rx_reset(u)
         n = recvmmsg(w.listeners[listener].udp_fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
         if n <= 0:
-            return
+            return False
         u.rx_used = <uint32_t>n
         worker_clock(w)
         stat_add(w.row, w.counts[COUNT_UDP_BATCHES], 1)
@@ -142,7 +147,8 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
             handle_datagram(w, u, q, octets, left)
         flush_all(w)
         if n < BATCH:
-            return
+            return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------- sending
@@ -417,7 +423,7 @@ cdef int sleep_ms(const Worker *w, int64_t next_ns) noexcept nogil:
     return IDLE_MS if left > IDLE_MS else <int>left
 
 
-cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept nogil:
+cdef void loop(Worker *w, Leaving *leaving) noexcept nogil:
     cdef epoll_event events[EVENTS]
     cdef int64_t next_ns, at
     cdef int n, i, m, timeout
@@ -431,10 +437,13 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
         chain_drain_ready(w)
         flush_all(w)
         timeout = sleep_ms(w, next_ns)
-        if fd_load_acquire32(stop_word):
+        if fd_load_acquire32(&leaving.stop_word):
             if not w.draining:
-                drain(w)
-            if (w.in_flight == 0 and tcp_connections(w) == 0) or w.now_ns >= stop_by_ns[0]:
+                drain(w, leaving.last)
+            if not leaving.quiet and not tcp_reads(w):
+                leaving.quiet = True
+                tell(leaving.quiet_fd)
+            if (w.in_flight == 0 and leaving.quiet and tcp_connections(w) == 0) or w.now_ns >= leaving.stop_by_ns:
                 return
             timeout = 1 if timeout > 1 else timeout
         for m in range(MODULES):
@@ -453,14 +462,24 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
         flush_all(w)
 
 
-cdef void drain(Worker *w) noexcept nogil:
-    # Reads no more from clients; what was read is answered. The sockets stay open: another process reads them.
-    cdef uint32_t i
+cdef void drain(Worker *w, const uint8_t *last) noexcept nogil:
+    # Reads no more from clients; what was read is answered. Another process reads the sockets. One that nobody reads
+    # after us has left its group, so what it has queued is all that it will ever have: that is ours to answer.
+    cdef uint32_t i, turn
     w.draining = True
     for i in range(w.listener_count):
-        if w.listeners[i].udp_fd >= 0:
-            w.api.unwatch(w, w.listeners[i].udp_fd)
-    tcp_drain(w)
+        if w.listeners[i].udp_fd < 0:
+            continue
+        w.api.unwatch(w, w.listeners[i].udp_fd)
+        turn = 0
+        while last[i] and turn < LAST_TURNS and udp_receive_some(w, i):
+            turn += 1
+    tcp_drain(w, last)
+
+
+cdef void tell(int fd) noexcept nogil:
+    cdef uint64_t one = 1
+    c_write(fd, &one, sizeof(one))
 
 
 cdef void woken(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
@@ -485,6 +504,7 @@ cdef class Engine:
         self.segment = segment
         self.options = dict(options or {})
         self.wake_fd = -1
+        self.leaving.quiet_fd = -1
         self.w.epoll_fd = -1
 
     def listener(self, uint32_t index, int udp_fd, int tcp_fd):
@@ -527,6 +547,10 @@ cdef class Engine:
                  self.options.get("tcp_write_ms", 5000))
         self.bridge = bridge_open(w, self.program)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.leaving.quiet_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.leaving.last = <uint8_t *>calloc(w.listener_count or 1, 1)
+        if self.leaving.last == NULL:
+            raise MemoryError
         w.on_event[MOD_CONTROL] = woken
         w.api.watch(w, self.wake_fd, MOD_CONTROL, <uint64_t>self.wake_fd, EPOLLIN)
         self.start_stages()
@@ -621,7 +645,7 @@ cdef class Engine:
         sigfillset(&all_signals)
         pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
         with nogil:
-            loop(&self.w, &self.stop_word, &self.stop_by_ns)
+            loop(&self.w, &self.leaving)
         self.stop_stages()
 
     cdef int stop_stages(self) except -1:
@@ -634,14 +658,27 @@ cdef class Engine:
                     s.ops.stop(w, s)
         return 0
 
-    def stop(self, double drain_seconds=5.0):
-        """Makes run() return once every query that was read is answered, at the latest after drain_seconds."""
+    def stop(self, double drain_seconds=5.0, last=()):
+        """Makes run() return once every query that was read is answered, at the latest after drain_seconds.
+
+        last: the listeners whose sockets nobody reads after this worker, and which have left their groups: what waits
+        there is read first.
+        """
         import time
-        self.stop_by_ns = <uint64_t>((time.monotonic() + drain_seconds) * 1e9)
-        fd_store_release32(&self.stop_word, 1)
+        if self.leaving.last != NULL:
+            for i in last:
+                if 0 <= i < self.w.listener_count:
+                    self.leaving.last[<uint32_t>i] = 1
+        self.leaving.stop_by_ns = <uint64_t>((time.monotonic() + drain_seconds) * 1e9)
+        fd_store_release32(&self.leaving.stop_word, 1)
         fd_fence_seq_cst()
         if self.wake_fd >= 0:
             os.eventfd_write(self.wake_fd, 1)
+
+    @property
+    def quiet_fd(self) -> int:
+        """Readable once a stopped loop reads nothing more from clients: no later query gets an answer of it."""
+        return self.leaving.quiet_fd
 
     @property
     def in_flight(self) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import metrics, order, registry
 from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
-from .errors import FastdnsError, KeysError, SetupError
+from .errors import ConfigError, FastdnsError, KeysError, SetupError
 from .labels import Labels
 from .plugin import BlockContext, BlockPlan, Channel, Event, Observer, Plugin
 from .published import Board
@@ -120,7 +120,29 @@ def load(corefile: Corefile) -> Generation:
                 block.configs[name] = classes[name].parse(block.source.dispenser(name))
                 for config in block.configs[name]:
                     classes[name].plan(config, block.plan)
+    if (error := gates(blocks)) is not None:
+        raise error
     return Generation(line, classes, blocks)
+
+
+def gates(blocks: list[Block]) -> ConfigError | None:
+    """What is wrong where one address is asked for over HTTP, with TLS by one line and without or by other files by
+    another: there is one socket, and nobody should find his numbers open because of the order of the blocks."""
+    seen: dict[str, dict[str, Any]] = {}
+    for block in blocks:
+        for facts in (facts for kind, facts in block.plan.asks if kind == "http"):
+            first = seen.setdefault(facts["address"], facts)
+            if first.get("tls", "") == facts.get("tls", ""):
+                continue
+            file, line = next(one["at"] for one in (facts, first) if "at" in one)
+            said = " and ".join(map(_asked, (first, facts)))
+            return SetupError("prometheus", ConfigError(f"{facts['address']} is asked for twice: {said}", file, line))
+    return None
+
+
+def _asked(facts: dict[str, Any]) -> str:
+    way = f"with tls {facts['tls']}" if facts.get("tls") else "without tls"
+    return "prometheus {} ({}:{})".format(way, *facts["at"]) if "at" in facts else f"{facts['service']} {way}"
 
 
 class Generation:
@@ -131,6 +153,7 @@ class Generation:
         self.classes = classes
         self.blocks = blocks
         self.listeners = _listeners(blocks)
+        self.fresh = False  # a later generation whose cache begins empty, as the first one's does
         self.started: list[tuple[str, Plugin]] = []
         self.common: dict[str, dict[str, Any]] = {}
 
@@ -244,6 +267,7 @@ class Generation:
             labels=block.labels,
             root=block.plan.root,
             common=self.common.setdefault(name, {}),
+            fresh=self.fresh or generation == 1,
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 from .ctl_talk import TalkError, find, talk
 
 USAGE_EXIT = 2
+UPSTREAMS_SHOWN = 3
 
 
 class UsageError(Exception):
@@ -173,10 +174,15 @@ def _pairs(answer: dict[str, Any], before: str = "") -> list[str]:
 def _entries(answer: dict[str, Any]) -> list[str]:
     rows = [[one["name"], one["class"], one["type"], one["kind"], one["rcode"], one["ttl"], one["age"],
              "".join(flag for flag in ("do ", "cd ", "aside ") if one[flag.strip()]).strip() or None,
-             one["octets"], one["memory"], one["block"], one["ring"], one["source"]] for one in answer["entries"]]
+             one["octets"], one["memory"], one["block"], one["ring"], _source(one)] for one in answer["entries"]]
     head = ("NAME", "CLASS", "TYPE", "KIND", "RCODE", "TTL", "AGE", "FLAGS", "OCTETS", "MEMORY", "BLOCK", "RING",
             "SOURCE")
     return [*(_table(head, rows) if rows else ["not in the cache"]), *(["... and more"] if answer["more"] else [])]
+
+
+def _source(entry: dict[str, Any]) -> str:
+    source, known = str(entry["source"]), entry["upstreams"]
+    return source if not known or len(known) > UPSTREAMS_SHOWN else f"{source} of {' or '.join(known)}"
 
 
 def _upstreams(answer: dict[str, Any]) -> list[str]:

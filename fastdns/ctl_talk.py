@@ -17,6 +17,7 @@ from .errors import FastdnsError
 from .server.ctl_socket import default_path, folder, servers
 
 ANSWER_MAX = 16 << 20
+ONCE = ("dump",)  # commands that are not asked for again by themselves
 SECONDS = 310.0  # a little longer than the server gives a command
 
 
@@ -45,7 +46,10 @@ def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
         try:
             return _once(path, request, fd)
         except (BrokenPipeError, ConnectionResetError):
-            # The process that had accepted ends with a reload; the next one has the socket.
+            # The process that had accepted ends with a reload; the next one has the socket. Asked twice, everything is
+            # as if it were asked once, but for a file that the first may have begun, or still be at.
+            if request["do"] in ONCE:
+                raise TalkError("the process that was asked ended with a reload: ask again") from None
             return _once(path, request, fd)
     except OSError as error:
         raise TalkError(f"{path}: {(error.strerror or str(error)).lower()}") from None
@@ -58,7 +62,8 @@ def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
         line = json.dumps(request).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
         sent = sock.sendmsg([line], rights)
-        sock.sendall(line[sent:])
+        if rest := line[sent:]:  # sending nothing fails too, where the server has answered and gone
+            sock.sendall(rest)
         return _answer(sock)
 
 

@@ -107,7 +107,8 @@ T = TypeVar("T")
 class Event(StrEnum):
     """What happens to a server. First start: first_startup, startup. A reload: restart to the old generation's plugins
     (restart_failed if the new one cannot start), then startup to the new one's and shutdown to the old one's. The end:
-    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed."""
+    shutdown to all, then final_shutdown to all. certrenew: a certificate was renewed, which nothing does yet. leave: an
+    upgrade brought a program that cannot use this one's cache; its own begins empty when this has been handled."""
 
     FIRST_STARTUP = "first_startup"
     STARTUP = "startup"
@@ -116,6 +117,7 @@ class Event(StrEnum):
     SHUTDOWN = "shutdown"
     FINAL_SHUTDOWN = "final_shutdown"
     CERTRENEW = "certrenew"
+    LEAVE = "leave"
 
 
 @dataclass
@@ -157,7 +159,7 @@ class BlockContext:
     when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
     share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
     keeps. `root`: where relative paths begin, see `path`. `common`: what the instances of this directive in all blocks
-    have in common; the first one fills it.
+    have in common; the first one fills it. `fresh`: the shared cache has nothing of before, as at a start.
     """
 
     index: int
@@ -178,6 +180,7 @@ class BlockContext:
     labels: Labels = field(default_factory=Labels)
     root: str = ""
     common: dict[str, Any] = field(default_factory=dict)
+    fresh: bool = False
 
     def path(self, name: str) -> str:
         """A file that the Corefile names: below `root` unless it is absolute."""

@@ -3,8 +3,9 @@
 
 Strategy: a row of frames of bounded size - head, then for each block its name and its records, then the end - each with
 a digest that covers the one before, so that a frame that was changed, moved, cut off or added is noticed. A file is
-read twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s, with wall-clock times. A
-file is replaced as a whole: written beside, synced, renamed, and only then is the old one gone.
+read twice: nothing is loaded until all of it has been checked. Records are `_cache.Survey`'s, with wall-clock times;
+how the cache lies in memory is nothing to them. A file is replaced as a whole: written beside, synced, renamed, and
+only then is the old one gone; one that is no snapshot of this version is kept under another name.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def save(path: str, segment: Segment, parts: Iterable[Part]) -> int:
             total += len(piece)
         os.fchmod(fd, MODE)
         os.fsync(fd)
+        _keep(path)
         Path(beside).rename(path)
         _sync_folder(path)
         return total
@@ -123,6 +125,20 @@ def save(path: str, segment: Segment, parts: Iterable[Part]) -> int:
         raise
     finally:
         os.close(fd)
+
+
+def _keep(path: str) -> None:
+    # What somebody else wrote, a program of another version among them, is not ours to destroy: it gets another name.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.pread(fd, len(MAGIC), 0) == MAGIC:
+            return
+    finally:
+        os.close(fd)
+    Path(path).rename(f"{path}.kept")
 
 
 def _locked(path: str) -> int:

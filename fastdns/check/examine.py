@@ -84,6 +84,8 @@ class _Examination:
         line = self._line(served)
         blocks = self._configure(served, line)
         self._listeners(blocks)
+        if (error := chain.gates(blocks)) is not None:
+            self.findings.refuse(error, None)
         if self.findings.count("error"):
             return
         generation = chain.Generation(line, self.classes, blocks)

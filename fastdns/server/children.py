@@ -40,6 +40,7 @@ class Child:
         self.python_beat = -1
         self.python_stale = 0
         self.traceback_fd = -1
+        self.quiet = False  # a worker that was told to stop, and reads nothing more
         self.error = ""  # what it said before it died
         self.deadline: float | None = None  # monotonic seconds at which it is killed
 
@@ -65,6 +66,10 @@ class Child:
         if self.traceback_fd >= 0:
             os.close(self.traceback_fd)
             self.traceback_fd = -1
+
+    def reads(self) -> bool:
+        """Whether it is a worker that may read a query."""
+        return self.role == WORKER and self.index >= 0 and not self.quiet
 
     def __str__(self) -> str:
         name = f"{self.role} {self.index}" if self.index >= 0 else self.role

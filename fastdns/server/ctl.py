@@ -64,6 +64,13 @@ class Control:
         sock.setblocking(False)
         self._listen()
 
+    def listen_at(self, sock: socket.socket) -> None:
+        """Another socket takes the place of the one so far: its name had gone."""
+        self.accept_no_more()
+        self.sock = sock
+        sock.setblocking(False)
+        self._listen()
+
     def _listen(self) -> None:
         if not self.ending and self.sock.fileno() >= 0:
             self.loop.add_reader(self.sock.fileno(), self._accept)

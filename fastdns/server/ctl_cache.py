@@ -73,7 +73,10 @@ def _check(going: Going) -> None:
 
 @command("inspect", name=str, below=bool, type=str, block=str)
 async def inspect(host: Host, words: Answer) -> Answer:
-    """The entries of a name, at most a thousand."""
+    """The entries of a name, at most a thousand. An entry does not hold which upstream it came from: those that it may
+    have come from, the block's, are told."""
+    from . import ctl_report
+
     name, below, qtype = _what(words)
     if not name:
         raise Refused("inspect what name?")
@@ -81,6 +84,10 @@ async def inspect(host: Host, words: Answer) -> Answer:
 
     def work(going: Going) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
+        asked: dict[int, list[str]] = {}
+        for upstream in ctl_report.upstreams(host.site):
+            if upstream["to"] not in (of_block := asked.setdefault(upstream["block"], [])):
+                of_block.append(upstream["to"])
         for one in blocks:
             survey = Survey(segment, one["id"])
             for first, end in survey.spans():
@@ -89,14 +96,15 @@ async def inspect(host: Host, words: Answer) -> Answer:
                 if room <= 0:
                     return found
                 now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-                found += [_entry(one, match, now) for match in survey.matching(first, end, name, below, qtype, room)]
+                found += [_entry(one, match, now, asked.get(one["id"], []))
+                          for match in survey.matching(first, end, name, below, qtype, room)]
         return found
 
     entries = await host.slowly(work)
     return {"entries": entries, "more": len(entries) >= ENTRIES_SHOWN}
 
 
-def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int) -> dict[str, Any]:
+def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int, upstreams: list[str]) -> dict[str, Any]:
     name, qtype, qclass, do, cd, aside, denial, rcode, stored_at, ttl, mark, octets, memory, ring = match
     age = max(0, now - stored_at) // NANO
     return {
@@ -116,6 +124,7 @@ def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int) -> dict[str,
         "memory": memory,
         "ring": "probation" if ring else "main",
         "source": "file" if mark & FROM_FILE else "reply",
+        "upstreams": upstreams,
     }
 
 

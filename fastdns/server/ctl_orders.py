@@ -3,7 +3,7 @@
 them for a profile.
 
 Strategy: the web process has checked client and words, and asks with a number; the answer carries that number. A reload
-is answered when its generation serves or has failed. Nothing here waits, and an asker that is gone costs nothing.
+is answered when its generation alone serves or has failed. Nothing here waits, and an asker that is gone costs nothing.
 """
 
 from __future__ import annotations
@@ -86,16 +86,26 @@ class Orders:
         elif len(self.waiting) >= WAITING_MAX:
             self._tell(child, number, {"error": "too many wait for a reload"})
         else:
-            busy = host.next is not None
+            busy = host.swap.busy
             if why := host.swap.from_file():
                 self._tell(child, number, {"error": why})
             else:
                 # One that waits for its turn is the next but one.
                 self.waiting.append((host.number + busy, child, number))
 
-    def settled(self, generation: Generation, why: str) -> None:
-        """A generation serves (no `why`), or will not."""
-        due = [entry for entry in self.waiting if entry[0] <= generation.number]
-        self.waiting = [entry for entry in self.waiting if entry[0] > generation.number]
+    def save(self) -> list[list[int]]:
+        """Who waits, for the program that follows: (generation, descriptor of who asked, number of the question)."""
+        return [[at, child.channel.fileno(), number] for at, child, number in self.waiting
+                if not child.channel.closed]
+
+    def restore(self, saved: list[list[int]]) -> None:
+        """Go on where `save` was called; the generations are there."""
+        children = {child.channel.fileno(): child for one in self.host.generations for child in one.members}
+        self.waiting = [(at, children[fd], number) for at, fd, number in saved]
+
+    def settled(self, generation: int, why: str) -> None:
+        """The generation with this number serves (no `why`), or will not."""
+        due = [entry for entry in self.waiting if entry[0] <= generation]
+        self.waiting = [entry for entry in self.waiting if entry[0] > generation]
         for _, child, number in due:
-            self._tell(child, number, {"error": why} if why else {"generation": generation.number})
+            self._tell(child, number, {"error": why} if why else {"generation": generation})

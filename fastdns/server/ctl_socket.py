@@ -78,9 +78,30 @@ class ControlSocket:
         self.path = Path(asked).absolute() if asked else default_path(os.getpid())
         self.sock: socket.socket | None = None
         self.why = ""
+        self._own = 0  # its inode in the file system: whether the name is still this socket's
+
+    def save(self) -> tuple[int, int]:
+        """What `adopt` needs: (descriptor, -1 for none; inode)."""
+        return self.sock.fileno() if self.sock is not None else -1, self._own
+
+    def adopt(self, fd: int, inode: int) -> None:
+        """Go on with the socket of the program before this one, which clients are connected to and wait at."""
+        self.sock, self._own = socket.socket(fileno=fd) if fd >= 0 else None, inode
+
+    def named(self) -> bool:
+        """Whether a client that looks for the path finds this socket."""
+        try:
+            return self.sock is not None and self.path.lstat().st_ino == self._own
+        except OSError:
+            return False
 
     def open(self) -> None:
-        """Listen. StartError if a path that was asked for cannot be opened."""
+        """Listen, unless that is so. StartError if a path that was asked for cannot be opened."""
+        if self.named():
+            return
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
         try:
             if not self.asked:
                 self._prepare()
@@ -126,8 +147,8 @@ class ControlSocket:
         """Listen no more, and take the name away if it is still this socket's."""
         if self.sock is None:
             return
-        with contextlib.suppress(OSError):
-            if self.path.lstat().st_ino == self._own:
+        if self.named():
+            with contextlib.suppress(OSError):
                 self.path.unlink()
         self.sock.close()
         self.sock = None

@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from .. import metrics
 from ..errors import StartError
 from . import webconfig
 
@@ -28,6 +29,8 @@ SECRET_MIN = 59  # octets of a bcrypt hash
 NOBODY = "$2b$10$Cn.0KUbjrbmtTI77ptf7gu7i9djWoYxAOj2X8MyZ7uoxKjvqczdUK"
 LEVELS = {"TLS10": ssl.TLSVersion.TLSv1, "TLS11": ssl.TLSVersion.TLSv1_1, "TLS12": ssl.TLSVersion.TLSv1_2,
           "TLS13": ssl.TLSVersion.TLSv1_3}
+REREAD_FAILURES = metrics.Counter(
+    "fastdns_prometheus_tls_failures_total", "Web configurations that were changed into something that is no good.")
 FILES = ("cert_file", "key_file", "client_ca_file")
 
 
@@ -173,10 +176,13 @@ class Gate:
             if (self.context is not None) != self.tls:
                 raise StartError("TLS cannot be turned on or off without a reload")
             self._stamp = self._look(self.files)
-        except StartError as error:
+        except Exception as error:
+            # Whatever somebody has written there: a scrape must not end by it.
             self.config, self.context, self.files, self.sans = before
             self._stamp = stamp
-            self.log.error("%s: %s; what was read before goes on", self.path, error)
+            REREAD_FAILURES.inc()
+            why = str(error) if isinstance(error, StartError) else f"{type(error).__name__}: {error}"
+            self.log.error("%s: %s; what was read before goes on", self.path, why)
 
     def knows(self, certificate: Any) -> bool:
         """Whether a client may come in by its certificate; one that has none was let in by `client_auth_type`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..corefile.source import Source
@@ -35,6 +36,7 @@ BACKOFF_ALONE = 0.1  # while no worker serves at all
 DRAIN_SECONDS = 5.0
 STUCK_DRAIN_SECONDS = 6.5  # longer than a query's deadline in Python: each that waits gets its SERVFAIL
 GRACE_SECONDS = 3.0  # after the drain: a process that still lives is killed
+QUIET_SECONDS = 4.0  # for a worker that is told to stop: one that may read queries even then is killed
 # What a generation was at when it failed, for the counter; one that has no plan yet: its Corefile.
 STEPS = {"loading": "open", "building": "setup", "starting": "start", "taking": "start"}
 SHARED = 4  # descriptors of shared memory: counters, rings, the rings' wake-up, the cache
@@ -99,6 +101,10 @@ class Generation:
         elif "started" in words:
             self._handle_started(child, fds)
             fds = []
+        elif "quiet" in words:
+            child.quiet = True
+            child.deadline = max(child.deadline or 0.0, time.monotonic() + DRAIN_SECONDS + GRACE_SECONDS)
+            self.host.calmed()
         elif "serving" in words:
             child.state, child.born = "serving", time.monotonic()
             self._check_up()
@@ -145,11 +151,13 @@ class Generation:
             self.build = {**words, "shared": SHARED}, fds[:SHARED] + fds[words["shared"]:]
 
     def fork(self, role: str) -> None:
-        """Have the template fork one."""
+        """Have the template fork one: one that is gone, or not ready yet, by its successor."""
         self.fork_at.pop(role, None)
-        child = children.ask_fork(self.template, role)
+        child = children.ask_fork(self.template, role) if self.template.state == "ready" else None
         if child is not None:
             self._add(child)
+        else:
+            self.fork_at[role] = time.monotonic()
 
     def _handle_started(self, child: Child, fds: list[int]) -> None:
         child.state, child.born = "ready", time.monotonic()
@@ -246,6 +254,8 @@ class Generation:
         for child in self.members:
             if child.deadline is not None and now >= child.deadline:
                 child.deadline = now + GRACE_SECONDS
+                if child.reads():
+                    self.host.log("ERROR", f"{child} was told to stop and may still read queries: killed")
                 child.kill(9)
 
     def fork_due(self, now: float) -> None:
@@ -290,16 +300,23 @@ class Generation:
             reason = STEPS.get(self.phase, "start") if self.plan or self.phase != "loading" else "corefile"
             self.phase = "failed"
             for child in self.members:
-                child.kill(9)
+                if child.reads():
+                    # It shares sockets with those who serve: what it has read it answers.
+                    self._leave(child, {"stop": DRAIN_SECONDS}, QUIET_SECONDS)
+                else:
+                    child.kill(9)
                 child.state = "leaving"
             self.host.failed(self, text, reason)
 
-    def retire(self, roles: tuple[str, ...] = (WORKER, KEEPER, WEB, TEMPLATE), seconds: float = DRAIN_SECONDS) -> None:
-        """Stop the members of `roles`: workers drain for `seconds`."""
+    def retire(self, roles: tuple[str, ...] = (WORKER, KEEPER, WEB, TEMPLATE), seconds: float = DRAIN_SECONDS,
+               last: Mapping[int, list[int]] | None = None) -> None:
+        """Stop the members of `roles`: workers drain for `seconds`. `last`: by worker, the listeners whose sockets
+        nobody reads after it."""
         self.phase = "leaving"
         for child in list(self.members):
             if child.role in roles and child.state != "leaving":
-                self._leave(child, {"stop": seconds}, seconds + GRACE_SECONDS)
+                words = {"stop": seconds, "last": (last or {}).get(child.index, [])}
+                self._leave(child, words, QUIET_SECONDS if child.reads() else seconds + GRACE_SECONDS)
 
     def _leave(self, child: Child, words: control.Message, seconds: float) -> None:
         child.state = "leaving"

@@ -16,6 +16,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from .. import metrics
 from ..corefile.source import Source
 from ..errors import StartError
 from .children import TEMPLATE, Child, adopt
@@ -27,7 +28,7 @@ from .placement import Placement
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
-FORMAT = 1  # of this state and of the messages between supervisor and children
+FORMAT = 2  # of this state and of the messages between supervisor and children
 STATE_MAX = 256 << 20  # octets
 State = dict[str, Any]
 
@@ -52,7 +53,7 @@ class Fds:
 def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
     """(state, descriptors that it names). `signals` have arrived and were not yet looked at."""
     fds = Fds()
-    listeners = host.listeners
+    listeners, (control, inode) = host.listeners, host.control.save()
     state: State = {
         "format": FORMAT,
         "number": host.number,
@@ -67,6 +68,8 @@ def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
         "activated": [[name, fds.add(sock.fileno())] for name, sock in listeners.activated.socks],
         "generations": [_generation(generation, fds) for generation in host.generations],
         "current": host.generations.index(host.current) if host.current is not None else -1,
+        "control": [fds.add(control), inode], "waiting": host.orders.save(),
+        "level": metrics.log_level(host.memory.stats),
     }
     return state, sorted(fds.all)
 
@@ -104,7 +107,7 @@ def _child(child: Child, fds: Fds) -> State:
         "role": child.role, "pid": child.pid, "state": child.state, "born": child.born, "index": child.index,
         "rows": child.rows, "error": child.error, "deadline": child.deadline,
         "fd": fds.add(child.channel.fileno()), "octets": base64.b64encode(octets).decode(),
-        "fds": [fds.add(fd) for fd in unread], "traceback_fd": fds.add(child.traceback_fd),
+        "fds": [fds.add(fd) for fd in unread], "traceback_fd": fds.add(child.traceback_fd), "quiet": child.quiet,
     }
 
 
@@ -160,6 +163,11 @@ def restore(host: Supervisor, state: State) -> list[str]:
         host.current = host.generations[state["current"]] if state["current"] >= 0 else None
         if host.current is not None:
             host.source = host.current.source
+        host.control.adopt(*state["control"])
+        host.orders.restore(state["waiting"])
+        if (level := state["level"]) is not None:
+            metrics.set_log_level(host.memory.stats, level)  # whose table may be a new one
+            host.output.least = level
         for fd in save(host, [])[1]:
             os.set_inheritable(fd, False)
     except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
@@ -198,4 +206,5 @@ def _restored_child(words: State) -> Child:
     child = Child(words["role"], channel, words["pid"])
     child.state, child.born, child.index, child.rows = words["state"], words["born"], words["index"], words["rows"]
     child.error, child.deadline, child.traceback_fd = words["error"], words["deadline"], words["traceback_fd"]
+    child.quiet = words["quiet"]
     return child

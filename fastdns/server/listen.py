@@ -8,6 +8,7 @@ was drained, because the kernel throws away what a closing socket had queued.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ STREAM_SCHEMES = frozenset(("tls", "https", "grpc"))  # TCP only
 PACKET_SCHEMES = frozenset(("https3", "quic"))  # UDP only
 
 Key = tuple[str, str, int]  # scheme, address, port
+HELD = "held"  # steered for as long as a reload takes, beside steer.MODES
 
 
 @dataclass
@@ -177,8 +179,9 @@ class Listeners:
                 self.notes.append("no IPv6 on this host: listening on IPv4 alone")
         return self._ipv6
 
-    def open(self, wanted: Iterable[tuple[Key, int]]) -> list[tuple[Listener, int]]:
+    def open(self, wanted: Iterable[tuple[Key, int]], quietly: bool = False) -> list[tuple[Listener, int]]:
         """Open what is missing of (key, sockets). Returns what was added as (listener, sockets it had before).
+        `quietly`: what a group gains gets nothing before `steer`.
 
         Either all are open or none was added: StartError with CoreDNS's text.
         """
@@ -190,6 +193,8 @@ class Listeners:
                 if had < count:
                     added.append((listener, had))
                     self.by_key[key] = listener
+                    if quietly:
+                        hold(listener, had)
                     self._extend(listener, count)
         except StartError:
             self.undo(added)
@@ -245,24 +250,63 @@ class Listeners:
             self.notes.append(note)
         return ready[len(socks) % len(ready)].dup()
 
-    def idle(self) -> list[str]:
-        """What to warn of now: activated sockets that no listener has. One that stands in a group which others read
-        leaves it, because the kernel would go on sending a share of the clients to it."""
+    def surplus(self, counts: Mapping[Key, int]) -> list[str]:
+        """What to warn of: activated sockets in groups whose first `counts` sockets are read and they are not. They
+        leave, because the kernel would go on sending a share of the clients to them: those that a worker still reads
+        go the way of all sockets that are retired, the others now."""
         said = []
-        for listener in self.by_key.values() if self.activated.socks else ():
-            ipv6 = self.ipv6 if is_wildcard(listener.address) else True
+        for key, listener in self.by_key.items() if self.activated.socks else ():
+            keep, ipv6 = counts.get(key, 0), self.ipv6 if is_wildcard(listener.address) else True
             for kind, socks in ((socket.SOCK_DGRAM, listener.udp), (socket.SOCK_STREAM, listener.tcp)):
-                for sock in self.activated.surplus(kind, *resolve(listener.address, listener.port, ipv6), socks):
+                read = set(map(same, socks))
+                where = resolve(listener.address, listener.port, ipv6)
+                for sock in self.activated.surplus(kind, *where, socks[:keep]):
                     said.append(f"socket activation: more sockets than workers for {described(sock)}: one is not used")
-                    if kind == socket.SOCK_DGRAM:
-                        leave_group(sock)
-                    else:
-                        sock.shutdown(socket.SHUT_RD)
+                    if same(sock) not in read:
+                        self._end(sock)
+                    sock.close()
+        return said
+
+    @staticmethod
+    def _end(sock: socket.socket) -> None:
+        if sock.type == socket.SOCK_DGRAM:
+            leave_group(sock)
+        else:
+            sock.shutdown(socket.SHUT_RD)
+
+    def idle(self) -> list[str]:
+        """What to warn of now: activated sockets that no listener has."""
+        said = self.surplus({key: listener.count() for key, listener in self.by_key.items()})
         used = (sock for listener in self.by_key.values() for sock in listener.udp + listener.tcp)
         return said + self.activated.idle(used)
 
+    def last(self, old: Mapping[Key, int], new: Mapping[Key, int]) -> dict[int, list[int]]:
+        """By worker of a generation with the sockets `old`: the listeners (their numbers) where it has one that nobody
+        reads when `new` serve. Activated sockets that no listener has wait for one that comes."""
+        kept = {same(sock) for key, listener in self.by_key.items()
+                for sock in listener.udp[:new.get(key, 0)] + listener.tcp[:new.get(key, 0)]}
+        found: dict[int, list[int]] = {}
+        for number, (key, count) in enumerate(old.items()):
+            listener = self.by_key.get(key)
+            for index in range(new.get(key, 0), count if listener is not None else 0):
+                assert listener is not None
+                socks = listener.udp[index:index + 1] + listener.tcp[index:index + 1]
+                if any(same(sock) not in kept and (key in new or sock not in self.activated) for sock in socks):
+                    found.setdefault(index, []).append(number)
+        return found
+
+    def refuse(self, leaving: Iterable[socket.socket]) -> None:
+        """Have TCP sockets that were retired, and that nobody accepts at any more, refuse connections: closing them has
+        to wait for every process that holds them."""
+        kept = {same(sock) for listener in self.by_key.values() for sock in listener.tcp}
+        for sock in leaving:
+            if sock.type == socket.SOCK_STREAM and same(sock) not in kept and sock not in self.activated:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD)
+
     def undo(self, added: Iterable[tuple[Listener, int]]) -> None:
-        """Close again what `open` added: nothing has read it, no client was promised anything."""
+        """Close again what `open` added. A group that gained sockets has given them nothing yet (`quietly`); at a
+        listener that is new, no client was promised anything."""
         for listener, had in added:
             for socks in (listener.udp, listener.tcp):
                 for sock in socks[had:]:
@@ -310,29 +354,45 @@ class Listeners:
         keeps its place or not, by kernel version), and a program must never point to a socket that nobody reads: such a
         group goes by the hash until the others have gone. Its new sockets may then stand in another order than their
         workers, which costs `cpu` the nearness and loses nothing.
+
+        A TCP socket cannot leave its group but by closing, so while some leave, new connections go to the others at
+        random instead of by the hash.
         """
         for key, listener in self.by_key.items():
             mode, count = modes.get(key, steer.FLOW), counts.get(key, 0)
-            if count > listener.settled or listener.shared():
+            known = 0 < count <= listener.settled and not listener.shared()
+            if not known:
                 mode = steer.FLOW
-            if mode == listener.steered == steer.FLOW:
+            held = mode == steer.FLOW and known and bool(self.leaving.get(key))
+            if mode == listener.steered == steer.FLOW and not held:
                 continue
             try:
                 for socks in filter(None, (listener.udp, listener.tcp)):
-                    steer.attach(socks[0], mode, cpus[:count])
+                    steer.attach(socks[0], steer.RANDOM if held and socks is listener.tcp else mode, cpus[:count])
             except OSError as error:
-                self.notes.append(f"plugin/multisocket: steer {mode}: {cause(error).removeprefix('bind: ')}: "
-                                  "the kernel's hash of the flow is used")
+                if mode != steer.FLOW:
+                    self.notes.append(f"plugin/multisocket: steer {mode}: {cause(error).removeprefix('bind: ')}: "
+                                      "the kernel's hash of the flow is used")
                 for socks in filter(None, (listener.udp, listener.tcp)):
                     steer.detach(socks[0])
-                mode = steer.FLOW
-            listener.steered = mode
+                mode, held = steer.FLOW, False
+            listener.steered = HELD if held else mode
 
     def close(self) -> None:
         """Close everything."""
         for listener in self.by_key.values():
             listener.close()
         self.by_key.clear()
+
+
+def hold(listener: Listener, count: int) -> None:
+    """Give everything to the first `count` sockets of a group that is about to grow: nobody reads the others yet."""
+    if not 0 < count <= listener.settled or listener.shared():
+        return  # nobody knows where they stand
+    listener.steered = HELD
+    for socks in filter(None, (listener.udp, listener.tcp)):
+        with contextlib.suppress(OSError):
+            steer.attach(socks[0], steer.RANDOM, range(count))
 
 
 def leave_group(sock: socket.socket) -> None:

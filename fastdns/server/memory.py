@@ -123,7 +123,7 @@ class BlockIds:
 
 class Memory:
     """The shared memory of the server. `fds()` is what a template gets. `adopted`: the counters and rings are those of
-    the supervisor before this one."""
+    the supervisor before this one. `left`: its cache had another layout, and the one that follows begins empty."""
 
     def __init__(self, workers: int, kept: Kept | None = None) -> None:
         from fastdns._log import Rings
@@ -133,6 +133,7 @@ class Memory:
         self.rings: Rings
         self.adopted = kept is not None
         self.segment: Segment | None = None
+        self.left = False
         if kept is not None:
             self.rows, self.stats, self.rings, self.log_wake = kept
             return
@@ -178,6 +179,7 @@ class Memory:
                 memory.segment = Segment.attach(words["cache"])
             except ValueError as error:
                 notes.append(f"the cache starts empty: {error}")
+                memory.left = True
                 # Its pages are freed with the last of those who use it.
                 os.close(words["cache"])
         return memory, notes

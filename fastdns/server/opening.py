@@ -47,7 +47,7 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers), room)
     generation.sockets = dict(counts)
     generation.steering = {key: at["steer"] for (key, _), at in zip(counts, plan["listeners"], strict=True)}
-    generation.added = host.listeners.open(counts)
+    generation.added = host.listeners.open(counts, quietly=host.current is not None)
     host.say_notes()
     host.log("INFO", place.why)
     if room is not None and full > room:
@@ -67,5 +67,6 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
         shape.append([len(udp), len(tcp)])
         fds += [sock.fileno() for sock in udp + tcp]
     shared = host.memory.fds(generation.segment)
-    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number}
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number,
+             "fresh": host.memory.left}
     return words, shared + fds

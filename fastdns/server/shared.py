@@ -66,6 +66,7 @@ class Shared:
                    for udp, tcp in words["listeners"]]
         # Set-up counts as the keeper does: nobody else uses that row yet.
         metrics.attach(stats, stats.rows - 1)
+        generation.fresh = bool(words.get("fresh"))
         program = generation.build(stats, segment, words["block_ids"], words["generation"])
         dropped = bind_dropped(program, metrics.dropped_cells(stats, [at["server"] for at in plan["listeners"]]))
         http = web.listen(plan["http"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .generation import DRAIN_SECONDS, GRACE_SECONDS
@@ -28,6 +28,13 @@ def never() -> bool:
     return False
 
 
+def hook_seconds(plan: dict[str, Any]) -> float:
+    """How long an event of the end may take: what plugins ask for; None, a command that an operator wants to be waited
+    for (`on shutdown`), is for ever."""
+    asked = [facts["seconds"] for facts in plan["asks"].get("slow_end", [])]
+    return math.inf if None in asked else max([HOOK_SECONDS, *asked])
+
+
 def hooks(host: Supervisor) -> Iterator[Step]:
     """The shutdown events of plugins, then `lameduck`: the servers go on answering meanwhile."""
     current = host.current
@@ -44,8 +51,7 @@ def hooks(host: Supervisor) -> Iterator[Step]:
             # A keeper that has died meanwhile, or is on its way out, will not say that it is done.
             return not host.pending_event or keeper is None or keeper.state == "leaving" or not keeper.pid
 
-        # A command that an operator wants to be waited for (`on shutdown`) may take its time.
-        yield heard, math.inf if "slow_end" in current.plan["asks"] else HOOK_SECONDS
+        yield heard, hook_seconds(current.plan)
     lameduck = float(current.plan.get("lameduck") or 0)
     if lameduck > 0:
         yield never, lameduck

@@ -23,7 +23,7 @@ from .._process import set_child_subreaper
 from ..corefile.source import Source
 from ..errors import StartError
 from . import banner, children, control, handover, shutdown, traceback_of
-from .children import FORMATTER, KEEPER, WEB, Child
+from .children import FORMATTER, KEEPER, WEB, WORKER, Child
 from .ctl_orders import Orders
 from .ctl_socket import ControlSocket
 from .generation import Generation
@@ -37,6 +37,7 @@ from .swap import PLUGIN, Swap
 from .systemd import Notify, listen_fds
 from .upgrade import UPGRADE, Upgrade
 
+LEAVE_SECONDS = 60.0  # for what a program of before saves when its successor cannot use its cache
 FORCED = 2  # exit status of a second SIGINT
 
 
@@ -65,11 +66,13 @@ class Supervisor:
         self.blocks = BlockIds()
         self.current: Generation | None = None
         self.next: Generation | None = None
+        self.replaced: Generation | None = None  # what served before, as long as that is not acknowledged
         self.generations: list[Generation] = []
         self.number = 0
         self.exit_status: int | None = None
         self.failure = ""
         self.pending_event = ""
+        self.adopt_by = 0.0  # when a program that was upgraded begins at the latest; 0: it has
         self.hook_failed = False
         self.swap = Swap(self)
         self.upgrade = Upgrade(self)
@@ -89,12 +92,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop."""
-        try:
+        if self.state is None:
             self.control.open()
-        except StartError as error:
-            if self.state is None:
-                raise
-            self.log("ERROR", f"SIGUSR2: {error}")
         self.signals = Signals()
         set_child_subreaper()
         raise_descriptor_limit()
@@ -137,10 +136,27 @@ class Supervisor:
         for note in handover.restore(self, state):
             self.log("WARNING", f"SIGUSR2: {note}")
         self.state = None
+        if not self.control.named():
+            try:
+                self.control.open()
+            except StartError as error:
+                self.log("ERROR", f"SIGUSR2: {error}")
+            if self.current is not None:
+                self.orders.serve(self.current)
         self.pending_signals = list(state["signals"])
         # The end of a child while nobody watched is told once for all of them, or not at all.
         self._reap()
-        self.swap.from_file(UPGRADE)
+        if self.memory.left and self.tell(KEEPER, {"event": "leave"}):
+            # What is to outlive the cache is saved first; whoever serves serves on.
+            self.pending_event, self.adopt_by = "leave", time.monotonic() + LEAVE_SECONDS
+        else:
+            self.swap.from_file(UPGRADE)
+
+    def _go_on_adopting(self, now: float) -> None:
+        keeper = self.current.member(KEEPER) if self.current is not None else None
+        if not self.pending_event or keeper is None or now >= self.adopt_by:
+            self.pending_event, self.adopt_by = "", 0.0
+            self.swap.from_file(UPGRADE)
 
     def begin(self, source: Source) -> Generation:
         """Start a generation; it reports by itself."""
@@ -212,6 +228,7 @@ class Supervisor:
         if self.next is not None and self.next.phase in ("loading", "building", "starting"):
             # It has read nothing yet; one that has takes over first, and then ends like any other.
             self.next.fail("the server ends")
+        self.replaced, self.adopt_by = None, 0.0
         self.notify.stopping()
         self.script, self.step = script, None
         self._advance(time.monotonic())
@@ -250,6 +267,8 @@ class Supervisor:
         if self.pending_signals:
             self._signals()
         self.upgrade.tick(now)
+        if self.adopt_by:
+            self._go_on_adopting(now)
         self._watchdog(now)
         if self.current is not None and not self.current.foreign:
             hung, stuck = self.heartbeats.look(now, self.current.workers())
@@ -292,18 +311,47 @@ class Supervisor:
         """All workers of a generation serve."""
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
-        self.memory.segment = generation.segment
+        self.memory.segment, self.memory.left = generation.segment, False
         generation.opened()
         self._steer()
         self.orders.serve(generation)
-        self.orders.settled(generation, "")
         watch = generation.plan.get("reload")
-        if old is None:
-            self._print_start(watch, generation.plan)
-        else:
-            self._swapped(old, watch, generation.plan)
         self._watch_corefile(generation, generation.member(KEEPER))
         self.tell(KEEPER, {"event": "startup" if old is not None else "first_startup"})
+        if old is None:
+            self._print_start(watch, generation.plan)
+            self._acknowledge(generation)
+        else:
+            self._replace(old, generation, watch)
+
+    def _replace(self, old: Generation, generation: Generation, watch: dict[str, Any] | None) -> None:
+        if watch is not None:
+            self.log("INFO", f"plugin/reload: Running configuration SHA512 = {generation.plan['hash']}")
+        if self.pidfile.written and (why := self.pidfile.write()):
+            self.log("ERROR", f"Could not write pidfile: {why}")
+        last = self.listeners.last(old.sockets, generation.sockets)
+        for text in self.listeners.surplus(generation.sockets):
+            self.log("WARNING", text)
+        old.leaving_sockets = self.listeners.retire(generation.sockets.items())
+        self._steer()
+        self.replaced = old
+        old.retire((WORKER,), last=last)
+        self.calmed()
+
+    def calmed(self) -> None:
+        """A worker of before reads nothing more, or has ended: after the last one a reload is acknowledged."""
+        old, current = self.replaced, self.current
+        others = [child for one in self.generations if one is not current for child in one.members]
+        if old is None or current is None or any(child.reads() for child in others):
+            return
+        self.replaced = None
+        self.listeners.refuse(old.leaving_sockets)
+        self.swap.done(current.plan["hash"], current.plan.get("reload") is not None)
+        self._acknowledge(current)
+        old.retire()
+
+    def _acknowledge(self, generation: Generation) -> None:
+        self.orders.settled(generation.number, "")
         self.swap.go_on()
         self.settled(f"{generation.placement.workers} workers serve")
 
@@ -311,7 +359,7 @@ class Supervisor:
         """What was asked for is done, or failed: tell the service manager, unless more is to come."""
         for text in self.listeners.idle():
             self.log("WARNING", text)
-        if self.next is None and not self.upgrade.busy and self.current is not None:
+        if not self.swap.busy:
             self.notify.ready(status)
 
     def _steer(self) -> None:
@@ -343,19 +391,9 @@ class Supervisor:
         if self.control.why:
             self.log("INFO", f"off: {self.control.why}")
 
-    def _swapped(self, old: Generation, watch: dict[str, Any] | None, plan: dict[str, Any]) -> None:
-        if watch is not None:
-            self.log("INFO", f"plugin/reload: Running configuration SHA512 = {plan['hash']}")
-        if self.pidfile.written and (why := self.pidfile.write()):
-            self.log("ERROR", f"Could not write pidfile: {why}")
-        assert self.current is not None
-        leaving = self.listeners.retire(self.current.sockets.items())
-        old.leaving_sockets = leaving
-        old.retire()
-        self.swap.done(plan["hash"], watch is not None)
-
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""
+        self.calmed()
         if generation.members and not (len(generation.members) == 1 and generation.member(FORMATTER)):
             return
         for sock in generation.leaving_sockets:
@@ -375,10 +413,11 @@ class Supervisor:
         """A generation will not serve: the start ends, or a reload changes nothing."""
         self.listeners.undo(generation.added)
         self.next = None
+        self._steer()
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
-        self.orders.settled(generation, text)
+        self.orders.settled(generation.number, text)
         self.swap.failed(text, reason)
 
     def helper_up(self, generation: Generation, child: Child) -> None:
@@ -437,6 +476,7 @@ class Supervisor:
                     child.kill(signal.SIGKILL)
 
     def _end(self) -> None:
+        self.replaced = None
         self.pidfile.remove()
         self.notify.stopping()
         self.upgrade.cancel()

@@ -2,7 +2,9 @@
 """Reloads: who asked, with which text, and what is logged and counted when one succeeds or fails.
 
 Strategy: one reload at a time; a request that arrives meanwhile waits, and of several the last one counts. The lines
-are CoreDNS's, because people search for them. What was served stays untouched until the new generation serves.
+are CoreDNS's, because people search for them. What was served stays untouched until the new generation serves, and a
+reload is acknowledged (line, metric, `ctl reload`, service manager) when the workers of before read nothing more: a
+query that is sent then is answered by the new configuration.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ class Swap:
         self.by = ""
         self.waiting: tuple[Source, str] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a reload that is asked for now has to wait for its turn."""
+        host = self.host
+        return host.current is None or host.next is not None or host.replaced is not None or host.upgrade.busy
+
     def from_file(self, by: str = SIGNAL) -> str:
         """Read the Corefile again (what came by standard input is kept). Why it cannot be read, or ""."""
         self.host.notify.reloading()
@@ -48,14 +56,13 @@ class Swap:
                     self.count(by, "read")
                 self.host.settled("reload failed")
                 return str(error)
-        self.request(source, by)
-        return ""
+        return self.request(source, by)
 
-    def request(self, source: Source, by: str) -> None:
-        """Start a generation for `source`, or remember it until the one under way has ended."""
-        if self.host.current is None or self.host.next is not None or self.host.upgrade.busy:
+    def request(self, source: Source, by: str) -> str:
+        """Start a generation for `source`, or remember it until the one under way has ended. Why it cannot be, or ""."""
+        if self.busy:
             self.waiting = source, by
-            return
+            return ""
         if by != UPGRADE:
             self.host.log("INFO", "Reloading")
         self.host.notify.reloading()
@@ -65,7 +72,11 @@ class Swap:
             self.host.begin(source)
         except OSError as error:
             # No process can be had now. What serves goes on.
-            self.failed(f"cannot start a template: {error}", "start")
+            why = f"cannot start a template: {error}"
+            self.failed(why, "start")
+            self.host.orders.settled(self.host.number, why)
+            return why
+        return ""
 
     def go_on(self) -> None:
         """Start what was asked for meanwhile."""
@@ -96,7 +107,7 @@ class Swap:
         self.host.settled("reload failed")
 
     def done(self, digest: str, watched: bool) -> None:
-        """The new generation serves; `digest` is its Corefile's, `watched` by the directive."""
+        """The new generation serves and nobody else does; `digest` is its Corefile's, `watched` by the directive."""
         stats = self.host.memory.stats
         stats.clear("coredns_reload_version_info")
         if watched:

@@ -65,7 +65,7 @@ class Upgrade:
 
     def go_on(self) -> None:
         """Start what was asked for, if nothing else is under way."""
-        if self.wanted and not self.busy and self.host.current is not None and self.host.next is None:
+        if self.wanted and not self.host.swap.busy:
             self.wanted = False
             try:
                 self._start()

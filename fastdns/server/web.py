@@ -308,8 +308,10 @@ class Desk:
         from .ctl import Control
 
         sock = socket.socket(fileno=fd)
-        if self.site is None or self.control is not None:
+        if self.site is None:
             sock.close()
+        elif self.control is not None:
+            self.control.listen_at(sock)
         else:
             self.control = Control(self.site, self.channel, sock)
 

@@ -69,7 +69,10 @@ def _truth(node: Any) -> bool:
 def _integer(node: Any) -> int:
     if node.tag != TAG + "int":
         raise _wrong(node, "int")
-    return int(node.value.replace("_", ""), 0)
+    try:
+        return int(node.value.replace("_", ""), 0)
+    except ValueError:  # YAML has integers to the base of sixty, and octal ones without an o
+        raise _wrong(node, "int") from None
 
 
 def _nanoseconds(node: Any) -> int:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import faulthandler
 import os
+import select
 import signal
 import threading
 from typing import Any
@@ -113,7 +114,7 @@ class Worker:
             self.loop.call_soon_threadsafe(self.end.set)
 
     def _listen(self) -> None:
-        seconds = DRAIN_SECONDS
+        seconds, last = DRAIN_SECONDS, list[int]()
         try:
             while True:
                 words, fds = self.channel.wait()
@@ -123,16 +124,23 @@ class Worker:
                     sampler.begin(words["profile"], fds, f"worker {self.index}", self.loop)
                 control.close_all(fds)
                 if "stop" in words:
-                    seconds = float(words["stop"])
+                    seconds, last = float(words["stop"]), list(words.get("last", ()))
                     break
         except control.Closed:
             self.hot.join(ORPHAN_SECONDS)
-        self.drain(seconds)
+        self.drain(seconds, last)
 
-    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Answer what was read, at most for `seconds`, then end the process."""
+    def drain(self, seconds: float, last: list[int]) -> None:
+        """Answer what was read, at most for `seconds`, then end the process. `last`: the listeners whose sockets nobody
+        reads after this worker."""
         self.stopping = True
-        self.engine.stop(seconds)
+        self.engine.stop(seconds, last)
+        # The supervisor says that the configuration is replaced when nobody reads queries for this one.
+        poller = select.poll()
+        poller.register(self.engine.quiet_fd, select.POLLIN)
+        if poller.poll(seconds * 1000):
+            with contextlib.suppress(control.Closed):
+                self.channel.send({"quiet": True})
         self.hot.join(seconds + STOP_SECONDS)
         self.loop.call_soon_threadsafe(self.end.set)
         self.finished.wait(2 * STOP_SECONDS)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
 
 KINDS = ("success", "denial")
+END_SECONDS = 30.0  # for a snapshot when the server ends; one that takes longer leaves the file of before
 
 
 def wire_names(zones: Iterable[str]) -> list[bytes]:
@@ -52,6 +53,8 @@ class Cache(Plugin):
             prefetch=config["amount"] > 0,
             stale=int(min(config["stale_for"], 0x7FFFFFFF)),
         )
+        if config["snapshot"]:
+            plan.ask("slow_end", seconds=END_SECONDS)
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         super().__init__(config, block)
@@ -68,14 +71,14 @@ class Cache(Plugin):
     async def start_server(self, channel: Channel) -> None:
         if self.keeping is not None:
             # A reload has its entries in memory, where they may be newer, or flushed.
-            await self.keeping.start(channel, self.block.generation == 1)
+            await self.keeping.start(channel, self.block.fresh)
 
     async def stop_server(self) -> None:
         if self.keeping is not None:
             await self.keeping.stop()
 
     async def on_event(self, event: Event) -> None:
-        if self.keeping is not None and event is Event.FINAL_SHUTDOWN:
+        if self.keeping is not None and event in (Event.FINAL_SHUTDOWN, Event.LEAVE):
             await self.keeping.save()
 
     def compiled(self) -> "CompiledStage":

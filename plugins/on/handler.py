@@ -15,7 +15,7 @@ import signal
 import uuid
 from typing import Any
 
-from fastdns.plugin import BlockContext, BlockPlan, ConfigError, Dispenser, Event, Plugin, SetupError
+from fastdns.plugin import BlockContext, BlockPlan, Channel, ConfigError, Dispenser, Event, Plugin, SetupError
 
 from .config import ON, Command
 
@@ -49,7 +49,7 @@ class On(Plugin):
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """A command that is waited for at the end may take its time."""
         if config.event == "shutdown" and config.wait:
-            plan.ask("slow_end")
+            plan.ask("slow_end", seconds=None)
 
     def __init__(self, config: Command, block: BlockContext) -> None:
         super().__init__(config, block)
@@ -57,6 +57,12 @@ class On(Plugin):
         self.started = False
         self.restarting = False
         self.running: set[asyncio.Task[int]] = set()
+
+    def start_server(self, channel: Channel) -> None:
+        """Says of what is accepted, as CoreDNS accepts it, that it will never be run."""
+        if self.config.event == "certrenew":
+            channel.log("WARNING", "plugin/on: certrenew: no directive renews certificates: "
+                                   f"{self.config.command} is never run")
 
     async def on_event(self, event: Event) -> None:
         """Runs the command if this is its event. A server that is replaced in a reload does not shut down."""

@@ -29,6 +29,7 @@ class Prometheus(Plugin):
             address=config["address"],
             runtime_metrics=bool(config["runtime_metrics"]),
             tls=config["tls"] or "",
+            at=(config.file, config.line),
         )
 
     def compiled(self) -> "CompiledStage":

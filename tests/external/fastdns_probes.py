@@ -7,6 +7,7 @@ function) has a driver of its own. `tag` and `relay` stand on both sides of the 
 
 import asyncio
 import contextvars
+import ctypes
 import logging
 import os
 import time
@@ -425,6 +426,12 @@ async def looked(plugin, query, next):
 async def spin(plugin, query, next):
     while True:
         time.monotonic()
+
+
+async def hold(plugin, query, next):
+    # A foreign function that keeps the lock of the interpreter for a second.
+    ctypes.PyDLL(None).usleep(1_000_000)
+    return query.reply()
 
 
 BEHAVIOURS = {name: value for name, value in list(globals().items()) if asyncio.iscoroutinefunction(value)}

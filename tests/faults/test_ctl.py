@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ import pytest
 
 from fastdns import ctl
 from tests.machine import may
+from fastdns.ctl_talk import TalkError, talk
 
 from .serving import Server, ask, query, wait_for
 from .upstream import Asked, Upstream, reply
@@ -149,6 +151,12 @@ def test_inspect_tells_what_is_held(shared: Running) -> None:
     assert entry["octets"] == 12 + 14 + 4 + 16 and entry["memory"] % 64 == 0
     status, out, _ = shared.ctl("inspect", "seen.example", "A")
     assert status == 0 and "seen.example." in out and "NOERROR" in out
+    to = [f"127.0.0.{last}:{shared.upstream.port}" for last in (1, 2)]
+    assert sorted(entry["upstreams"]) == to
+    assert out.rstrip().endswith((f"reply of {to[0]} or {to[1]}", f"reply of {to[1]} or {to[0]}"))
+    shared.ask("one.other.test")
+    (other,) = shared.json("inspect", "one.other.test")["entries"]
+    assert other["upstreams"] == to[:1]  # the block has no other, so it came from there
     assert shared.ctl("inspect", "never.example")[1] == "not in the cache\n"
     assert shared.json("inspect", "--subtree", "example")["entries"]
 
@@ -404,3 +412,103 @@ def test_words_that_make_no_sense(words: list[str]) -> None:
     err = io.StringIO()
     assert ctl.main(words, io.StringIO(), err) == 2
     assert err.getvalue().startswith("usage: fastdns ctl")
+
+
+# ---- an upgrade between
+
+
+# An upgrade passes its trial and then fails, so that no generation of the new program ever serves.
+FAILS_LATER = ".:{port} {\n bind 192.0.2.99\n forward . 127.0.0.1:9\n}\n"
+
+
+def failed_upgrade(own: Running, count: int = 1) -> None:
+    own.server.process.send_signal(signal.SIGUSR2)
+    own.server.wait_line("[ERROR] SIGUSR2: starting with listener file descriptors: ", count)
+
+
+def test_the_socket_and_the_level_outlive_the_exec_of_an_upgrade(tmp_path: Path) -> None:
+    with running(tmp_path) as own:
+        corefile, inode = own.server.corefile.read_text(), own.path.stat().st_ino
+        (web,) = own.server.children("web")
+        assert own.json("log", "error")["level"] == "error"
+        own.server.write(FAILS_LATER)
+        failed_upgrade(own)
+        # The web process of before has the socket of before, and serves it.
+        assert own.json("stats")["generation"] == 1
+        assert (own.path.stat().st_ino, own.server.children("web")) == (inode, [web])
+        # A name that was taken away comes back with the next exec, for the process that serves.
+        own.path.unlink()
+        failed_upgrade(own, 2)
+        assert own.json("stats")["generation"] == 1
+        own.server.write(corefile)
+        before = own.server.out.count("Upgrading complete")
+        own.server.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: own.json("stats")["generation"] > 1, "the new program's generation")
+        assert own.json("log")["level"] == "error"
+        # An INFO line of the supervisor: below the level, so not there.
+        assert own.server.out.count("Upgrading complete") == before
+        assert own.server.stop() == 0
+        assert not own.path.exists()
+
+
+def test_a_reload_that_is_asked_for_during_an_upgrade_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path) as own, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(own.path))
+        sock.sendall(b'{"do": "log"}\n')
+        assert json.loads(sock.recv(4096))["ok"]
+        own.server.process.send_signal(signal.SIGUSR2)
+        own.server.wait_line("[INFO] SIGUSR2: Upgrading\n")
+        sock.sendall(b'{"do": "reload"}\n')
+        assert json.loads(sock.recv(4096)) == {"ok": True, "generation": 2}
+        own.server.wait_line("Upgrading complete")
+
+
+@pytest.mark.parametrize(("command", "times"), [("stats", 2), ("dump", 1)])
+def test_only_what_may_be_done_twice_is_asked_twice(tmp_path: Path, command: str, times: int) -> None:
+    """Against a server that takes the request and ends."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock, (tmp_path / "file").open("wb") as file:
+        sock.bind(str(path))
+        sock.listen(4)
+
+        def serve() -> None:
+            for _ in range(times):
+                taken, _ = sock.accept()
+                with taken:
+                    taken.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(TalkError, match="ask again" if command == "dump" else "without an answer|reset by peer"):
+            talk(path, {"do": command}, file.fileno() if command == "dump" else -1)
+        thread.join(10)
+        assert not thread.is_alive()
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.accept()
+
+
+SHORT = """from pathlib import Path
+from fastdns.server import children
+start = children.start_template
+def started():
+    if Path("short").exists():
+        raise OSError(11, "Resource temporarily unavailable")
+    return start()
+children.start_template = started
+from fastdns.cli import entry
+entry()
+"""
+
+
+def test_a_reload_for_which_no_process_can_be_had_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(SHORT)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path), program=("-m", "prog")):
+        (tmp_path / "short").touch()
+        err = io.StringIO()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 1
+        assert "cannot start a template: [Errno 11] Resource temporarily unavailable" in err.getvalue()
+        (tmp_path / "short").unlink()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0

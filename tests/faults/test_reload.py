@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import socket
@@ -65,6 +66,9 @@ def test_listeners_come_and_go(tmp_path: Path) -> None:
         ("bad {", "Corefile:1 - Syntax error: Unexpected token '{', expecting '}'"),
         (".:{port} {\n bind 192.0.2.99\n whoami\n}\n",
          "Listen: listen tcp 192.0.2.99:{port}: bind: cannot assign requested address"),
+        # Sockets were added, and clients asked meanwhile, when it fails.
+        (SAME.replace("multisocket 2", "multisocket 6\n health 192.0.2.99:1"),
+         "listen tcp 192.0.2.99:1: bind: cannot assign requested address"),
     ],
 )
 def test_a_failed_reload_changes_nothing(tmp_path: Path, corefile: str, text: str) -> None:
@@ -109,6 +113,22 @@ def test_sigterm_while_reloading(tmp_path: Path) -> None:
         everybody = server.children()
         assert server.stop() == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
+
+
+def test_a_formatter_that_ends_while_there_is_no_template_is_followed(tmp_path: Path) -> None:
+    with Server(tmp_path, SAME) as server:
+        (old,) = server.children("formatt")
+        os.kill(old, signal.SIGSTOP)  # so that it outlives its generation until it is killed
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        wait_for(lambda: len(server.children("templat")) == 1, "the old template's end")
+        (template,) = server.children("templat")
+        os.kill(template, signal.SIGKILL)
+        server.wait_line(f"template (pid {template}) died")
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: [len(server.children(role)) for role in ("formatt", "templat")] == [1, 1], "their successors")
+        assert server.children("formatt") != [old]
+        assert "ended before it began" not in server.out
 
 
 @pytest.mark.slow

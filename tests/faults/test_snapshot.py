@@ -6,9 +6,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
+
+from fastdns.server.memory import LAYOUTS
+from fastdns.server.shutdown import HOOK_SECONDS
+from fastdns.snapshot import MAGIC
 
 from .serving import Server, ask, wait_for
 from .upstream import Upstream
@@ -109,3 +114,51 @@ def test_what_was_flushed_is_not_loaded_by_a_reload_or_another_keeper(tmp_path: 
             before = len(upstream.asked)
             assert ask(port)
             assert len(upstream.asked) == before + 1
+
+
+PROGRAM = "from fastdns.cli import entry\nentry()\n"
+
+
+def test_an_upgrade_whose_cache_lies_otherwise_takes_what_was_saved_for_it(tmp_path: Path) -> None:
+    snap = tmp_path / "snap"
+    (tmp_path / "prog.py").write_text("""from fastdns.server.memory import Memory
+save = Memory.save
+Memory.save = lambda self, note: {**save(self, note), "layouts": OLD}
+""".replace("OLD", repr({**LAYOUTS, "cache": 0})) + PROGRAM)
+    with Upstream() as upstream, Server(tmp_path, corefile(upstream, snap, 0, "0s"),
+                                        program=("-m", "prog")) as server:
+        assert ask(server.port)
+        asked = len(upstream.asked)
+        (tmp_path / "prog.py").write_text(PROGRAM)
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_line("[INFO] SIGUSR2: Upgrading complete: fastdns-")
+        assert "[WARNING] SIGUSR2: the cache starts empty" in server.out
+        assert f"[INFO] plugin/cache: snapshot {snap}: 1 entries loaded" in server.out
+        assert ask(server.port)
+        assert len(upstream.asked) == asked
+
+
+def test_what_is_no_snapshot_of_ours_is_kept(tmp_path: Path) -> None:
+    snap = tmp_path / "snap"
+    octets = b"fastdns cache 999\nof a version that is to come"
+    snap.write_bytes(octets)
+    with Upstream() as upstream, Server(tmp_path, corefile(upstream, snap, 0)) as server:
+        assert "is not loaded: not a snapshot of this version" in server.out
+        assert ask(server.port)
+        assert server.stop() == 0
+    assert (tmp_path / "snap.kept").read_bytes() == octets
+    assert snap.read_bytes().startswith(MAGIC)
+
+
+def test_an_end_waits_for_a_slow_save(tmp_path: Path) -> None:
+    """The disk is a keeper that is stopped for longer than the events of an end may usually take."""
+    snap = tmp_path / "snap"
+    with Upstream() as upstream, Server(tmp_path, corefile(upstream, snap, 0)) as server:
+        assert ask(server.port)
+        (keeper,) = server.children("keeper")
+        os.kill(keeper, signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(HOOK_SECONDS + 0.5)
+        os.kill(keeper, signal.SIGCONT)
+        assert server.stop() == 0
+    assert snap.exists()

@@ -282,6 +282,39 @@ def test_a_socket_too_many_leaves_its_group() -> None:
         listeners.close()
 
 
+def test_a_socket_too_many_is_read_to_its_end_by_whom_had_it() -> None:
+    port = free_port()
+    with bound(socket.SOCK_STREAM, port) as first, bound(socket.SOCK_STREAM, port) as second:
+        listeners = Listeners()
+        listeners.activated.socks = [("a", first.dup()), ("a", second.dup())]
+        key = ("dns", "127.0.0.1", first.getsockname()[1])
+        listeners.open([(key, 2)])
+        assert listeners.idle() == []
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]  # the backlog is 5
+        # A reload to one worker; the other still accepts.
+        assert listeners.last({key: 2}, {key: 1}) == {1: [0]}
+        assert ["more sockets than workers" in text for text in listeners.surplus({key: 1})] == [True]
+        leaving = listeners.retire([(key, 1)])
+        assert listeners.idle() == []
+        taken = 0
+        for sock in (*leaving, listeners.by_key[key].tcp[0]):
+            sock.setblocking(False)
+            with contextlib.suppress(OSError):  # one of them is for datagrams
+                while True:
+                    sock.accept()[0].close()
+                    taken += 1
+        assert taken == len(clients)
+        # Then it refuses, in whatever process holds it; the one that stays does not.
+        listeners.refuse(leaving)
+        for _ in range(8):
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            listeners.by_key[key].tcp[0].settimeout(5)
+            listeners.by_key[key].tcp[0].accept()[0].close()
+        for sock in (*clients, *leaving, *(sock for _, sock in listeners.activated.socks)):
+            sock.close()
+        listeners.close()
+
+
 def test_descriptors_that_are_none_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert listen_fds({"LISTEN_FDS": "2", "LISTEN_PID": "1"}) == ([], [])
     assert listen_fds({"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())}) == ([], [])

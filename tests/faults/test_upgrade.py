@@ -86,7 +86,7 @@ def test_the_process_stays_and_so_do_cache_and_counters(tmp_path: Path) -> None:
         ("raise SystemExit(3)\n", SAME, "the installed program ended: exit status 3"),
         ("this is no program\n", SAME, "the installed program ended: exit status 1"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", SAME, "killed by signal 9"),
-        ("from fastdns.server import handover\nhandover.FORMAT += 1\n" + PROGRAM, SAME, "in another format than 2"),
+        ("from fastdns.server import handover\nhandover.FORMAT += 1\n" + PROGRAM, SAME, "in another format than 3"),
         ("from fastdns.server.memory import Memory\nMemory.adopt = None\n" + PROGRAM, SAME, "TypeError"),
         (PROGRAM, "bad {", "Corefile:1 - Syntax error"),
         (PROGRAM, ".:{port} {\n forward\n}\n", "plugin/forward"),

@@ -42,6 +42,12 @@ def test_what_fails_is_logged_and_no_more():
         assert server.ask("a.", A).rcode == 0
 
 
+def test_an_event_that_never_happens_is_said():
+    with Server(block("on certrenew true", "on startup true")) as server:
+        assert server.wait_for("certrenew") == (
+            "[WARNING] plugin/on: certrenew: no directive renews certificates: true is never run")
+
+
 def test_commands_wait_for_each_other(tmp_path: Path):
     file = tmp_path / "order"
     lines = [f"on startup sh -c 'sleep 0.5; echo {n} >> {file}'" for n in (1, 2)]

@@ -7,11 +7,13 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from fastdns import _count, metrics
+from fastdns import _count, chain, metrics
 from fastdns._drive import Bench
 from fastdns._stats import Stats
+from fastdns.check.examine import examine
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
+from fastdns.corefile.source import Source, load_source
 from fastdns.errors import ConfigError
 from fastdns.plugin import BlockContext, BlockPlan, Event
 from fastdns.plugins.prometheus import Prometheus
@@ -212,7 +214,8 @@ def test_grammar_and_what_it_asks_for() -> None:
     (config,) = parse("prometheus [::1]:9253 {\n runtime_metrics\n}")
     plan = BlockPlan(4, (), ())
     Prometheus.plan(config, plan)
-    facts = {"block": 4, "service": "metrics", "address": "[::1]:9253", "runtime_metrics": True, "tls": ""}
+    facts = {"block": 4, "service": "metrics", "address": "[::1]:9253", "runtime_metrics": True, "tls": "",
+             "at": ("Corefile", 1)}
     assert plan.asks == [("http", facts)]
 
 
@@ -236,3 +239,33 @@ def test_errors_are_worded_as_in_coredns(text: str, error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text)
     assert str(caught.value) == f"plugin/prometheus: {error}"
+
+
+TLS = "prometheus :9253 {{\n  tls {}\n }}"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "error"),
+    [
+        (TLS.format("a"), "prometheus :9253",
+         "prometheus with tls a (Corefile:2) and prometheus without tls (Corefile:8)"),
+        ("prometheus :9253", TLS.format("a"),
+         "prometheus without tls (Corefile:2) and prometheus with tls a (Corefile:6)"),
+        (TLS.format("a"), TLS.format("b"), "prometheus with tls a (Corefile:2) and prometheus with tls b (Corefile:8)"),
+        ("health :9253", TLS.format("a"), "health without tls and prometheus with tls a (Corefile:6)"),
+    ],
+)
+def test_an_address_has_one_way_to_be_spoken_to(one: str, two: str, error: str) -> None:
+    text = f". {{\n {one}\n whoami\n}}\na.test {{\n {two}\n whoami\n}}\n"
+    source = Source("Corefile", text.encode())
+    with pytest.raises(ConfigError) as caught:
+        chain.load(load_source(source, chain.known(), chain.not_built()))
+    assert str(caught.value) == f"plugin/prometheus: :9253 is asked for twice: {error}"
+    assert [one.message for one in examine(source).findings.ordered()] == [str(caught.value)]
+    other = text.replace(f" {two}\n", f" {two.replace('9253', '9254')}\n")
+    chain.load(load_source(Source("Corefile", other.encode()), chain.known(), chain.not_built()))
+
+
+def test_blocks_that_say_the_same_share_an_address() -> None:
+    text = f". {{\n {TLS.format('a')}\n whoami\n}}\na.test {{\n {TLS.format('a')}\n whoami\n}}\n"
+    chain.load(load_source(Source("Corefile", text.encode()), chain.known(), chain.not_built()))

@@ -7,6 +7,7 @@ A block without chain plugins answers REFUSED, so these tests see sockets and fr
 import contextlib
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -50,7 +51,7 @@ class Loop:
 
 
 @contextlib.contextmanager
-def loop(address: str = "127.0.0.1", **options: int) -> Iterator[Loop]:
+def loop(address: str = "127.0.0.1", begin: bool = True, **options: int) -> Iterator[Loop]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     udp, tcp = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family)
     if family == socket.AF_INET6:
@@ -70,7 +71,8 @@ def loop(address: str = "127.0.0.1", **options: int) -> Iterator[Loop]:
     engine.listener(0, udp.fileno(), tcp.fileno())
     engine.start(0, 1)
     thread = threading.Thread(target=engine.run, daemon=True)
-    thread.start()
+    if begin:
+        thread.start()
     try:
         yield Loop(engine, stats, udp, tcp, thread)
     finally:
@@ -265,3 +267,68 @@ def test_stop_answers_what_was_read() -> None:
         running.thread.join(5)
         assert not running.thread.is_alive()
         assert c.recv(1) == b""
+
+
+def leave(running: Loop) -> None:
+    """What the supervisor does with sockets that nobody reads any more; then the loop begins, and ends."""
+    running.udp.connect(("127.0.0.1", 9))
+    running.engine.stop(20.0, [0])
+    running.thread.start()
+
+
+def quiet(running: Loop, milliseconds: int) -> bool:
+    """Whether it says, within a time, that it reads nothing more. By poll: a long suite has many descriptors."""
+    poller = select.poll()
+    poller.register(running.engine.quiet_fd, select.POLLIN)
+    return bool(poller.poll(milliseconds))
+
+
+def test_what_waits_at_a_socket_that_leaves_is_answered() -> None:
+    with loop(begin=False) as running, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as c, running.connect() as t:
+        c.settimeout(5)
+        c.connect(running.udp.getsockname())
+        for number in range(150):  # more than two batches, less than a receive buffer
+            c.send(query(number))
+        t.sendall(framed(query(999)))
+        leave(running)
+        assert sorted(int.from_bytes(c.recv(512)[:2], "big") for _ in range(150)) == list(range(150))
+        assert messages(t, 1)[0][:2] == b"\3\xe7"
+        running.thread.join(10)
+        assert not running.thread.is_alive()
+        assert quiet(running, 0)
+
+
+def test_what_waits_at_a_socket_that_others_read_is_left_to_them() -> None:
+    with loop(begin=False) as running, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as c:
+        c.connect(running.udp.getsockname())
+        c.send(query(1))
+        running.engine.stop(20.0)
+        running.thread.start()
+        running.thread.join(10)
+        assert running.udp.recv(512) == query(1)
+
+
+def test_a_handshake_that_was_under_way_is_accepted() -> None:
+    with loop(begin=False) as running:
+        leave(running)
+        assert not quiet(running, 50)
+        with running.connect() as c:
+            c.sendall(framed(query(1)))
+            assert messages(c, 1)[0][:2] == b"\0\x01"
+        running.thread.join(10)
+        assert not running.thread.is_alive()
+
+
+def test_a_client_that_never_stops_asking_is_read_no_more() -> None:
+    with loop() as running, running.connect() as c:
+        c.sendall(framed(query(1)))
+        assert len(messages(c, 1)) == 1
+        running.engine.stop(600.0)
+        number = 0
+        with contextlib.suppress(OSError):
+            while running.thread.is_alive():
+                number += 1
+                c.sendall(framed(query(number & 0xffff)) * 20)
+                c.recv(1 << 20)
+        running.thread.join(20)
+        assert not running.thread.is_alive()

@@ -218,6 +218,66 @@ def test_a_group_that_grows_while_sockets_leave_it_stays_one(address: str) -> No
     listeners.close()
 
 
+def accepted(sock: socket.socket) -> int:
+    """How many connections wait at a socket; they are taken."""
+    count = 0
+    while True:
+        try:
+            sock.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def connections(key: tuple[str, str, int], flows: int = 128) -> None:
+    for _ in range(flows):
+        socket.create_connection(("127.0.0.1", key[2]), timeout=5).close()
+
+
+@pytest.mark.parametrize("mode", ["flow", "cpu"])
+def test_a_group_that_grows_quietly_gives_its_new_sockets_nothing_before_they_are_read(mode: str) -> None:
+    listeners = Listeners()
+    key = ("dns", "127.0.0.1", free_port())
+    listeners.open([(key, 2)])
+    listeners.steer({key: mode}, {key: 2}, [4000, 4001])  # CPUs that nobody has: the hash decides
+    added = listeners.open([(key, 5)], quietly=True)
+    assert sum((before := spread(listeners, key))[:2]) == 256
+    assert before[2:] == [0, 0, 0]
+    connections(key)
+    assert sum(counts := [accepted(sock) for sock in listeners.by_key[key].tcp]) == 128
+    assert counts[2:] == [0, 0, 0]
+    # Refused: those that serve go on as before.
+    listeners.undo(added)
+    listeners.steer({key: mode}, {key: 2}, [4000, 4001])
+    assert listeners.by_key[key].steered == mode
+    assert sum(spread(listeners, key)) == 256
+    # Accepted: each gets its share.
+    listeners.open([(key, 5)], quietly=True)
+    listeners.steer({key: mode}, {key: 5}, range(4000, 4005))
+    assert min(spread(listeners, key)) > 0
+    listeners.close()
+
+
+def test_connections_go_to_those_that_stay_while_others_leave() -> None:
+    listeners = Listeners()
+    key = ("dns", "127.0.0.1", free_port())
+    listeners.open([(key, 4)])
+    assert listeners.last({key: 4}, {key: 2}) == {2: [0], 3: [0]}
+    leaving = listeners.retire([(key, 2)])
+    listeners.steer({}, {key: 2}, range(2))
+    connections(key)
+    assert sum(accepted(sock) for sock in listeners.by_key[key].tcp) == 128
+    listeners.refuse(leaving)
+    with pytest.raises(OSError, match="Invalid argument"):
+        next(sock for sock in leaving if sock.type == socket.SOCK_STREAM).accept()
+    for sock in leaving:
+        sock.close()
+    listeners.forget(leaving)
+    listeners.steer({}, {key: 2}, range(2))
+    assert listeners.by_key[key].steered == "flow"
+    listeners.close()
+
+
 def test_a_failure_opens_nothing() -> None:
     listeners = Listeners()
     port = free_port()

@@ -21,6 +21,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdns import metrics
+from fastdns._stats import Stats
 from fastdns.errors import StartError
 from fastdns.server import http, web, webconfig
 from fastdns.server.gate import Gate
@@ -65,7 +67,13 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
+    metrics.attach(Stats.create(8), 2)
     return Site(tmp_path)
+
+
+def failures() -> int:
+    return sum(int(series.values[0]) for series in metrics.read(metrics.table())
+               if series.name == "fastdns_prometheus_tls_failures_total")
 
 
 class Running:
@@ -138,6 +146,7 @@ def test_a_new_certificate_is_used_at_once_and_a_bad_one_never(start, site: Site
     (site.folder / "server.pem").write_text("half a certif")
     assert running.curl()[1] == 200
     assert "what was read before goes on" in caplog.text
+    assert failures() == 1
     site.authority = trustme.CA()
     site.authority.cert_pem.write_to_path(str(site.folder / "ca.pem"))
     site.issue("server")
@@ -145,6 +154,30 @@ def test_a_new_certificate_is_used_at_once_and_a_bad_one_never(start, site: Site
     site.write("basic_auth_users: {}\n")
     assert running.curl()[1] == 200
     assert "TLS cannot be turned on or off without a reload" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [KeyError("x"), OSError(5, "input/output error"), RecursionError("deep")])
+def test_whatever_goes_wrong_when_a_file_is_read_again_is_counted_and_costs_nothing(
+        start, site: Site, caplog, monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
+    def fail(_path: str) -> None:
+        raise raised
+
+    running = start()
+    monkeypatch.setattr(webconfig, "load", fail)
+    site.write(PAIR + "\n")
+    assert running.curl()[1] == running.curl()[1] == 200
+    assert f"web.yml: {type(raised).__name__}: " in caplog.text
+    assert failures() == 1  # what has failed is not tried again until it changes
+    monkeypatch.undo()
+    site.write(PAIR + "\n\n")
+    assert running.curl()[1] == 200
+    assert failures() == 1
+
+
+@pytest.mark.parametrize("number", ["1:30", "09"])
+def test_an_integer_that_go_does_not_have_is_an_error(number: str) -> None:
+    with pytest.raises(StartError, match="cannot unmarshal !!"):
+        webconfig.parse(f"rate_limit:\n  burst: {number}\n")
 
 
 CLIENT = PAIR + "  client_ca_file: ca.pem\n  client_auth_type: {}\n"
