@@ -75,6 +75,7 @@ NOT_NEGATIVE = "{text} is negative"
 
 TRACE = Directive(
     "trace",
+    usage="trace [[TYPE] ENDPOINT]",
     args=(
         Arg("first", Text(), optional=True, show="TYPE"),
         Arg("second", Text(), optional=True, show="ENDPOINT"),

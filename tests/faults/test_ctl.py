@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from fastdns import ctl
-from tests.machine import may
 from fastdns.ctl_talk import TalkError, talk
+from tests.machine import may
 
 from .serving import Server, ask, query, wait_for
 from .upstream import Asked, Upstream, reply
