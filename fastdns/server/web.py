@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import logging
@@ -87,7 +88,14 @@ def bind(address: str) -> list[socket.socket]:
     family, kind, proto, _, where = min(found, key=lambda entry: entry[0] != wanted)
     sock = None
     try:
-        sock = socket.socket(family, kind, proto)
+        try:
+            sock = socket.socket(family, kind, proto)
+        except OSError as error:
+            if host or error.errno != errno.EAFNOSUPPORT:
+                raise
+            # A kernel without IPv6: every address is every address of IPv4.
+            family, kind, proto, _, where = next(entry for entry in found if entry[0] == socket.AF_INET)
+            sock = socket.socket(family, kind, proto)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import http.client
 import logging
@@ -241,6 +242,22 @@ def test_addresses(address: str, family: socket.AddressFamily, host: str) -> Non
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
     assert not sock.get_inheritable()
     sock.close()
+
+
+def test_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def refused(family: int = -1, *args: int, **named: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *args, **named)
+
+    monkeypatch.setattr(web.socket, "socket", refused)
+    (sock,) = web.bind(":0")
+    assert sock.family == socket.AF_INET and sock.getsockname()[0] == "0.0.0.0"
+    sock.close()
+    with pytest.raises(StartError, match="address family not supported"):
+        web.bind("[::1]:0")
 
 
 def test_addresses_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> None:
