@@ -197,7 +197,10 @@ def port_number(text: str) -> int:
 
 def entry() -> None:
     """The console script. Ends the process: output that is still buffered is written first."""
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 0  # a reader who has seen enough and left (`| head`) is no failure
     sys.stderr.flush()
     os._exit(status)

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -112,34 +113,44 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
 
 
 def _with_file(words: argparse.Namespace, ask: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-    """Opens the file of `dump` and `load` as the user, whose rights it is. A dump that fails leaves no file."""
-    if words.command not in ("dump", "load"):
+    """Opens the file of `dump` and `load` as the user, whose rights it is."""
+    if words.command == "dump":
+        return _dumped(Path(words.file), ask)
+    if words.command != "load":
         return ask(-1)
-    dumping = words.command == "dump"
-    beside = f"{words.file}.new" if dumping else words.file
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW if dumping else os.O_RDONLY | os.O_NONBLOCK
     try:
-        fd = os.open(beside, flags | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise TalkError(f"{beside}: {(error.strerror or '').lower()}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise TalkError(f"{beside}: not a file")
-        answer = ask(fd)
-        if dumping and answer.get("ok"):
-            os.fsync(fd)
-            Path(beside).rename(words.file)
-        elif dumping:
-            Path(beside).unlink()
+        fd = os.open(words.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise TalkError(f"{words.file}: {(error.strerror or '').lower()}") from None
-    except TalkError:
-        if dumping:
-            Path(beside).unlink()
-        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise TalkError(f"{words.file}: not a file")
+        return ask(fd)
     finally:
         os.close(fd)
-    return answer
+
+
+def _dumped(path: Path, ask: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """Has a file beside `path` written, which takes its place once it is whole. A dump that fails leaves no file."""
+    if path.exists() and not path.is_file():
+        raise TalkError(f"{path}: not a file")
+    try:
+        fd, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise TalkError(f"{path}: {(error.strerror or '').lower()}") from None
+    try:
+        answer = ask(fd)
+        if answer.get("ok"):
+            os.fsync(fd)
+            Path(beside).rename(path)
+            beside = ""
+        return answer
+    except OSError as error:
+        raise TalkError(f"{path}: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(fd)
+        if beside:
+            Path(beside).unlink(missing_ok=True)
 
 
 # ---- as text

@@ -179,6 +179,28 @@ def test_a_dump_loaded_into_a_fresh_server_answers_without_upstream(tmp_path: Pa
         assert entry["source"] == "file"
 
 
+def test_a_dump_that_fails_leaves_what_was_there(tmp_path: Path, shared: Running) -> None:
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    beside = tmp_path / "dump.new"
+    beside.write_text("somebody's")
+    for words in (["dump", str(folder)], ["dump", "--block", "nobody.test", str(tmp_path / "none")]):
+        status, _, err = shared.ctl(*words)
+        assert status == 1 and err.startswith("fastdns ctl: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dump", "dump.new"]
+    assert shared.ctl("dump", str(tmp_path / "whole"))[0] == 0
+    assert beside.read_text() == "somebody's"
+
+
+def test_a_reader_who_leaves_is_no_failure(shared: Running) -> None:
+    command = [sys.executable, "-m", "fastdns", "ctl", "--socket", str(shared.path), "report", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_damaged_dump_is_refused_and_nothing_of_it_loaded(tmp_path: Path, shared: Running) -> None:
     shared.ask("damaged.example")
     dump = tmp_path / "dump"

@@ -26,7 +26,7 @@ USAGE = """Usage of fastdns:
     \tQuiet mode (no initialization output)
   -version
     \tShow version
-A first word without a dash runs a command: bench, check, ctl, explain, tune; each has --help
+A first word without a dash runs a command: bench, check, ctl, explain, top, tune; each has --help
 """
 
 
