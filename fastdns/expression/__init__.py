@@ -9,3 +9,15 @@
 `template` adds `{"group": function((ANY,), STRING)}`, and the `result` of earlier expressions under their variables'
 names). `evaluate` takes the values by the same names and raises ExpressionError too.
 """
+
+from .compiled import Expression, compile_expression
+from .environment import FUNCTIONS, environment
+from .errors import ExpressionError
+from .lexer import is_identifier
+from .signatures import BUILTINS
+from .types import ANY, BOOL, FLOAT, INT, STRING, Type, function
+
+__all__ = [
+    "ANY", "BOOL", "BUILTINS", "FLOAT", "FUNCTIONS", "INT", "STRING", "Expression", "ExpressionError", "Type",
+    "compile_expression", "environment", "function", "is_identifier",
+]  # fmt: skip
