@@ -76,8 +76,15 @@ def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
 
 
 def fast_path(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage."""
+    """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage, or the filter
+    that is asked before all of them."""
     outside = [stage for stage in stages if stage.runs == PYTHON]
+    for stage in stages:
+        if isinstance(stage.plugin, RouteFilter) and any(why for _, why in stage.plugin.judges()):
+            also = f"; so does {', '.join(other.name for other in outside)}" if outside else ""
+            return {"whole": False, "leaves": stage.name,
+                    "why": f"'{stage.name}' has an expression for Python: every query that may enter crosses into "
+                           f"Python and back first{also}"}
     if not stages:
         return {"whole": True, "leaves": None, "why": "no directive takes part in answering: every query is REFUSED"}
     if not outside:

@@ -30,6 +30,11 @@ NUMBERS = {name: number for number, name in TYPES.items()}
 CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
 
 
+WORDS = {"Member": "an element or a member", "Chain": "'?.'", "Slice": "a part of a value", "Array": "an array",
+         "Map": "a map", "Pointer": "'#'", "Predicate": "a predicate", "Let": "'let'",
+         "Sequence": "a sequence"}  # fmt: skip
+
+
 class Untranslated(Exception):
     """Something that only Python can evaluate; the text names it."""
 
@@ -145,7 +150,7 @@ class Code:
             return self.call(node)
         if isinstance(node, Builtin):
             return self.builtin(node)
-        raise Untranslated(f"'{type(node).__name__.lower()}'")
+        raise Untranslated(WORDS.get(type(node).__name__, "a variable"))
 
     def constant(self, value: Any) -> str:
         """A literal."""
@@ -212,7 +217,7 @@ class Code:
         """A fact with few values beside a constant."""
         name = accessor(fact, (*CODED, *ADDRESSES))
         if operator not in ("==", "!=") or not isinstance(other, Constant) or type(other.value) is not str:
-            raise Untranslated(f"'{operator}' of {name}() and what is no constant")
+            raise Untranslated(f"'{operator}' with {name}(), which is compared with constants alone")
         self.equal_to(name, [other.value])
         if operator == "!=":
             self.emit("not")

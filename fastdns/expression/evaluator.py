@@ -299,12 +299,18 @@ class Evaluator:
         arguments = [self.checked(each, wanted[i] if i < len(wanted) else None)
                      for i, each in enumerate(node.arguments)]
 
+        price = PRICES.get(name, 0)
+
         def run(frame: Frame) -> Any:
             values = [argument(frame) for argument in arguments]
+            frame.spend(price)
             for value in values:
                 if type(value) in HEAVY:
                     frame.spend(weight(value, frame.left))
-            return table(*values)
+            result = table(*values)
+            if type(result) is list:
+                frame.spend(len(result))
+            return result
 
         return self.at(node, run)
 
@@ -417,6 +423,8 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 # What costs nothing worth counting where both types are known.
 SIMPLE = {name: OPERATIONS[name] for name in ("contains", "startsWith", "endsWith", "<", ">", "<=", ">=", "%", "-", "*", "/")}
 HEAVY = (list, dict, str, bytes)
+# Of what is dear whatever it is given.
+PRICES = {"now": 20, "date": 100, "timezone": 50, "fromJSON": 20, "toJSON": 20, "duration": 10}
 
 
 # ---- functions that visit a collection
