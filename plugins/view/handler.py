@@ -36,10 +36,18 @@ def occurrence(d: Dispenser) -> Config:
     while d.next_block():
         if d.val != "expr":
             raise d.err(f"unknown property '{d.val}'")
-        text = " ".join(d.remaining_args())
+        start, parts = d.mark(), d.remaining_args()
+        text = " ".join(parts)
         try:
             compile_expression(text, FUNCTIONS)
         except ExpressionError as error:
+            d.rewind(start)
+            left = error.at
+            for part in parts:
+                d.next_arg()
+                if left <= len(part):
+                    break
+                left -= len(part) + 1
             raise d.fail(str(error)) from None
         expressions.append(text)
     return Config(words[0], tuple(expressions), file, line)
