@@ -76,7 +76,7 @@ OPERATIONS = {
 COMPARISONS = {"==": 0, "!=": 1, "<": 2, "<=": 3, ">": 4, ">=": 5}
 
 # What an instruction takes from the stack and leaves there.
-EFFECTS = {
+_EFFECTS = {
     INT: ((), IS_INT), TEXT: ((), IS_TEXT), TRUE_: ((), IS_BOOL), FALSE_: ((), IS_BOOL),
     TYPE: ((), IS_INT), CLASS: ((), IS_INT), PROTO: ((), IS_INT), SIZE: ((), IS_INT), ID: ((), IS_INT),
     OPCODE: ((), IS_INT), BUFSIZE: ((), IS_INT), PORT: ((), IS_INT), SERVER_PORT: ((), IS_INT), DO: ((), IS_BOOL),
@@ -141,7 +141,7 @@ cdef class Filter:
                     raise ValueError(f"instruction {at}: the stack is empty")
                 stack = stack[:len(stack) - 1]
             else:
-                takes, gives = EFFECTS[i.op]
+                takes, gives = _EFFECTS[i.op]
                 if len(stack) < len(takes) or stack[len(stack) - len(takes):] != takes:
                     raise ValueError(f"instruction {at}: other values on the stack than it takes")
                 stack = (*stack[:len(stack) - len(takes)], gives)
@@ -320,10 +320,11 @@ cdef bint in_networks(const Query *q, bint server, const uint8_t *data, uint32_t
 
 cdef int64_t characters(const uint8_t *text, uint32_t n) noexcept nogil:
     # UTF-8: every octet but those that continue a character.
-    cdef uint32_t k
+    cdef const uint8_t *end = text + n
     cdef int64_t count = 0
-    for k in range(n):
-        count += text[k] & 0xc0 != 0x80
+    while text < end:
+        count += text[0] & 0xc0 != 0x80
+        text += 1
     return count
 
 

@@ -125,9 +125,9 @@ class BlockPlan:
 
     `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid), `steer`
     how packets are spread over them (flow, cpu, random), `view` the name of its view, `filtered` whether a query needs
-    more than a name to come here (`RouteFilter`), `root` the folder of relative paths, `timeouts` those of connections (read, write, idle in seconds, queries). `asks` collects the rest as (kind,
-    facts): "cache", "http", "reload", "lameduck" ...; the server knows the kinds. Facts are plain values, because
-    they travel between processes.
+    more than a name to come here (`RouteFilter`), `root` the folder of relative paths, `timeouts` those of connections
+    (read, write, idle in seconds, queries). `asks` collects the rest as (kind, facts): "cache", "http", "reload",
+    "lameduck" ...; the server knows the kinds. Facts are plain values, because they travel between processes.
     """
 
     index: int

@@ -67,7 +67,7 @@ def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
         "zones": list(block.zones),
         "view": block.plan.view,
         "filter": [{"expression": text, "runs": PYTHON if why else COMPILED, "why": why}
-                   for stage in stages if isinstance(stage.plugin, RouteFilter) for text, why in stage.plugin.judges()],
+                   for stage in stages for text, why in judges(stage)],
         "servers": [at.server for at in seen.generation.listeners if number in at.blocks()],
         "stages": [_stage(seen, stage) for stage in stages if stage.runs != SIDE],
         "side": [_stage(seen, stage) for stage in stages if stage.runs == SIDE],
@@ -75,12 +75,20 @@ def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
     }
 
 
+def judges(stage: Stage) -> list[tuple[str, str]]:
+    """What a filter asks of a query, and why Python has to answer it."""
+    plugin = stage.plugin
+    if plugin is None:
+        return []
+    return plugin.judges() if isinstance(plugin, RouteFilter) else []
+
+
 def fast_path(stages: Sequence[Stage]) -> dict[str, Any]:
     """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage, or the filter
     that is asked before all of them."""
     outside = [stage for stage in stages if stage.runs == PYTHON]
     for stage in stages:
-        if isinstance(stage.plugin, RouteFilter) and any(why for _, why in stage.plugin.judges()):
+        if any(why for _, why in judges(stage)):
             also = f"; so does {', '.join(other.name for other in outside)}" if outside else ""
             return {"whole": False, "leaves": stage.name,
                     "why": f"'{stage.name}' has an expression for Python: every query that may enter crosses into "

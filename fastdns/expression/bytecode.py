@@ -124,7 +124,7 @@ class Code:
 
     def networks(self, nets: list[tuple[int, int, bytes]], server: int) -> str:
         """Whether an address lies in one of (version, bits, octets)."""
-        packed = b"".join(struct.pack("=BB16s", 1 if version == 4 else 2, bits, octets) for version, bits, octets in nets)
+        packed = b"".join(struct.pack("=BB16s", 1 if version == 4 else 2, bits, raw) for version, bits, raw in nets)
         self.emit("networks", self.place(struct.pack("=I", len(nets)) + packed), server)
         return "bool"
 
@@ -226,7 +226,7 @@ class Code:
     def equal_to(self, name: str, texts: list[str]) -> None:
         """Whether a fact is one of some texts."""
         if name in ADDRESSES:
-            nets = []
+            nets: list[tuple[int, int, bytes]] = []
             for text in texts:
                 ip = parse_ip(text)
                 if ip is not None and str(ip) == text:

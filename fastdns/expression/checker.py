@@ -9,18 +9,51 @@ let the evaluator decide.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from ..corefile.regexes import compile_regex
 from .errors import ExpressionError
 from .nodes import (
-    Array, Binary, Builtin, Call, Chain, Conditional, Constant, Let, Map, Member, Name, Node, Pointer, Predicate,
-    Sequence, Slice, Unary,
+    Array,
+    Binary,
+    Builtin,
+    Call,
+    Chain,
+    Conditional,
+    Constant,
+    Let,
+    Map,
+    Member,
+    Name,
+    Node,
+    Pointer,
+    Predicate,
+    Sequence,
+    Slice,
+    Unary,
 )
 from .signatures import BUILTINS, CHECKS, METHODS, SIGNATURES, elements
 from .types import (
-    ANY, ARRAY, BOOL, BYTES, DURATION, FLOAT, GROUPS, INT, MAP, NIL, STRING, TIME, UNKNOWN, Type, array_of, assignable,
-    comparable, either, function,
+    ANY,
+    ARRAY,
+    BOOL,
+    BYTES,
+    DURATION,
+    FLOAT,
+    GROUPS,
+    INT,
+    MAP,
+    NIL,
+    STRING,
+    TIME,
+    UNKNOWN,
+    Type,
+    array_of,
+    assignable,
+    comparable,
+    either,
+    function,
 )
 
 HEIGHT_MAX = 150
@@ -150,7 +183,8 @@ class Checker:
             return BOOL if comparable(left, right) else None
         if operator in ("<", ">", "<=", ">="):
             same = left.kind == right.kind and left.kind in ("string", "time", "duration")
-            return BOOL if numbers or same or either(left, right, "int", "float", "string", "time", "duration") else None
+            known = either(left, right, "int", "float", "string", "time", "duration")
+            return BOOL if numbers or same or known else None
         if operator in ("+", "-", "*"):
             return promoted if numbers else self.arithmetic(operator, left, right)
         if operator in ("/", "**", "^"):
@@ -428,7 +462,7 @@ class Checker:
     def array(self, node: Array) -> Type:
         """Elements of one kind make an array of it."""
         kinds = [self.check(each) for each in node.nodes]
-        same = all(one.kind == other.kind for one, other in zip(kinds, kinds[1:], strict=False))
+        same = all(one.kind == other.kind for one, other in pairwise(kinds))
         return array_of(kinds[-1] if kinds else UNKNOWN) if same else ARRAY
 
     def map(self, node: Map) -> Type:

@@ -18,13 +18,41 @@ from . import functions
 from .checker import LOGIC, spine
 from .errors import ExpressionError
 from .nodes import (
-    Array, Binary, Builtin, Call, Chain, Conditional, Constant, Let, Map, Member, Name, Node, Pointer, Predicate,
-    Sequence, Slice, Unary, size,
+    Array,
+    Binary,
+    Builtin,
+    Call,
+    Chain,
+    Conditional,
+    Constant,
+    Let,
+    Map,
+    Member,
+    Name,
+    Node,
+    Pointer,
+    Predicate,
+    Sequence,
+    Slice,
+    Unary,
+    size,
 )
 from .signatures import SIGNATURES
 from .types import Type
 from .values import (
-    Failure, arithmetic, boolean, compare, contains, cut, equal, fetch, go_type, modulo, negate, power, to_int,
+    Failure,
+    arithmetic,
+    boolean,
+    compare,
+    contains,
+    cut,
+    equal,
+    fetch,
+    go_type,
+    modulo,
+    negate,
+    power,
+    to_int,
 )
 
 WORK = 10000  # of an evaluation: each unit is less than 100 ns
@@ -156,15 +184,15 @@ class Evaluator:
         if operator == "??":
             return lambda frame: right(frame) if (value := left(frame)) is None else value
         if operator == "in" and isinstance(node.right, Constant):
-            run = self.among(left, node.right.value)
-            if run is not None:
-                return run
+            found = self.among(left, node.right.value)
+            if found is not None:
+                return found
         if operator == "matches" and isinstance(node.right, Constant) and type(node.right.value) is str:
             search = compile_regex(node.right.value).search
             return self.at(node, lambda frame: matched(search, left(frame)))
-        simple = SIMPLE.get(operator)
-        if simple is not None and not (node.left.type.unknown or node.right.type.unknown):
-            return self.at(node, lambda frame: simple(left(frame), right(frame)))
+        if (simple := SIMPLE.get(operator)) is not None and not (node.left.type.unknown or node.right.type.unknown):
+            plain = simple
+            return self.at(node, lambda frame: plain(left(frame), right(frame)))
         pay = operator in ("==", "!=", "in", "+")
         run_two = OPERATIONS[operator]
 
@@ -421,7 +449,8 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "endsWith": texts(str.endswith),
 }  # fmt: skip
 # What costs nothing worth counting where both types are known.
-SIMPLE = {name: OPERATIONS[name] for name in ("contains", "startsWith", "endsWith", "<", ">", "<=", ">=", "%", "-", "*", "/")}
+SIMPLE = {name: OPERATIONS[name] for name in (
+    "contains", "startsWith", "endsWith", "<", ">", "<=", ">=", "%", "-", "*", "/")}
 HEAVY = (list, dict, str, bytes)
 # Of what is dear whatever it is given.
 PRICES = {"now": 20, "date": 100, "timezone": 50, "fromJSON": 20, "toJSON": 20, "duration": 10}

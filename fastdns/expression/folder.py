@@ -74,9 +74,10 @@ class Folder:
 
     def fixed(self, node: Node) -> bool:
         """Whether no query changes the node."""
-        if isinstance(node, Binary) and node.operator == "%" and all(
-                isinstance(each, Constant) and type(each.value) is int for each in children(node)):
-            if isinstance(node.right, Constant) and node.right.value == 0:
+        if isinstance(node, Binary) and node.operator == "%" and [
+                type(each.value) for each in (node.left, node.right) if isinstance(each, Constant)] == [int, int]:
+            assert isinstance(node.right, Constant)
+            if node.right.value == 0:
                 raise ExpressionError("integer divide by zero", self.text, node.at)
         if isinstance(node, Builtin) and node.name in CHANGING:
             return False

@@ -12,6 +12,7 @@ import binascii
 import functools
 import json
 import math
+import operator
 import re
 import time
 from collections.abc import Callable
@@ -20,10 +21,20 @@ from typing import Any
 from .layouts import parse_date, parse_time
 from .times import UTC_LOCATION, Duration, Location, Month, Time, Weekday, load_location, local, parse_duration, wrap
 from .values import (
-    ARRAY_MAX, Failure, compare, contains, go_int, go_text, go_type, negate, to_float, to_int,
+    ARRAY_MAX,
+    Failure,
+    compare,
+    contains,
+    go_int,
+    go_text,
+    go_type,
+    negate,
+    to_float,
+    to_int,
 )
 
-SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACES = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+SPACE = "".join(map(chr, SPACES))
 INTEGER = re.compile(r"[+-]?[0-9]+")
 FLOATING = re.compile(r"(?i)[+-]?([0-9]+\.?[0-9]*(e[+-]?[0-9]+)?|\.[0-9]+(e[+-]?[0-9]+)?|inf|infinity|nan)")
 
@@ -166,7 +177,7 @@ def numbers(name: str, values: tuple[Any, ...]) -> list[Any]:
     return out
 
 
-def extreme(name: str, operator: str) -> Callable[..., Any]:
+def extreme(name: str, order: str) -> Callable[..., Any]:
     """`max`, `min`."""
 
     def run(*values: Any) -> Any:
@@ -174,7 +185,7 @@ def extreme(name: str, operator: str) -> Callable[..., Any]:
             return values[0]
         best = None
         for value in numbers(name, values):
-            if best is None or compare(operator, best, value):
+            if best is None or compare(order, best, value):
                 best = value
         return best
 
@@ -291,9 +302,9 @@ def ordered(values: list[Any], keys: list[Any], order: Any) -> list[Any]:
     """Values in order of their keys."""
     if order not in ("asc", "desc"):
         raise Failure(f"invalid order {go_text(order)}, expected asc or desc")
-    pairs = sorted(zip(keys, values, strict=True), key=functools.cmp_to_key(lambda a, b: ordering(a[0], b[0])),
-                   reverse=order == "desc")
-    return [value for _, value in pairs]
+    way = functools.cmp_to_key(ordering)
+    places = sorted(range(len(values)), key=lambda place: way(keys[place]), reverse=order == "desc")
+    return [values[place] for place in places]
 
 
 # ---- JSON, base64, time
@@ -419,9 +430,8 @@ def methods() -> dict[type, dict[str, Callable[..., Any]]]:
     from .times import add_date
 
     text: dict[str, Callable[..., Any]] = {"String": str}
-    clock = {
-        name.capitalize(): (lambda key: lambda when: getattr(when.clock, key))(name)
-        for name in ("year", "day", "hour", "minute", "second")
+    clock: dict[str, Callable[..., Any]] = {
+        name.capitalize(): operator.attrgetter(f"clock.{name}") for name in ("year", "day", "hour", "minute", "second")
     }
     return {
         Time: {
@@ -445,7 +455,8 @@ def methods() -> dict[type, dict[str, Callable[..., Any]]]:
         },
         Duration: {
             **text,
-            "Hours": lambda span: span / 3.6e12, "Minutes": lambda span: span / 6e10, "Seconds": lambda span: span / 1e9,
+            "Hours": lambda span: span / 3.6e12, "Minutes": lambda span: span / 6e10,
+            "Seconds": lambda span: span / 1e9,
             "Milliseconds": lambda span: go_int(span / 1e6), "Microseconds": lambda span: go_int(span / 1e3),
             "Nanoseconds": int, "Abs": lambda span: Duration(abs(span)),
             "Truncate": lambda span, to: Duration(_rounded(span, to, False)),

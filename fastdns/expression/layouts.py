@@ -26,7 +26,8 @@ READ = {
     "1": r"(?P<month>[0-9]{1,2})", "02": r"(?P<day>[0-9]{2})", "_2": r" ?(?P<day>[0-9]{1,2})",
     "2": r"(?P<day>[0-9]{1,2})", "002": r"(?P<yearday>[0-9]{3})", "__2": r" {0,2}(?P<yearday>[0-9]{1,3})",
     "15": r"(?P<hour>[0-9]{1,2})", "03": r"(?P<twelve>[0-9]{2})", "3": r"(?P<twelve>[0-9]{1,2})",
-    "04": r"(?P<minute>[0-9]{2})", "4": r"(?P<minute>[0-9]{1,2})", "05": r"(?P<second>[0-9]{2})(?:[.,](?P<nano>[0-9]+))?",
+    "04": r"(?P<minute>[0-9]{2})", "4": r"(?P<minute>[0-9]{1,2})",
+    "05": r"(?P<second>[0-9]{2})(?:[.,](?P<nano>[0-9]+))?",
     "5": r"(?P<second>[0-9]{1,2})(?:[.,](?P<nano>[0-9]+))?", "PM": r"(?P<half>AM|PM)", "pm": r"(?P<half>am|pm)",
     "January": rf"(?P<name>(?i:{'|'.join(MONTHS)}))", "Jan": rf"(?P<name>(?i:{'|'.join(m[:3] for m in MONTHS)}))",
     "Monday": rf"(?i:{'|'.join(DAYS)})", "Mon": rf"(?i:{'|'.join(d[:3] for d in DAYS)})",
@@ -88,12 +89,13 @@ def pattern_of(layout: str) -> re.Pattern[str]:
         out.append(re.escape(layout[at : match.start()]))
         element, at = match[0], match.end()
         if element[0] in ".,":
-            out.append(r"(?:[.,](?P<nano>[0-9]+))?" if element[1] == "9" else rf"[.,](?P<nano>[0-9]{{{len(element) - 1}}})")
-            out[-1] = out[-1] if "nano" not in seen else ""
+            # Behind seconds they are read with these, whether the layout has them or not.
+            digits = "+" if element[1] == "9" else f"{{{len(element) - 1}}}"
+            optional = "?" if element[1] == "9" else ""
+            out.append("" if "nano" in seen else f"(?:[.,](?P<nano>[0-9]{digits})){optional}")
         elif element[0] in "-Z":
             colon = ":" if ":" in element else ""
-            digits = sum(char.isdigit() for char in element) // 2
-            numbers = colon.join(["[0-9]{2}"] * digits)
+            numbers = colon.join(["[0-9]{2}"] * (sum(char.isdigit() for char in element) // 2))
             out.append(rf"(?P<offset>{'Z|' if element[0] == 'Z' else ''}[+-]{numbers})")
         else:
             out.append(READ[element])

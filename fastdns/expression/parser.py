@@ -13,8 +13,23 @@ from __future__ import annotations
 from .errors import ExpressionError
 from .lexer import BRACKET, BYTES, END, IDENTIFIER, NUMBER, OPERATOR, STRING, Lexer, Token, go_quote, is_identifier
 from .nodes import (
-    Array, Binary, Builtin, Call, Chain, Conditional, Constant, Let, Map, Member, Name, Node, Pointer, Predicate,
-    Sequence, Slice, Unary,
+    Array,
+    Binary,
+    Builtin,
+    Call,
+    Chain,
+    Conditional,
+    Constant,
+    Let,
+    Map,
+    Member,
+    Name,
+    Node,
+    Pointer,
+    Predicate,
+    Sequence,
+    Slice,
+    Unary,
 )
 
 LENGTH_MAX = 16384

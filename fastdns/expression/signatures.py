@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .types import (
-    ANY, ANY_MAP, ARRAY, BOOL, DURATION, FLOAT, INT, LOCATION, STRING, STRINGS, TIME, Type, array_of, assignable,
+    ANY,
+    ANY_MAP,
+    ARRAY,
+    BOOL,
+    DURATION,
+    FLOAT,
+    INT,
+    LOCATION,
+    STRING,
+    STRINGS,
+    TIME,
+    Type,
+    array_of,
+    assignable,
     function,
 )
 
