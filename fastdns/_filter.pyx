@@ -300,14 +300,15 @@ cdef bint in_networks(const Query *q, bint server, const uint8_t *data, uint32_t
     cdef const uint8_t *address = &q.client_ip[0]
     cdef uint8_t family = q.family
     cdef uint8_t unknown[16]
-    cdef uint32_t bits, whole, k
+    cdef uint32_t bits, whole
     if server:
         address = &q.local_ip[0]
         family = 1 if q.local_len == 4 else 2
         if q.local_len == 0:
             memset(unknown, 0, 16)      # it reads as `::`
             address = unknown
-    for k in range(n):
+    while n > 0:
+        n -= 1
         if net[0] == family:
             bits = net[1]
             whole = bits >> 3

@@ -383,16 +383,14 @@ class _Judge:
     def __init__(self, name: str, plugin: RouteFilter, members: list[tuple[str, Plugin]]) -> None:
         self.name = name
         self.plugin = plugin
+        self.block = getattr(plugin, "block", None)
         self.collectors = [member for _, member in members if isinstance(member, MetadataCollector)]
 
     async def serve_dns(self, query: Query, _: Any) -> Any:
-        """0: the query enters."""
-        try:
-            for collector in self.collectors:
-                collector.collect(query)
-            return Rcode(0 if self.plugin.passes(query) else 1)
-        except Exception:
-            return Rcode(1)
+        """0: the query enters. What is raised is a panic: the client gets SERVFAIL, and no other block the query."""
+        for collector in self.collectors:
+            collector.collect(query)
+        return Rcode(0 if self.plugin.passes(query) else 1)
 
 
 def filters(members: list[tuple[str, Plugin]]) -> dict[str, Any]:

@@ -350,7 +350,7 @@ class RouteFilter:
         raise TypeError(f"{type(self).__name__} has no judges()")
 
     def passes(self, query: Query) -> bool:
-        """Whether the query enters. In Python, so be quick; an exception is a no."""
+        """Whether the query enters. In Python, so be quick. An exception is a panic: no block has the query."""
         raise TypeError(f"{type(self).__name__} has no passes()")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import signal
 import time
 
 import pytest
@@ -17,7 +19,8 @@ from fastdns.corefile import Dispenser, Source, load_source, tokenize
 from fastdns.errors import ConfigError
 from fastdns.numbers import AAAA, DS, REFUSED, SERVFAIL, TXT, A
 from fastdns.plugins.view import View
-from fastdns.testing import Server, Worker
+from fastdns.testing import Server, Worker, exchange, question
+from tests.faults.serving import Server as ReloadingServer
 from tests.faults.upstream import Upstream, reply
 from tests.probes import installed
 
@@ -191,6 +194,52 @@ def test_what_may_share_a_zone(corefile, words):
     assert str(error.value) == words
 
 
+# ---- any tree of views, against a model
+
+TESTS = ["do()", "id() % 2 == 0", "id() > 5", "proto() == 'tcp'", "name() contains 'b'", "name() matches '^a'", "true",
+         "1", "split(name(), '.')[0] == 'b'", "not do()", "type() == 'DS'", "len(split(name(), '.')) > 3"]  # fmt: skip
+ZONES = [".", "org", "a.org", "b.a.org"]
+NAMES = ["a.org.", "b.a.org.", "x.b.a.org.", "b.org.", "org.", "b.net.", "a.net.", "x.y.z.b.a.org."]
+
+
+def takes(test: str, name: str, qtype: int, proto: str, do: bool, ident: int) -> bool:
+    labels = name.split(".")
+    return {"do()": do, "id() % 2 == 0": ident % 2 == 0, "id() > 5": ident > 5, "proto() == 'tcp'": proto == "tcp",
+            "name() contains 'b'": "b" in name, "name() matches '^a'": name[0] == "a", "true": True, "1": False,
+            "split(name(), '.')[0] == 'b'": labels[0] == "b", "not do()": not do, "type() == 'DS'": qtype == DS,
+            "len(split(name(), '.')) > 3": len(labels) > 3}[test]  # fmt: skip
+
+
+def expected(blocks: list, name: str, qtype: int, *facts: object) -> str:
+    labels, parent = name.rstrip(".").split("."), ""
+    for n in range(len(labels)):
+        zone = ".".join(labels[n:])
+        for own, view, tests in blocks:
+            if own == zone and all(takes(test, name, qtype, *facts) for test in tests):
+                if qtype != DS:
+                    return view
+                parent = view
+                break
+    if parent:
+        return parent
+    return next((view for own, view, tests in blocks
+                 if own == "." and all(takes(test, name, qtype, *facts) for test in tests)), "5")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_tree_of_views(seed):
+    draw = random.Random(seed)
+    blocks = [(draw.choice(ZONES), f"v{n}", draw.sample(TESTS, draw.choice([0, 1, 1, 1, 2]))) for n in range(9)]
+    corefile = "".join(block(zone, view, *tests).replace(f"nsid {zone}/", "nsid ") for zone, view, tests in blocks)
+    with Worker(corefile) as worker:
+        for _ in range(150):
+            name, qtype, proto = draw.choice(NAMES), draw.choice([A, TXT, DS]), draw.choice(["udp", "tcp"])
+            do, ident = draw.choice([True, False]), draw.randrange(1, 9)
+            got = where(worker, name, qtype, proto, do=do, id=ident)
+            assert got == expected(blocks, name, qtype, proto, do, ident), (blocks, name, qtype, proto, do, ident)
+        assert worker.engine.in_flight == 0
+
+
 # ---- the line
 
 
@@ -282,6 +331,30 @@ def test_a_cache_for_each_view(upstream):
     assert len(upstream.of("same.y.")) == 3
 
 
+def test_the_caches_of_views_outlive_a_reload(upstream, tmp_path):
+    keep = f" bind 127.0.0.1\n cache\n forward . 127.0.0.1:{upstream.port}"
+    views = "".join(block(".:{port}", name, test, more=keep).replace(" whoami\n", "")
+                    for name, test in (("dnssec", "do()"), ("py", "name() matches '^kept' and bufsize() > 600"),
+                                       ("all", "true")))
+    asked = [question("kept.y.", A, do=True), question("kept.y.", A, bufsize=700), question("kept.y.", A)]
+    with ReloadingServer(tmp_path, views) as server:
+        for wire in asked:
+            assert exchange(wire, server.port)[3] & 15 == 0
+        assert len(upstream.of("kept.y.")) == 3
+        server.write(views + "other.test:{port} {\n bind 127.0.0.1\n whoami\n}\n")
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        for wire in asked * 2:
+            assert exchange(wire, server.port)[3] & 15 == 0
+        assert len(upstream.of("kept.y.")) == 3
+        server.write(views.replace("do()", "do() and id() >= 0"))
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete", 2)
+        exchange(asked[0], server.port)
+        # Who else may have been in it is not known any more.
+        assert len(upstream.of("kept.y.")) == 4
+
+
 SHOWN = '. {{\n view {0} {{\n  expr {1}\n }}\n metadata {2}\n log . "{{name}} is {{/view/name}}"\n{3}\n whoami\n}}\n'
 
 
@@ -350,13 +423,16 @@ def test_a_query_that_cannot_be_judged_belongs_nowhere(monkeypatch):
         assert worker.engine.in_flight == 0
 
 
-def test_a_filter_that_raises_lets_nobody_in(monkeypatch):
+@pytest.mark.parametrize("panic", [ZeroDivisionError, SystemExit])
+def test_a_panic_of_a_filter_lets_nobody_in(monkeypatch, panic):
     def broken(self, query):
-        raise ZeroDivisionError
+        raise panic
 
     monkeypatch.setattr(View, "passes", broken)
     with Worker(block(".", "v", "name() matches 'a'") + REST) as worker:
-        assert [where(worker, "a.") for _ in range(50)] == ["rest"] * 50
+        for proto in ("udp", "tcp"):
+            assert [worker.ask("a.", A, proto).rcode for _ in range(50)] == [SERVFAIL] * 50
+        assert worker.counter("coredns_panics_total") == 100
         assert worker.engine.in_flight == 0
 
 
