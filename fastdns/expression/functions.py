@@ -170,7 +170,7 @@ def numbers(name: str, values: tuple[Any, ...]) -> list[Any]:
     for value in values:
         if type(value) is list:
             out.extend(numbers(name, tuple(value)))
-        elif type(value) in (int, float):
+        elif type(value) in (int, float, Duration, Month, Weekday):
             out.append(value)
         else:
             raise Failure(f"invalid argument for {name} (type {go_type(value)})")
