@@ -235,8 +235,10 @@ METHODS: dict[str, dict[str, Type]] = {
 RECEIVERS = {"time": "time.Time", "duration": "time.Duration", "month": "time.Month", "weekday": "time.Weekday",
              "location": "*time.Location"}  # fmt: skip
 METHODS = {
-    kind: {name: replace(method, go=f"func({', '.join([RECEIVERS[kind], *map(str, method.arguments)])}) {method.result}")
-           for name, method in methods.items()}
+    kind: {
+        name: replace(method, go=f"func({', '.join((RECEIVERS[kind], *map(str, method.arguments)))}) {method.result}")
+        for name, method in methods.items()
+    }
     for kind, methods in METHODS.items()
 }
 

@@ -21,7 +21,7 @@ from fastdns.expression import (
     is_identifier,
 )
 from fastdns.expression.environment import incidr
-from fastdns.expression.evaluator import WORK
+from fastdns.expression.frame import WORK
 from fastdns.expression.parser import DEPTH_MAX, LENGTH_MAX, NODES_MAX
 from fastdns.expression.values import go_text
 
