@@ -7,9 +7,9 @@ built once before the fork and read-only after it. Where blocks share zones, eac
 the router runs, or a question to Python, for which the query waits as at any stage. `chain_start` routes a query and
 walks it down its block's stages and back up; nothing here touches a socket: a finished query goes to the sink of its
 origin. A query that must wait is moved out of its batch slot into the pool, which is bounded, allocated once and
-touched only as far as it was ever used. Children (Python's next(), look-ups of the server's own, refreshes) are queries too: they enter at a
-position, and unwinding stops where they entered. A child that is started inside a stage runs after the current query
-has ended, because the arena holds one unfinished reply at a time.
+touched only as far as it was ever used. Children (Python's next(), look-ups of the server's own, refreshes) are queries
+too: they enter at a position, and unwinding stops where they entered. A child that is started inside a stage runs after
+the current query has ended, because the arena holds one unfinished reply at a time.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
