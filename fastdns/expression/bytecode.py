@@ -10,6 +10,7 @@ equal.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -33,6 +34,12 @@ CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
 WORDS = {"Member": "an element or a member", "Chain": "'?.'", "Slice": "a part of a value", "Array": "an array",
          "Map": "a map", "Pointer": "'#'", "Predicate": "a predicate", "Let": "'let'",
          "Sequence": "a sequence"}  # fmt: skip
+
+
+# A character that stands for itself, alone, behind a backslash or in brackets.
+ALONE, ESCAPED, BRACKETED = r"[A-Za-z0-9_/ -]", r"[.*+?()|\[\]{}^$\\_-]", r"[A-Za-z0-9._/ *+?()|{}$-]"
+LITERAL = re.compile(rf"({ALONE})|\\({ESCAPED})|\[({BRACKETED})\]")
+PLAIN = re.compile(rf"(\^)?((?:{ALONE}|\\{ESCAPED}|\[{BRACKETED}\])*)(\$)?")
 
 
 class Untranslated(Exception):
@@ -187,6 +194,8 @@ class Code:
             for fact, other, way in ((node.left, node.right, operator), (node.right, node.left, TURNED[operator])):
                 if accessor(fact, (*CODED, *ADDRESSES)):
                     return self.coded(fact, other, way)
+        if operator == "matches":
+            return self.matches(node)
         left, right = self.value(node.left), self.value(node.right)
         if operator in TURNED and left == right and (left != "bool" or operator in ("==", "!=")):
             kind = {"int": "compare_int", "string": "compare_text", "bool": "compare_bool"}[left]
@@ -199,6 +208,19 @@ class Code:
             self.emit(ARITHMETIC[operator])
             return "int"
         raise Untranslated(f"'{operator}'")
+
+    def matches(self, node: Binary) -> str:
+        """A regular expression that is no more than a text, at one end or somewhere."""
+        pattern = node.right.value if isinstance(node.right, Constant) else None
+        found = PLAIN.fullmatch(pattern) if isinstance(pattern, str) else None
+        if found is None:
+            raise Untranslated("'matches'")
+        text = "".join(a or b or c for a, b, c in LITERAL.findall(found[2]))
+        if self.value(node.left) != "string" or self.constant(text) != "string":
+            raise Untranslated("'matches'")
+        begins, ends = bool(found[1]), bool(found[3])
+        self.emit("compare_text" if begins and ends else "starts" if begins else "ends" if ends else "contains")
+        return "bool"
 
     def logic(self, node: Binary) -> str:
         """and, or."""
