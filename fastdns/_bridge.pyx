@@ -542,6 +542,12 @@ cdef object bridge_open(Worker *w, Program program):
                 stage = _PythonStage(program.python_stage(b, p))
                 w.blocks[b].stages[p].config = <void *><uintptr_t>(<uint64_t>(stage.deadline * 1e9))
             row.append(stage)
+        if w.blocks[b].python_filter:
+            # Where the router lets a query wait: behind the last stage's `next`, which leads to nothing.
+            p = w.blocks[b].stage_count + 1
+            stage = _PythonStage(program.python_filter(b))
+            w.blocks[b].stages[p].config = <void *><uintptr_t>(<uint64_t>(stage.deadline * 1e9))
+            row += [None, stage]
         bridge.stages.append(row)
         bridge.zones.append([
             text_of(w.blocks[b].zones[z].name, w.blocks[b].zones[z].len)

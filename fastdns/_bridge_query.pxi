@@ -146,7 +146,7 @@ cdef class Query:
 
     @property
     def size(self):
-        return self.packet().length
+        return self.packet().end
 
     @property
     def wire(self):

@@ -12,12 +12,19 @@ cdef enum:
     DEPTH_MAX = 8               # nested look-ups of the server's own
     LABELS = 64                 # metadata labels that a block keeps
 
+cdef struct Candidate:
+    # A block that a zone's queries may belong to.
+    uint32_t block
+    uint16_t zone               # index in block.zones
+    bint last                   # of its zone
+
 cdef struct Route:
     uint32_t hash
     uint16_t len
     uint16_t zone               # index in block.zones
     uint32_t block
     const uint8_t *name
+    uint32_t first              # of its candidates, where the listener has views
 
 cdef struct Router:
     # A listener's zones: open addressing, a power-of-two number of cells, at most half full.
@@ -25,6 +32,7 @@ cdef struct Router:
     uint32_t mask
     uint32_t max_labels         # labels of the longest zone: longer suffixes are not looked up
     uint32_t zones
+    Candidate *candidates       # NULL: each zone has one block, and no query is filtered
 
 cdef class Program:
     cdef Listener *listeners
@@ -35,9 +43,11 @@ cdef class Program:
     cdef list owners            # whatever keeps the stages' memory alive
     cdef list python_stages     # per block: {position: plugin instance}
     cdef list labels            # per block: names of the metadata labels that it keeps
-    cdef list routes            # per listener: {zone wire: (block, zone index)}
+    cdef list routes            # per listener: {zone wire: [(block, zone index), ...]}
+    cdef list filters           # per block: what Python has to be asked before a query enters, or None
     cdef int listener_room
     cdef int block_room
+    cdef bint _filtered(self, uint32_t block) noexcept
 
 cdef int worker_open(Worker *w, Program program) except -1
 cdef void worker_reseed(Worker *w) noexcept nogil

@@ -3,16 +3,18 @@
 """From an admitted query to its finished answer: the router, the runner of stages, the in-flight pool.
 
 Strategy. `Program` is the compiled Corefile: listeners, blocks, stages and one table of zones for each listener,
-built once before the fork and read-only after it. `chain_start` routes a query and walks it down its block's
-stages and back up; nothing here touches a socket: a finished query goes to the sink of its origin. A query that must
-wait is moved out of its batch slot into the pool, which is bounded, allocated once and touched only as far as it was
-ever used. Children (Python's next(), look-ups of the server's own, refreshes) are queries too: they enter at a
-position, and unwinding stops where they entered. A child that is started inside a stage runs after the current query
-has ended, because the arena holds one unfinished reply at a time.
+built once before the fork and read-only after it. Where blocks share zones, each but the last has a filter: code that
+the router runs, or a question to Python, for which the query waits as at any stage. `chain_start` routes a query and
+walks it down its block's stages and back up; nothing here touches a socket: a finished query goes to the sink of its
+origin. A query that must wait is moved out of its batch slot into the pool, which is bounded, allocated once and
+touched only as far as it was ever used. Children (Python's next(), look-ups of the server's own, refreshes) are queries
+too: they enter at a position, and unwinding stops where they entered. A child that is started inside a stage runs after
+the current query has ended, because the arena holds one unfinished reply at a time.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._filter cimport Filter, FilterCode, filter_passes
 from fastdns._stage cimport (
     DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE,
     STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone, query_body,
@@ -55,6 +57,7 @@ cdef class Program:
         self.owners = []
         self.python_stages = []
         self.labels = []
+        self.filters = []
         self.routes = []
         self.listener_room = listeners
         self.block_room = blocks
@@ -65,6 +68,7 @@ cdef class Program:
         for i in range(self.listener_count):
             router = <Router *>self.listeners[i].router
             if router != NULL:
+                free(router.candidates)
                 free(router.cells)
                 free(router)
         for i in range(self.block_count):
@@ -95,9 +99,11 @@ cdef class Program:
         self.routes.append({})
         return at.index
 
-    def add_block(self, uint32_t block_id, list zones, list stages, labels=None) -> int:
+    def add_block(self, uint32_t block_id, list zones, list stages, labels=None, *, Filter filter=None,
+                  python_filter=None) -> int:
         """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs). `labels`:
-        the metadata labels that it keeps (None: it has no `metadata`)."""
+        the metadata labels that it keeps (None: it has no `metadata`). `filter` and `python_filter` judge whether a
+        query enters: the latter as a plugin instance, of which `serve_dns` gives `Rcode(0)` for yes, 1 for no."""
         if self.block_count >= <uint32_t>self.block_room:
             raise ValueError("more blocks than announced")
         if len(zones) > 65535 or len(stages) > 1024 or len(labels or ()) > LABELS:
@@ -110,7 +116,7 @@ cdef class Program:
         b.index = self.block_count
         b.id = block_id
         b.zones = <Zone *>calloc(len(zones) or 1, sizeof(Zone))
-        b.stages = <Stage *>calloc(len(stages) or 1, sizeof(Stage))
+        b.stages = <Stage *>calloc(len(stages) + 2, sizeof(Stage))
         if b.zones == NULL or b.stages == NULL:
             raise MemoryError
         for i, name in enumerate(zones):
@@ -138,6 +144,19 @@ cdef class Program:
             memcpy(s.name, <const char *>label, len(label))
             self.owners.append(stage)
         b.stage_count = <uint16_t>len(stages)
+        if filter is not None:
+            b.filter = &filter.run
+            self.owners.append(filter)
+        if python_filter is not None:
+            # Not next to the last stage: whose `next` finds nothing there.
+            s = &b.stages[len(stages) + 1]
+            s.index = <uint16_t>(len(stages) + 1)
+            s.block = b
+            s.python = True
+            label = python_filter.name.encode()[:31]
+            memcpy(s.name, <const char *>label, len(label))
+            b.python_filter = True
+        self.filters.append(python_filter)
         b.metadata = labels is not None
         b.label_off = off
         b.label_count = <uint16_t>len(labels or ())
@@ -150,13 +169,14 @@ cdef class Program:
         return b.index
 
     def route(self, int listener, bytes zone, int block):
-        """Names below `zone` that arrive at `listener` belong to `block`, unless a longer zone matches."""
+        """Names below `zone` that arrive at `listener` belong to `block`, unless a longer zone matches, or the filter
+        of a block that was routed before lets the query pass."""
         if not 0 <= listener < <int>self.listener_count or not 0 <= block < <int>self.block_count:
             raise IndexError("no such listener or block")
         cdef Block *b = &self.blocks[block]
         for i in range(b.zone_count):
             if zone == b.zones[i].name[:b.zones[i].len]:
-                self.routes[listener][zone] = (block, i)
+                self.routes[listener].setdefault(zone, []).append((block, i))
                 return
         raise ValueError("the zone is not one of the block's")
 
@@ -165,7 +185,7 @@ cdef class Program:
         cdef Router *r
         cdef Block *b
         cdef Zone *z
-        cdef uint32_t cells, h
+        cdef uint32_t cells, h, at, total
         for index, routes in enumerate(self.routes):
             cells = 4
             while cells < 2 * len(routes):
@@ -173,14 +193,20 @@ cdef class Program:
             r = <Router *>calloc(1, sizeof(Router))
             if r == NULL:
                 raise MemoryError
+            self.listeners[index].router = r
             r.cells = <Route *>calloc(cells, sizeof(Route))
             if r.cells == NULL:
-                free(r)
                 raise MemoryError
             r.mask = cells - 1
             r.zones = len(routes)
-            self.listeners[index].router = r
-            for block, zone in routes.values():
+            total = sum(map(len, routes.values()))
+            if any(self._filtered(block) for blocks in routes.values() for block, _ in blocks):
+                r.candidates = <Candidate *>calloc(total, sizeof(Candidate))
+                if r.candidates == NULL:
+                    raise MemoryError
+            at = 0
+            for blocks in routes.values():
+                block, zone = blocks[0]
                 b = &self.blocks[block]
                 z = &b.zones[zone]
                 r.max_labels = max(r.max_labels, z.labels)
@@ -193,14 +219,48 @@ cdef class Program:
                 r.cells[cell].zone = zone
                 r.cells[cell].block = block
                 r.cells[cell].name = z.name
+                r.cells[cell].first = at
+                if r.candidates == NULL:
+                    continue
+                for block, zone in blocks:
+                    r.candidates[at].block = block
+                    r.candidates[at].zone = zone
+                    at += 1
+                r.candidates[at - 1].last = True
+
+    cdef bint _filtered(self, uint32_t block) noexcept:
+        return self.blocks[block].filter != NULL or self.blocks[block].python_filter
+
+    def python_filter(self, int block):
+        """What Python is asked before a query enters `block`, or None."""
+        return self.filters[block]
 
     def python_stage(self, int block, int position):
         """The plugin instance that runs at `position` of `block`."""
         return self.python_stages[block][position]
 
+    def candidates(self, int listener, bytes name, int qtype=1):
+        """All (block, index of its zone) that a lower-cased name in wire form may be routed to: the first one whose
+        filter lets the query pass has it. The last one has no filter, or the query may be REFUSED."""
+        found = []
+        if not 0 <= listener < <int>self.listener_count:
+            raise IndexError("no such listener")
+        labels = label_count(name)
+        suffixes = [name]
+        for _ in range(labels):
+            suffixes.append(suffixes[len(suffixes) - 1][suffixes[len(suffixes) - 1][0] + 1:])
+        if qtype == TYPE_DS and labels:
+            suffixes = [*suffixes[labels - 1::-1], suffixes[labels]]
+        for suffix in suffixes:
+            for block, zone in self.routes[listener].get(suffix, ()):
+                found.append((block, zone))
+                if not self._filtered(block):
+                    return found
+        return found
+
     def lookup(self, int listener, bytes name, int qtype=1):
         """(block, index of its zone) that a lower-cased name in wire form is routed to, or None: what `explain`
-        shows."""
+        shows. Filters are not asked."""
         cdef Query q
         cdef const Route *hit
         if not 0 <= listener < <int>self.listener_count or len(name) > 255:
@@ -223,45 +283,7 @@ cdef int label_count(bytes name) except -1:
     return n
 
 
-# ---------------------------------------------------------------------------------------------- router
-
-cdef const Route *route_find(const Router *r, const uint8_t *name, uint32_t n) noexcept nogil:
-    cdef uint32_t h = suffix_hash(name, n)
-    cdef uint32_t cell = h & r.mask
-    while r.cells[cell].name != NULL:
-        if r.cells[cell].hash == h and r.cells[cell].len == n and memcmp(r.cells[cell].name, name, n) == 0:
-            return &r.cells[cell]
-        cell = (cell + 1) & r.mask
-    return NULL
-
-
-cdef const Route *route_query(const Router *r, const Query *q) noexcept nogil:
-    # The longest zone that is a suffix of the name; for DS the shortest one but the root (the parent's side
-    # of a cut, RFC 4035 3.1.4.1); the root when nothing else matches.
-    cdef const uint8_t *name = q.pkt.qname
-    cdef uint32_t n = q.pkt.qname_len
-    cdef uint32_t labels = q.pkt.labels
-    cdef uint32_t step
-    cdef const Route *hit
-    cdef const Route *parent = NULL
-    if r == NULL:
-        return NULL
-    while labels > r.max_labels:
-        step = <uint32_t>name[0] + 1
-        name += step
-        n -= step
-        labels -= 1
-    while labels > 0:
-        hit = route_find(r, name, n)
-        if hit != NULL:
-            if q.pkt.qtype != TYPE_DS:
-                return hit
-            parent = hit
-        step = <uint32_t>name[0] + 1
-        name += step
-        n -= step
-        labels -= 1
-    return parent if parent != NULL else route_find(r, name, n)
+include "_chain_route.pxi"
 
 
 # ---------------------------------------------------------------------------------------------- runner
@@ -302,12 +324,19 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     if q.pkt.qclass != CLASS_IN and not at.any_class:
         server_rcode(w, q, RCODE_REFUSED)
         return
+    if at.router != NULL and (<Router *>at.router).candidates != NULL:
+        route_filtered(w, q, NULL, False)
+        return
     hit = route_query(<Router *>at.router, q)
     if hit == NULL:
         server_rcode(w, q, RCODE_REFUSED)
         return
-    q.block = &w.blocks[hit.block]
-    q.zone = hit.zone
+    enter(w, q, hit.block, hit.zone)
+
+
+cdef inline void enter(Worker *w, Query *q, uint32_t block, uint16_t zone) noexcept nogil:
+    q.block = &w.blocks[block]
+    q.zone = zone
     if q.block.stage_count == 0:
         server_rcode(w, q, RCODE_REFUSED)
         return
@@ -426,7 +455,9 @@ cdef void finish(Worker *w, Query *q) noexcept nogil:
 
 
 cdef void resume(Worker *w, Query *q, int verdict) noexcept nogil:
-    if verdict == NEXT:
+    if q.pos > q.block.stage_count:
+        judged_by_python(w, q, verdict)
+    elif verdict == NEXT:
         q.pos += 1
         chain_down(w, q)
     else:

@@ -122,6 +122,8 @@ cdef struct Query:
     uint16_t gate               # 1 + position of a stage that wants to be asked at a miss, see query_past
     bint detached               # lives in the in-flight pool
     bint background             # no client: counters of clients stay untouched
+    uint32_t route              # while a filter in Python is asked: the router's candidate that it belongs to
+    uint32_t parent             # ... and 1 + the one that a DS goes to if none is above it
     uint8_t *frames             # block.frame_octets for the stages' frames
     # -- the answer
     bint written                # some stage wrote a reply
@@ -212,6 +214,8 @@ cdef struct Block:
     # An exchange with another server begins for the query at q.pos; the text, its address, outlives all queries. NULL,
     # as in all of w.blocks: the query is not traced
     tap_fn tap
+    const void *filter          # FilterCode of queries that may enter; NULL: nothing for compiled code to judge
+    bint python_filter          # a stage behind the last one, at stage_count + 1, has to be asked too
 
 cdef struct Listener:
     # One listen address of the server (dns://ADDR:PORT), the same index in every worker.

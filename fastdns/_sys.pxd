@@ -56,6 +56,7 @@ cdef extern from "<string.h>" nogil:
     void *memmove(void *dst, const void *src, size_t n) noexcept
     void *memset(void *dst, int c, size_t n) noexcept
     int memcmp(const void *a, const void *b, size_t n) noexcept
+    void *memmem(const void *in_, size_t n, const void *what, size_t m) noexcept
     size_t strlen(const char *s) noexcept
 
 cdef extern from * nogil:

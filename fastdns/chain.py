@@ -24,7 +24,18 @@ from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import ConfigError, FastdnsError, KeysError, SetupError
 from .labels import Labels
-from .plugin import BlockContext, BlockPlan, Channel, Event, Observer, Plugin
+from .plugin import (
+    BlockContext,
+    BlockPlan,
+    Channel,
+    Event,
+    MetadataCollector,
+    Observer,
+    Plugin,
+    Query,
+    Rcode,
+    RouteFilter,
+)
 from .published import Board
 
 if TYPE_CHECKING:
@@ -80,14 +91,19 @@ class Block:
 
 @dataclass
 class Listener:
-    """A listen address of the server, and the zones of the blocks that are reached by it."""
+    """A listen address of the server, and for each zone the blocks that are reached by it: one, unless some are
+    filtered, in order of the Corefile."""
 
     scheme: str
     address: str
     port: int
     sockets: int
     steer: str
-    routes: dict[str, int] = field(default_factory=dict)
+    routes: dict[str, list[int]] = field(default_factory=dict)
+
+    def blocks(self) -> set[int]:
+        """Those that are reached by it."""
+        return {number for numbers in self.routes.values() for number in numbers}
 
     @property
     def server(self) -> str:
@@ -221,17 +237,18 @@ class Generation:
         program = Program(len(self.listeners), len(self.blocks))
         for index, at in enumerate(self.listeners):
             any_class = any(self.classes[name].any_class
-                            for number in set(at.routes.values()) for name in self.blocks[number].plan.directives)
+                            for number in at.blocks() for name in self.blocks[number].plan.directives)
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
             stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
             _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
-            program.add_block(block_ids[block.plan.index], zones, stages, labels)
+            program.add_block(block_ids[block.plan.index], zones, stages, labels, **filters(block.members))
         for index, at in enumerate(self.listeners):
-            for zone, number in at.routes.items():
-                program.route(index, name_from_text(zone), number)
+            for zone, numbers in at.routes.items():
+                for number in numbers:
+                    program.route(index, name_from_text(zone), number)
         program.finish()
         return program
 
@@ -254,7 +271,7 @@ class Generation:
             zones=block.zones,
             keys=block.source.zones,
             servers=tuple(at.server for at in self.listeners),
-            listeners=tuple(i for i, at in enumerate(self.listeners) if number in at.routes.values()),
+            listeners=tuple(i for i, at in enumerate(self.listeners) if number in at.blocks()),
             chain=chain,
             stats=stats,
             segment=segment,
@@ -274,7 +291,7 @@ class Generation:
         """Those of a listener: of several blocks on it the last that says something counts, for each timeout."""
         found: dict[str, Any] = {}
         for block in self.blocks:
-            if block.plan.index in at.routes.values():
+            if block.plan.index in at.blocks():
                 found.update(block.plan.timeouts)
         return found
 
@@ -308,7 +325,7 @@ class Generation:
         ends the server: a panic does at a listener with `debug`."""
         servers = tuple(at.server for at in self.listeners)
         bare = {number for number, at in enumerate(self.listeners)
-                if any("debug" in self.blocks[block].plan.directives for block in at.routes.values())}
+                if any("debug" in self.blocks[block].plan.directives for block in at.blocks())}
 
         def panicked(listener: int, text: str) -> bool:
             if fatal is None or listener not in bare:
@@ -382,9 +399,38 @@ def complaints(blocks: list[Block]) -> Iterator[tuple[Block, ZoneKey, KeysError]
     claims = Claims()
     for block, at in wanted:
         try:
-            claims.add(at, bool(block.plan.view))
+            claims.add(at, block.plan.filtered)
         except KeysError as error:
             yield block, at.key, error
+
+
+class _Judge:
+    """A block's filter where the bridge expects a stage: labels are collected first, for those who read them."""
+
+    eager = True
+    board = None
+    deadline = 1.0
+
+    def __init__(self, name: str, plugin: RouteFilter, members: list[tuple[str, Plugin]]) -> None:
+        self.name = name
+        self.plugin = plugin
+        self.block = getattr(plugin, "block", None)
+        self.collectors = [member for _, member in members if isinstance(member, MetadataCollector)]
+
+    async def serve_dns(self, query: Query, _: Any) -> Any:
+        """0: the query enters. What is raised is a panic: the client gets SERVFAIL, and no other block the query."""
+        for collector in self.collectors:
+            collector.collect(query)
+        return Rcode(0 if self.plugin.passes(query) else 1)
+
+
+def filters(members: list[tuple[str, Plugin]]) -> dict[str, Any]:
+    """What the program is told of the filter among a block's instances, if there is one."""
+    for name, plugin in members:
+        if isinstance(plugin, RouteFilter):
+            judge = _Judge(name, plugin, members) if any(why for _, why in plugin.judges()) else None
+            return {"filter": plugin.filter(), "python_filter": judge}
+    return {}
 
 
 def _listeners(blocks: list[Block]) -> list[Listener]:
@@ -396,7 +442,9 @@ def _listeners(blocks: list[Block]) -> list[Listener]:
         for key in block.listen_keys():
             at = (key.key.scheme, key.address, key.key.port)
             listener = found.setdefault(at, Listener(*at, block.plan.sockets, block.plan.steer))
-            listener.routes.setdefault(key.key.zone, block.plan.index)
+            numbers = listener.routes.setdefault(key.key.zone, [])
+            if block.plan.index not in numbers:
+                numbers.append(block.plan.index)
     return list(found.values())
 
 

@@ -94,6 +94,7 @@ from .numbers import (
 
 if TYPE_CHECKING:
     from ._cache import Segment
+    from ._filter import Filter
     from ._stage import CompiledStage
     from ._stats import Series, Stats
     from .published import Board
@@ -125,10 +126,10 @@ class BlockPlan:
     """What a server block asks of the server before anything exists; filled by `Plugin.plan` in order of the chain.
 
     `listen` are the addresses of the block (None: all), `sockets` the UDP sockets of each listener (0: unsaid), `steer`
-    how packets are spread over them (flow, cpu, random), `view` the name of its view, `root` the folder of relative
-    paths, `timeouts` those of connections (read, write, idle in seconds, queries). `asks` collects the rest as (kind,
-    facts): "cache", "http", "reload", "lameduck" ...; the server knows the kinds. Facts are plain values, because
-    they travel between processes.
+    how packets are spread over them (flow, cpu, random), `view` the name of its view, `filtered` whether a query needs
+    more than a name to come here (`RouteFilter`), `root` the folder of relative paths, `timeouts` those of connections
+    (read, write, idle in seconds, queries). `asks` collects the rest as (kind, facts): "cache", "http", "reload",
+    "lameduck" ...; the server knows the kinds. Facts are plain values, because they travel between processes.
     """
 
     index: int
@@ -138,6 +139,7 @@ class BlockPlan:
     sockets: int = 0
     steer: str = "flow"
     view: str = ""
+    filtered: bool = False
     root: str = ""
     timeouts: dict[str, float] = field(default_factory=dict)
     asks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -336,6 +338,40 @@ class Observer:
         return []
 
 
+class MetadataCollector:
+    """The plugin that has labels collected: a filter that reads some asks it before the chain runs."""
+
+    def collect(self, query: Query) -> None:
+        """Sets the labels of all providers."""
+        raise TypeError(f"{type(self).__name__} has no collect()")
+
+
+class FixedLabels:
+    """A plugin that says the same of each query of its block: compiled code does it, and no provider is called."""
+
+    def labels(self) -> dict[str, str]:
+        """The labels and their values."""
+        raise TypeError(f"{type(self).__name__} has no labels()")
+
+
+class RouteFilter:
+    """A plugin that decides which queries enter its block; its `plan` sets `filtered`. Of the blocks for a zone the
+    first one, in order of the Corefile, that lets a query pass has it."""
+
+    def filter(self) -> Filter | None:
+        """What compiled code can judge; None: nothing. Called once, after all instances are set up."""
+        return None
+
+    def judges(self) -> list[tuple[str, str]]:
+        """What must hold, each with the reason for which Python has to be asked about it; "": compiled code knows. If
+        there is any such reason, `passes` is asked about the queries that the compiled half lets pass."""
+        raise TypeError(f"{type(self).__name__} has no judges()")
+
+    def passes(self, query: Query) -> bool:
+        """Whether the query enters. In Python, so be quick. An exception is a panic: no block has the query."""
+        raise TypeError(f"{type(self).__name__} has no passes()")
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -391,8 +427,10 @@ __all__ = [
     "Directive",
     "Dispenser",
     "Event",
+    "FixedLabels",
     "Gauge",
     "Histogram",
+    "MetadataCollector",
     "MetadataProvider",
     "Next",
     "Observer",
@@ -403,6 +441,7 @@ __all__ = [
     "Rcode",
     "ReadyCheck",
     "Reply",
+    "RouteFilter",
     "Settings",
     "SetupError",
     "StartError",

@@ -15,6 +15,7 @@ from .. import chain
 from .._chain import Program
 from .._wire import name_from_text, name_lower
 from ..corefile.names import fqdn
+from ..plugin import RouteFilter
 from .dry import COMPILED, PYTHON, SIDE, Stage
 from .examine import Examined
 
@@ -41,7 +42,7 @@ def _listener(at: chain.Listener, served: chain.Generation) -> dict[str, Any]:
         "sockets": "as many as usable CPUs" if at.sockets < 0 else at.sockets or 1,
         "said": at.sockets != 0,
         "steer": at.steer,
-        "zones": [{"zone": zone, "block": number + 1} for zone, number in at.routes.items()],
+        "zones": [{"zone": zone, "block": number + 1} for zone, numbers in at.routes.items() for number in numbers],
     }
 
 
@@ -65,16 +66,33 @@ def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
         "keys": list(block.source.keys),
         "zones": list(block.zones),
         "view": block.plan.view,
-        "servers": [at.server for at in seen.generation.listeners if number in at.routes.values()],
+        "filter": [{"expression": text, "runs": PYTHON if why else COMPILED, "why": why}
+                   for stage in stages for text, why in judges(stage)],
+        "servers": [at.server for at in seen.generation.listeners if number in at.blocks()],
         "stages": [_stage(seen, stage) for stage in stages if stage.runs != SIDE],
         "side": [_stage(seen, stage) for stage in stages if stage.runs == SIDE],
         "fast_path": fast_path([stage for stage in stages if stage.runs != SIDE]),
     }
 
 
+def judges(stage: Stage) -> list[tuple[str, str]]:
+    """What a filter asks of a query, and why Python has to answer it."""
+    plugin = stage.plugin
+    if plugin is None:
+        return []
+    return plugin.judges() if isinstance(plugin, RouteFilter) else []
+
+
 def fast_path(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage."""
+    """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage, or the filter
+    that is asked before all of them."""
     outside = [stage for stage in stages if stage.runs == PYTHON]
+    for stage in stages:
+        if any(why for _, why in judges(stage)):
+            also = f"; so does {', '.join(other.name for other in outside)}" if outside else ""
+            return {"whole": False, "leaves": stage.name,
+                    "why": f"'{stage.name}' has an expression for Python: every query that may enter crosses into "
+                           f"Python and back first{also}"}
     if not stages:
         return {"whole": True, "leaves": None, "why": "no directive takes part in answering: every query is REFUSED"}
     if not outside:
@@ -106,8 +124,8 @@ def ways(seen: Examined, question: Question, servers: Sequence[str] = ()) -> lis
     served = seen.generation
     assert served is not None
     program = router(served)
-    return [_way(seen, served, program, index, question) for index, at in enumerate(served.listeners)
-            if not servers or at.server in servers]
+    return [way for index, at in enumerate(served.listeners) if not servers or at.server in servers
+            for way in _ways(seen, served, program, index, question)]
 
 
 def router(served: chain.Generation) -> Program:
@@ -116,33 +134,55 @@ def router(served: chain.Generation) -> Program:
     for index, at in enumerate(served.listeners):
         program.add_listener(at.server, at.port, at.address in chain.WILDCARDS, False, index)
     for block in served.blocks:
-        program.add_block(block.plan.index + 1, [name_from_text(zone) for zone in block.zones], [])
+        # What a filter says is not asked; that there is one is enough.
+        program.add_block(block.plan.index + 1, [name_from_text(zone) for zone in block.zones], [],
+                          python_filter=_FILTER if block.plan.filtered else None)
     for index, at in enumerate(served.listeners):
-        for zone, number in at.routes.items():
-            program.route(index, name_from_text(zone), number)
+        for zone, numbers in at.routes.items():
+            for number in numbers:
+                program.route(index, name_from_text(zone), number)
     program.finish()
     return program
 
 
-def _way(seen: Examined, served: chain.Generation, program: Program, index: int, question: Question) -> dict[str, Any]:
+def _ways(seen: Examined, served: chain.Generation, program: Program, index: int,
+          question: Question) -> list[dict[str, Any]]:
+    """One way, or more where filters decide: the first block whose filter lets the query pass has it."""
     at = served.listeners[index]
-    way: dict[str, Any] = {"server": at.server, "zone": "", "block": 0, "stages": [], "result": ""}
+    nowhere = {"server": at.server, "zone": "", "block": 0, "stages": [], "result": ""}
     if refusal := unreachable(at.address, question):
-        return {**way, "result": refusal}
-    names = {name for number in at.routes.values() for name in served.blocks[number].plan.directives}
+        return [{**nowhere, "result": refusal}]
+    names = {name for number in at.blocks() for name in served.blocks[number].plan.directives}
     if question.qclass != IN and not any(served.classes[name].any_class for name in names):
-        return {**way, "result": "REFUSED: no directive of this listener's blocks answers other classes than IN"}
-    hit = program.lookup(index, question.wire, question.qtype)
-    if hit is None:
-        return {**way, "result": "REFUSED: no zone of this listener holds the name"}
-    number, zone = hit
-    block = served.blocks[number]
-    way["zone"], way["block"] = block.zones[zone], number + 1
+        return [{**nowhere, "result": "REFUSED: no directive of this listener's blocks answers other classes than IN"}]
+    found = [_way(seen, served, at.server, number, zone, question)
+             for number, zone in program.candidates(index, question.wire, question.qtype)]
+    if not found:
+        return [{**nowhere, "result": "REFUSED: no zone of this listener holds the name"}]
+    if served.blocks[found[-1]["block"] - 1].plan.filtered:
+        found.append({**nowhere, "result": "REFUSED: if no view takes the query"})
+    return found
+
+
+class _Filter:
+    """Stands for any filter."""
+
+    name = "view"
+
+
+_FILTER = _Filter()
+
+
+def _way(seen: Examined, served: chain.Generation, server: str, number: int, zone: int,
+         question: Question) -> dict[str, Any]:
+    """The way through one block."""
     assert seen.dry is not None
+    block = served.blocks[number]
     crossed = [stage for stage in seen.dry.stages[number] if stage.runs != SIDE]
+    way: dict[str, Any] = {"server": server, "zone": block.zones[zone], "block": number + 1, "result": ""}
     way["stages"] = [{**_stage(seen, stage), "concerned": concerned(served, stage, question)} for stage in crossed]
     way["fast_path"] = fast_path(crossed)
-    if block.plan.view:
+    if block.plan.filtered:
         way["result"] = f"only where the view '{block.plan.view}' takes the query"
     elif not crossed:
         way["result"] = "REFUSED: the block has no directive that answers"

@@ -48,6 +48,7 @@ def _blocks(facts: dict[str, Any], paint: Paint) -> Iterator[str]:
         view = f", view {block['view']}" if block["view"] else ""
         yield paint("place", safe(f"Block {block['number']}")) + safe(
             f"  {block['file']}:{block['line']}  {' '.join(block['keys'])}{view}")
+        yield from table([[each["expression"], each["runs"], each["why"]] for each in block["filter"]], "  if ")
         yield from table([*_numbered(block["stages"], block["file"]), *_side(block["side"], block["file"])])
         yield f"  fast path: {safe(block['fast_path']['why'])}"
 

@@ -97,7 +97,8 @@ def excerpt(line: str, column: int) -> tuple[str, int, int]:
 def text_of(one: Finding, lines: Lines, paint: Paint) -> str:
     """A finding as some lines of text."""
     place = one.file + (f":{one.line}:{one.column}" if one.line else "")
-    shown = [f"{paint('place', safe(place))}: {paint(one.level, one.level)}: {safe(one.message)}"]
+    message = one.message.splitlines()[0] if one.message else ""
+    shown = [f"{paint('place', safe(place))}: {paint(one.level, one.level)}: {safe(message)}"]
     if line := lines.line(one.file, one.line) if one.line else "":
         show, before, long = excerpt(line, max(one.column, 1))
         shown.append(f"{one.line:6} {paint('dim', '|')} {show}")

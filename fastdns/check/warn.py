@@ -88,7 +88,7 @@ def generation(served: chain.Generation, findings: Findings) -> None:
             owners.setdefault((at.key.scheme, at.address, at.key.port, at.key.zone), []).append(block)
     for (_, _, port, zone), claimed in owners.items():
         for before, block in pairwise(claimed):
-            if not before.plan.view and before is not block:
+            if not before.plan.filtered and before is not block:
                 places = [token for key, token in zip(block.source.zones, block.source.places, strict=True)
                           if key.zone == zone and key.port == port]
                 findings.warn(places[0], f"no query reaches this block for {zone}",

@@ -1,15 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3
-"""The compiled half of metadata, for a block in which nothing is collected before the chain runs.
+"""The compiled half of metadata, for a block in which no provider has to be asked before the chain runs.
 
-Strategy: the place of a label is made by the block's program, compiled stages set their own while they serve, and so
-nothing is left to do here: the query passes.
+Strategy: the place of a label is made by the block's program and compiled stages set their own while they serve. What
+is left to do here is labels of which the value is known at set-up (`view/name`), for names in the zones.
 """
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, label_set
+from fastdns._sys cimport calloc, free, memcpy
+from fastdns._wire cimport wire_name_under
+
+cdef enum:
+    LABELS_MOST = 64
+    ZONES_MOST = 65535
+
+cdef struct Zone:
+    uint8_t name[256]
+    uint32_t octets
+
+cdef struct Fixed:
+    const char *text
+    uint32_t octets
+    int place
+
+cdef struct Config:
+    Zone *zones
+    uint32_t zone_count
+    uint32_t label_count
+    Fixed labels[LABELS_MOST]
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef const Config *c = <const Config *>s.config
+    cdef uint32_t i, k
+    if c.label_count == 0:
+        return NEXT
+    for i in range(c.zone_count):
+        if wire_name_under(q.pkt.qname, q.pkt.qname_len, c.zones[i].name, c.zones[i].octets):
+            for k in range(c.label_count):
+                label_set(q, c.labels[k].place, c.labels[k].text, c.labels[k].octets)
+            break
     return NEXT
 
 
@@ -22,6 +54,33 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-def stage() -> CompiledStage:
-    """The stage that lets every query pass."""
-    return compiled_stage(&OPS, NULL, None)
+cdef class _Owner:
+    cdef Config config
+    cdef list texts
+
+    def __dealloc__(self):
+        free(self.config.zones)
+
+
+def stage(zones=(), labels=()) -> CompiledStage:
+    """The stage. `labels` (place, value) are set for names below `zones` (lower-cased wire form)."""
+    cdef _Owner owner = _Owner()
+    cdef bytes zone, text
+    if len(labels) > LABELS_MOST or len(zones) > ZONES_MOST:
+        raise ValueError(f"at most {LABELS_MOST} labels and {ZONES_MOST} zones")
+    owner.texts = [text for _, text in labels]
+    owner.config.zones = <Zone *>calloc(len(zones) or 1, sizeof(Zone))
+    if owner.config.zones == NULL:
+        raise MemoryError
+    for i, zone in enumerate(zones):
+        if not 0 < len(zone) <= 255:
+            raise ValueError(f"{zone!r} is no name in wire form")
+        memcpy(owner.config.zones[i].name, <const uint8_t *>zone, len(zone))
+        owner.config.zones[i].octets = <uint32_t>len(zone)
+    owner.config.zone_count = <uint32_t>len(zones)
+    for i, (place, text) in enumerate(labels):
+        owner.config.labels[i].place = place
+        owner.config.labels[i].text = text
+        owner.config.labels[i].octets = <uint32_t>len(text)
+    owner.config.label_count = <uint32_t>len(labels)
+    return compiled_stage(&OPS, &owner.config, owner)

@@ -18,6 +18,7 @@ COMPILED = [
     "_log",
     "_cache",
     "_stage",
+    "_filter",
     "_chain",
     "_count",
     "_ingress",
@@ -53,6 +54,8 @@ PYTHON: dict[str, set[str]] = {
     "rdata": {"compiled"},
     "published": {"compiled"},
     "labels": set(),
+    # The language of `view` and `template`, and its translation to the code of the router's filters.
+    "expression": {"errors", "corefile", "plugin", "compiled"},
     "message": {"rdata", "errors", "numbers", "compiled"},
     "plugin": {"published", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
@@ -109,7 +112,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
 }
-PLUGIN_MAY = {"snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY = {"expression", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
 
 
 def cimports(path: Path) -> set[str]:

@@ -231,7 +231,7 @@ def test_a_block_that_another_shadows():
     first, second = seen.generation.blocks
     # Only a block with a view may claim a zone again; `view` itself is not what is tested here.
     second.source = first.source
-    second.plan.view = "inside"
+    second.plan.filtered = True
     findings = Findings("Corefile")
     warn.generation(seen.generation, findings)
     assert [one.message for one in findings.ordered()] == ["no query reaches this block for a.test."]
