@@ -58,7 +58,8 @@ class View(Plugin, RouteFilter, FixedLabels):
 
     name = "view"
     directive = Directive(
-        "view", once=True, parse_one=occurrence, help="Lets queries into the block if expressions about them are true."
+        "view", once=True, parse_one=occurrence, usage="view NAME",
+        help="Lets queries into the block if expressions about them are true.",
     )
 
     @classmethod
