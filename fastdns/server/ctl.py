@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from . import control, ctl_cache, ctl_commands
 from .ctl_commands import Refused, Site
 from .ctl_socket import peer
+from .niceness import give_way
 
 MODULES = (ctl_cache, ctl_commands)  # whose import fills the table of commands
 CLIENTS_MAX = 8
@@ -59,7 +60,7 @@ class Control:
         self.asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.number = 0
         self.ending = False
-        self.thread = ThreadPoolExecutor(1, "control", lambda: os.setpriority(os.PRIO_PROCESS, 0, NICE))
+        self.thread = ThreadPoolExecutor(1, "control", lambda: give_way(NICE))
         sock.setblocking(False)
         self._listen()
 

@@ -21,6 +21,7 @@ from .._log import DROPPED_HELP, LEVELS, Formatter, Rings
 from .._stats import Stats
 from . import control
 from .consolidate import Consolidator
+from .niceness import give_way
 
 NICE = 10
 NAP = 0.005  # seconds between looks while there is traffic
@@ -171,7 +172,7 @@ class Printer:
 def run(rings: Rings, stats: Stats, wake_fd: int, channel: control.Channel, row: int, fd: int = 1) -> None:
     """The process's life: until the channel says {"stop": ...} or closes. Producers write to the eventfd `wake_fd`."""
     gc.enable()
-    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    give_way(NICE)
     metrics.attach(stats, row)
     printer = Printer(rings, stats, wake_fd, channel, fd)
     channel.send({"started": "formatter"})

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import Any
 
 from .. import metrics
 from . import control, logs
 from .memory import keeper_row
+from .niceness import give_way
 from .reload import Watcher
 from .shared import Shared
 from .worker import NICE, ORPHAN_SECONDS
@@ -25,7 +25,7 @@ STOP_SECONDS = 5.0
 
 def run(shared: Shared, channel: control.Channel, words: dict[str, Any]) -> None:
     """The keeper's life."""
-    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    give_way(NICE)
     row = keeper_row(shared.stats.rows)
     metrics.attach(shared.stats, row)
     shared.become(row)

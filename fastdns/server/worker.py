@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import metrics
 from . import control, logs
+from .niceness import give_way
 from .shared import Shared
 
 ORPHAN_SECONDS = 30.0
@@ -86,7 +87,7 @@ class Worker:
         await self.shared.generation.start_worker(self.engine, self.shared.stats, self.row, self.fatal)
         self.hot.start()
         # The hot thread keeps its weight; this one and its helpers share the core with it.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        give_way(NICE, threading.get_native_id())
         self.orders.start()
         self.channel.send({"serving": self.index})
         slot = metrics.beat_slot(self.shared.stats, self.row + 1)
