@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from . import control, ctl_cache, ctl_commands, ctl_top
 from .ctl_commands import Refused, Site
 from .ctl_socket import peer
-from .placement import give_way
+from .niceness import give_way
 
 MODULES = (ctl_cache, ctl_commands, ctl_top)  # whose import fills the table of commands
 CLIENTS_MAX = 8

@@ -21,7 +21,7 @@ from .._log import DROPPED_HELP, LEVELS, Formatter, Rings
 from .._stats import Stats
 from . import control
 from .consolidate import Consolidator
-from .placement import give_way
+from .niceness import give_way
 
 NICE = 10
 NAP = 0.005  # seconds between looks while there is traffic

@@ -15,7 +15,7 @@ from typing import Any
 from .. import metrics
 from . import control, logs
 from .memory import keeper_row
-from .placement import give_way
+from .niceness import give_way
 from .reload import Watcher
 from .shared import Shared
 from .worker import NICE, ORPHAN_SECONDS

@@ -37,12 +37,6 @@ class Placement(NamedTuple):
     why: str
 
 
-def give_way(nice: int, thread: int = 0) -> None:
-    """Sets the niceness of a thread (0: this one), unless it is higher already: what was started under `nice` gives way
-    to everybody, and coming back down takes a right that it may not have."""
-    os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
-
-
 def limits() -> Limits:
     """What this process may use now."""
     group = cpu_quota()

@@ -59,7 +59,7 @@ class Swap:
         return self.request(source, by)
 
     def request(self, source: Source, by: str) -> str:
-        """Start a generation for `source`, or remember it while one is under way. Why it cannot be, or ""."""
+        """Start a generation for `source`, or remember it until the one under way has ended. Why that fails, or ""."""
         if self.busy:
             self.waiting = source, by
             return ""

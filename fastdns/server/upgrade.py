@@ -24,6 +24,7 @@ from ..corefile.source import Source, load_source
 from ..errors import FastdnsError, StartError
 from . import children, control, handover, signals
 from .children import Child
+from .niceness import give_way
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,6 +37,7 @@ UPGRADE = "SIGUSR2"  # who asked, beside swap.SIGNAL and swap.PLUGIN
 COMMAND = "adopt"  # the first word of a trial: a program that does not know it ends with a usage error
 TRIAL = "trial"
 TRIAL_SECONDS = 60.0
+TRIAL_NICE = 12
 
 
 class Upgrade:
@@ -179,6 +181,8 @@ class Upgrade:
 
 
 def _mortal() -> None:
+    # It answers nobody, so it takes no core from those who do.
+    give_way(TRIAL_NICE)
     # An alarm outlives the exec, and no program has to know of it; so does what is ignored, because some send these to
     # every process of a service.
     signal.alarm(ALARM_SECONDS)

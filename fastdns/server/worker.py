@@ -21,7 +21,7 @@ from typing import Any
 
 from .. import metrics
 from . import control, logs
-from .placement import give_way
+from .niceness import give_way
 from .shared import Shared
 
 ORPHAN_SECONDS = 30.0

@@ -76,8 +76,9 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def hold(server: Server) -> None:
-    """Every worker's interpreter is locked: of so many clients each worker gets some."""
-    for number in range(12):
+    """A worker's interpreter is locked, or both workers': for three seconds in all, less than a worker has to hear that
+    it is to stop."""
+    for number in range(3):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(query(number, HOLD), ("127.0.0.1", server.port))
 

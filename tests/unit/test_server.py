@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -436,3 +438,11 @@ def test_long_output_is_written_whole(tmp_path: Path) -> None:
     with path.open("wb") as file:
         Output(file.fileno()).write("line\n" * 3000)
     assert path.read_text() == "line\n" * 3000
+
+
+def test_niceness_is_only_raised() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    program = ("import os; from fastdns.server.niceness import give_way; n = os.getpriority(os.PRIO_PROCESS, 0); "
+               "give_way(n + 2); give_way(n - 1); print(os.getpriority(os.PRIO_PROCESS, 0))")
+    found = subprocess.run(["nice", "-n", "5", sys.executable, "-c", program], capture_output=True, check=True)
+    assert int(found.stdout) == min(min(own + 5, 19) + 2, 19)
