@@ -242,8 +242,11 @@ cdef extern from "<sys/mman.h>" nogil:
         MAP_FIXED
         MAP_ANONYMOUS
         MAP_POPULATE
+        MAP_NORESERVE
+        MADV_DONTNEED
     void *mmap(void *addr, size_t n, int prot, int flags, int fd, int64_t off) noexcept
     int munmap(void *addr, size_t n) noexcept
+    int madvise(void *addr, size_t n, int advice) noexcept
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct sigset_t:

@@ -6,7 +6,8 @@ Strategy. Everything a datagram needs is allocated once: headers, buffers, query
 arena and compacted into one array; at the flush, equal-sized ones with the same socket, peer and local address become
 one segmented datagram (UDP_SEGMENT), the rest leave by one sendmmsg. A segmented send that fails is repeated datagram
 by datagram; only a single datagram is ever given up, and counted. Nothing below this file touches a UDP socket of a
-client. The loop knows the other modules (TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
+client. A listener with `shed` does not wait for a full socket (_udp_backlog.pxi). The loop knows the other modules
+(TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
 
 `Engine` is the loop's Python face: made in the template process, started in the worker's, run by one thread without
 the GIL until it is stopped.
@@ -25,17 +26,17 @@ from fastdns._ingress cimport (
 from fastdns._ingress import NAMES
 from fastdns._log cimport RingHandle, ring_wake
 from fastdns._stage cimport (
-    MOD_CONTROL, MOD_LISTEN, MODULES, ORIGIN_UDP, PROTO_UDP, Query, Stage, Worker,
+    MOD_CONTROL, MOD_LISTEN, MODULES, ORIGIN_UDP, PROTO_UDP, Listener, Query, Stage, Worker,
 )
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
-    ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
-    MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
-    c_poll, c_read, c_sendmsg, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
-    fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec,
-    memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
-    sigset_t, sockaddr, sockaddr_in6, socklen_t,
+    ENOPROTOOPT, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MADV_DONTNEED,
+    MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO,
+    UDP_SEGMENT, c_getsockname, c_poll, c_read, c_sendmsg, c_setsockopt, calloc, cmsghdr, epoll_create1, epoll_event,
+    epoll_wait, errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo,
+    in_pktinfo, iovec, madvise, memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg,
+    sendmmsg, sigfillset, sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open
 from fastdns._wire cimport WIRE_QUERY_MAX
@@ -49,6 +50,7 @@ cdef enum:
     IDLE_MS = 1000              # an idle loop beats at least so often
     SEND_WAITS = 10             # milliseconds that a full send buffer is waited for
     SEGMENT_PAUSE_S = 60        # seconds without segmentation after the kernel refused it
+    PAGE_OCTETS = 4096
 
 
 # ---------------------------------------------------------------------------------------------- receiving
@@ -112,6 +114,10 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
     cdef const uint8_t *octets
     cdef uint32_t left, size
     cdef int n, i, _turn
+    if events & <uint32_t>EPOLLOUT:
+        send_kept(w, u, <uint16_t>listener)
+        if events == <uint32_t>EPOLLOUT:
+            return
     q.origin = ORIGIN_UDP
     q.proto = PROTO_UDP
     q.listener = <uint16_t>listener
@@ -257,12 +263,14 @@ cdef void address_control(const Outgoing *o, bint v6, msghdr *h, uint8_t *contro
 
 
 cdef uint32_t lay_out(Worker *w, Udp *u, uint32_t groups, uint16_t listener, uint32_t *iov_at) noexcept nogil:
-    # Message headers for one listener's groups; returns how many.
-    cdef uint32_t g, i, n = 0
+    # Message headers for one listener's groups; returns how many. Newest first where some may have to wait.
+    cdef uint32_t at, g, i, n = 0
+    cdef bint newest_first = u.sockets[listener].backlog != NULL
     cdef Outgoing *o
     cdef msghdr *h
     cdef bint wildcard = u.sockets[listener].local_len == 0
-    for g in range(groups):
+    for at in range(groups):
+        g = groups - 1 - at if newest_first else at
         o = &u.tx[u.group_head[g]]
         if o.listener != listener:
             continue
@@ -330,7 +338,10 @@ cdef void send_one_by_one(Worker *w, Udp *u, uint32_t g, int fd) noexcept nogil:
         if s.local_len == 0:
             address_control(o, s.v6, &h, control, 0)
         if c_sendmsg(fd, &h, MSG_DONTWAIT) < 0:
-            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+            if errno == EAGAIN and s.backlog != NULL:
+                keep(w, u, o)
+            else:
+                lose(w, u, o.listener)
         i = o.next
 
 
@@ -346,6 +357,9 @@ cdef void send_all(Worker *w, Udp *u, uint16_t listener, uint32_t n) noexcept no
         error = errno
         if error == EINTR:
             continue
+        if error == EAGAIN and u.sockets[listener].backlog != NULL:
+            keep_rest(w, u, done, n)
+            return
         if (error == EAGAIN or error == ENOBUFS) and waits < SEND_WAITS:
             waits += 1
             wait_writable(fd)
@@ -357,8 +371,11 @@ cdef void send_all(Worker *w, Udp *u, uint16_t listener, uint32_t n) noexcept no
                 u.sockets[listener].segment_after_ns = w.now_ns + <uint64_t>SEGMENT_PAUSE_S * 1000000000u
             send_one_by_one(w, u, u.out_group[done], fd)
         else:
-            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+            lose(w, u, listener)
         done += 1
+
+
+include "_udp_backlog.pxi"
 
 
 cdef void udp_send_pending(Worker *w, Udp *u) noexcept nogil:
@@ -419,6 +436,7 @@ cdef int sleep_ms(const Worker *w, int64_t next_ns) noexcept nogil:
 
 cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept nogil:
     cdef epoll_event events[EVENTS]
+    cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
     cdef int64_t next_ns, at
     cdef int n, i, m, timeout
     while True:
@@ -434,7 +452,8 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
         if fd_load_acquire32(stop_word):
             if not w.draining:
                 drain(w)
-            if (w.in_flight == 0 and tcp_connections(w) == 0) or w.now_ns >= stop_by_ns[0]:
+            if (w.in_flight == 0 and tcp_connections(w) == 0 and u.waiting == 0) or w.now_ns >= stop_by_ns[0]:
+                lose_kept(w, u)
                 return
             timeout = 1 if timeout > 1 else timeout
         for m in range(MODULES):
@@ -455,11 +474,12 @@ cdef void loop(Worker *w, uint32_t *stop_word, uint64_t *stop_by_ns) noexcept no
 
 cdef void drain(Worker *w) noexcept nogil:
     # Reads no more from clients; what was read is answered. The sockets stay open: another process reads them.
+    cdef const Udp *u = <const Udp *>w.mod[MOD_LISTEN]
     cdef uint32_t i
     w.draining = True
     for i in range(w.listener_count):
         if w.listeners[i].udp_fd >= 0:
-            w.api.unwatch(w, w.listeners[i].udp_fd)
+            watch_socket(w, <uint16_t>i, u.sockets[i].backlog != NULL and u.sockets[i].backlog.size > 0)
     tcp_drain(w)
 
 
@@ -530,6 +550,7 @@ cdef class Engine:
         w.on_event[MOD_CONTROL] = woken
         w.api.watch(w, self.wake_fd, MOD_CONTROL, <uint64_t>self.wake_fd, EPOLLIN)
         self.start_stages()
+        self.open_backlogs()
         for i in range(w.listener_count):
             if w.listeners[i].udp_fd >= 0 and not w.api.watch(w, w.listeners[i].udp_fd, MOD_LISTEN, i, EPOLLIN):
                 raise OSError(errno, "epoll_ctl")
@@ -611,6 +632,23 @@ cdef class Engine:
                 status = s.ops.start(w, s)
                 if status:
                     raise RuntimeError(f"plugin/{s.ops.name.decode()}: cannot start in worker {w.index}: {status}")
+        return 0
+
+    cdef int open_backlogs(self) except -1:
+        cdef Worker *w = &self.w
+        cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
+        cdef Backlog *b
+        for i in range(w.listener_count):
+            if not w.listeners[i].keeps or w.listeners[i].udp_fd < 0:
+                continue
+            b = <Backlog *>calloc(1, sizeof(Backlog))
+            if b == NULL:
+                raise MemoryError
+            b.room = <uint8_t *>mmap(NULL, <size_t>BACKLOG * BACKLOG_OCTETS, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            if b.room == <uint8_t *>-1:
+                raise MemoryError
+            u.sockets[i].backlog = b
         return 0
 
     def run(self):
