@@ -140,19 +140,22 @@ cdef inline uint16_t asked_octets(const Asked *a) noexcept nogil:
     return <uint16_t>(<const uint8_t *>&a.name[0] - <const uint8_t *>a) + a.name_len
 
 
-cdef inline void up_publish(Rings *r) noexcept nogil:
+cdef inline void up_publish(Rings *r, uint8_t what) noexcept nogil:
     fd_store_release(&r.up_head, r.up_head + 1)
-    r.dirty = True
+    r.dirty |= what
 
 
 cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
     # Whether Python is kept back for the quota, and what waits there has waited a period.
-    cdef uint64_t tail
+    cdef uint64_t tail, since
     if r.quota.fd < 0:
         return False
     quota_look(&r.quota, w.now_ns)
     if w.now_ns >= r.quota.pressed_ns:
         return False
+    since = fd_load_acquire(&r.aside_ns)
+    if since:
+        return since + r.quota.period_ns <= w.now_ns
     tail = fd_load_acquire(&r.up_tail)
     return tail != r.up_head and r.up[tail & (BRIDGE_UP - 1)].at_ns + r.quota.period_ns <= w.now_ns
 
@@ -183,16 +186,19 @@ cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     u = up_room(w, r)
     u.kind = UP_QUERY
     u.q = q
-    up_publish(r)
+    up_publish(r, DIRTY_QUERY)
     return NULL
 
 
 cdef void bridge_flush(Worker *w) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    if not r.dirty:
+    cdef uint8_t dirty = r.dirty
+    if not dirty:
         return
-    r.dirty = False
+    r.dirty = 0
     fd_fence_seq_cst()
+    if dirty == DIRTY_QUERY and fd_load_acquire32(&r.python_paused):
+        return
     if fd_load_acquire32(&r.python_sleeps) and fd_swap32(&r.python_sleeps, 0):
         ring_bell(r.python_fd)
 
@@ -278,7 +284,7 @@ cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
         o.verdict = RCODE
         o.rcode = RCODE_SERVFAIL
         o.streamed = q.streamed > 0
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
@@ -291,7 +297,7 @@ cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
     describe(&u.outcome, q)
     if not copy_up(u, q):
         return STREAM_UNFIT
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
     return STREAM_WAIT
 
 
@@ -308,7 +314,7 @@ cdef void tell(Worker *w, Held *h, int verdict, uint32_t gone) noexcept nogil:
     u.outcome.verdict = <uint8_t>verdict
     u.outcome.ulen = gone
     h.owed -= gone
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 cdef void push_room(Worker *w, CQuery *q) noexcept nogil:
@@ -331,7 +337,7 @@ cdef void refuse_child(Worker *w, uint64_t token, const char *text, uint16_t n) 
     if u.block != NULL:
         u.outcome.error_len = n
         memcpy(u.block, text, n)
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 # ---------------------------------------------------------------------------------------------- hot thread: down
@@ -343,7 +349,7 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
     cdef uint32_t n = d.wire_len
     if n == 0:
         wire = q.pkt.wire
-        n = q.pkt.length
+        n = q.pkt.end           # what a stage has put aside lies behind it
     if d.kind == DOWN_NEXT:
         c = w.api.child(w, q, wire, n, q.block, d.pos, ORIGIN_PYTHON)
     else:

@@ -40,7 +40,9 @@ cdef class Bridge:
     cdef uint32_t slot_stream_shed
     cdef bint sweeping
     cdef bint running
-    cdef bint paused            # for the quota: a timer will go on with the ring
+    cdef Up *aside              # a ring of queries that wait for the quota
+    cdef uint32_t aside_at
+    cdef uint32_t aside_n
 
     def __cinit__(self):
         cdef uint32_t i
@@ -50,7 +52,8 @@ cdef class Bridge:
         self.r.python_fd = self.r.hot_fd = self.r.quota.fd = -1
         self.r.up = <Up *>calloc(BRIDGE_UP, sizeof(Up))
         self.r.down = <Down *>calloc(BRIDGE_DOWN, sizeof(Down))
-        if self.r.up == NULL or self.r.down == NULL:
+        self.aside = <Up *>calloc(BRIDGE_QUERIES, sizeof(Up))
+        if self.r.up == NULL or self.r.down == NULL or self.aside == NULL:
             raise MemoryError
         for i in range(BRIDGE_QUERIES):
             self.r.held[i].next_free = <uint16_t>(i + 1) if i + 1 < BRIDGE_QUERIES else <uint16_t>NO_HELD
@@ -72,6 +75,7 @@ cdef class Bridge:
             if self.r.hot_fd >= 0:
                 os.close(self.r.hot_fd)
             quota_close(&self.r.quota)
+            free(self.aside)
             free(self.r.up)
             free(self.r.down)
             free(self.r)
@@ -83,6 +87,10 @@ cdef class Bridge:
     @property
     def in_python(self):
         return len(self.pending)
+
+    @property
+    def waiting(self):
+        return self.aside_n
 
     def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None):
         if self.running:
@@ -150,8 +158,8 @@ cdef class Bridge:
         cdef int left = ROUNDS if self.r.quota.fd < 0 else BRIDGE_QUOTA_TURN
         hush(self.r.python_fd)
         while True:
-            if self.r.quota.fd >= 0 and self.pause():
-                return
+            if self.r.quota.fd >= 0:
+                self.pause()
             left -= self.work(left)
             self.ring()
             if not self.running:
@@ -161,30 +169,57 @@ cdef class Bridge:
                 return
             fd_store_release32(&self.r.python_sleeps, 1)
             fd_fence_seq_cst()
-            if fd_load_acquire(&self.r.up_head) == self.r.up_tail:
+            if fd_load_acquire(&self.r.up_head) == self.r.up_tail and (self.aside_n == 0 or self.r.python_paused):
                 return
             fd_store_release32(&self.r.python_sleeps, 0)
 
-    cdef bint pause(self) except -1:
-        # Whether the ring has to wait for the quota.
-        if not self.paused and fd_load_acquire32(&self.r.quota.spent):
-            self.paused = True
+    cdef int pause(self) except -1:
+        # New queries wait while the quota is nearly spent; a timer looks again.
+        if not self.r.python_paused and fd_load_acquire32(&self.r.quota.spent):
+            fd_store_release32(&self.r.python_paused, 1)
             self.loop.call_later(self.r.quota.period_ns / QUOTA_LOOKS * 1e-9, self.go_on)
-        return self.paused
+        return 0
 
     def go_on(self):
         """Looks whether there is quota again."""
-        self.paused = False
+        fd_store_release32(&self.r.python_paused, 0)
+        fd_fence_seq_cst()
         if self.running:
             self.drain()
+
+    cdef bint next_query(self, Up *u) noexcept:
+        # The first that was put aside, once there is quota again.
+        if self.aside_n == 0 or self.r.python_paused:
+            return False
+        u[0] = self.aside[self.aside_at]
+        self.aside_at = (self.aside_at + 1) % BRIDGE_QUERIES
+        self.aside_n -= 1
+        fd_store_release(&self.r.aside_ns, self.aside[self.aside_at].at_ns if self.aside_n else 0)
+        return True
+
+    cdef bint put_aside(self, const Up *u) noexcept:
+        # Whether a query has to wait: for the quota, or for those that came before it. There is room for all that may
+        # be in Python.
+        if u.kind != UP_QUERY or (self.aside_n == 0 and not self.r.python_paused):
+            return False
+        self.aside[(self.aside_at + self.aside_n) % BRIDGE_QUERIES] = u[0]
+        self.aside_n += 1
+        if self.aside_n == 1:
+            fd_store_release(&self.r.aside_ns, u.at_ns)
+        return True
 
     cdef int work(self, int most) except -1:
         cdef Rings *r = self.r
         cdef Up u
         cdef int n = 0
-        while n < most and fd_load_acquire(&r.up_head) != r.up_tail:
-            u = r.up[r.up_tail & (BRIDGE_UP - 1)]
-            fd_store_release(&r.up_tail, r.up_tail + 1)
+        while n < most:
+            if not self.next_query(&u):
+                if fd_load_acquire(&r.up_head) == r.up_tail:
+                    break
+                u = r.up[r.up_tail & (BRIDGE_UP - 1)]
+                fd_store_release(&r.up_tail, r.up_tail + 1)
+                if self.put_aside(&u):
+                    continue
             try:
                 if u.kind == UP_QUERY:
                     self.begin(u.q)

@@ -146,12 +146,12 @@ cdef class Query:
 
     @property
     def size(self):
-        return self.packet().length
+        return self.packet().end
 
     @property
     def wire(self):
         cdef const Packet *p = self.packet()
-        return <bytes>p.wire[:p.length]
+        return <bytes>p.wire[:p.end]     # what a stage has put aside lies behind it
 
     @property
     def message(self):

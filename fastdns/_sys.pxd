@@ -171,6 +171,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_RCVBUFFORCE
         SO_SNDBUFFORCE
         SO_REUSEADDR
+        SHUT_WR
         MSG_DONTWAIT
         MSG_WAITFORONE
         MSG_NOSIGNAL
@@ -188,6 +189,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int c_setsockopt "setsockopt"(int fd, int level, int name, const void *v, socklen_t n) noexcept
     int c_getsockopt "getsockopt"(int fd, int level, int name, void *v, socklen_t *n) noexcept
     int c_accept4 "accept4"(int fd, sockaddr *sa, socklen_t *n, int flags) noexcept
+    int c_shutdown "shutdown"(int fd, int how) noexcept
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags) noexcept
     ssize_t c_send "send"(int fd, const void *buf, size_t n, int flags) noexcept
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *m, int flags) noexcept
