@@ -20,6 +20,7 @@ cdef class Bridge:
     cdef object stats
     cdef object fatal           # told of a panic; True: it ends the server
     cdef object pool            # threads of plain functions
+    cdef object threads         # (when it was called for, its future), of those that no thread may have begun
     cdef tuple servers          # labels by listener
     cdef list zones             # by block: names of its zones
     cdef list labels            # by block: names of the metadata labels that it keeps
@@ -65,6 +66,7 @@ cdef class Bridge:
         self.pumps = {}
         self.lanes = {}
         self.closing = set()
+        self.threads = collections.deque()
         self.pending = {}
         self.servers = ()
 
@@ -211,7 +213,11 @@ cdef class Bridge:
     cdef int work(self, int most) except -1:
         cdef Rings *r = self.r
         cdef Up u
+        cdef timespec now
+        cdef uint64_t now_ns
         cdef int n = 0
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        now_ns = <uint64_t>now.tv_sec * 1000000000u + <uint64_t>now.tv_nsec
         while n < most:
             if not self.next_query(&u):
                 if fd_load_acquire(&r.up_head) == r.up_tail:
@@ -222,7 +228,7 @@ cdef class Bridge:
                     continue
             try:
                 if u.kind == UP_QUERY:
-                    self.begin(u.q)
+                    self.begin(u.q, now_ns - u.at_ns if now_ns > u.at_ns else 0)
                 elif u.kind == UP_ROOM:
                     self.got_room(&u)
                 elif u.kind == UP_PART:
@@ -262,7 +268,7 @@ cdef class Bridge:
             self.complain(request, error)
         return 0
 
-    cdef int begin(self, CQuery *q) except -1:
+    cdef int begin(self, CQuery *q, uint64_t waited_ns) except -1:
         cdef _Request request = _Request.__new__(_Request)
         cdef Query query = Query.__new__(Query)
         cdef Next rest = Next.__new__(Next)
@@ -274,6 +280,10 @@ cdef class Bridge:
         rest.request = request
         rest.pos = q.pos + 1
         stage = request.stages[q.pos]
+        if waited_ns * 1e-9 >= stage.deadline:
+            # Nobody waits for it any more.
+            stat_add(self.row, self.slot_deadline, 1)
+            return self.expire(request)
         stat_add(self.row, self.slot_queries, 1)
         self.refresh(request, stage)
         try:
@@ -320,7 +330,16 @@ cdef class Bridge:
         call = stage.call
         if self.r.quota.fd >= 0:
             call = functools.partial(_within_quota, self, call)
-        return self.loop.run_in_executor(self.pool, _called, call, query, ThreadNext(rest, self.loop))
+        now = self.loop.time()
+        while self.threads and not_waiting(self.threads[0][1]):
+            self.threads.popleft()
+        if self.threads and now - self.threads[0][0] > stage.deadline / QUEUE_SHARE:
+            # As in the ring: what can only be late would take the time of what is not.
+            stat_add(self.row, self.r.slot_shed, 1)
+            raise PluginError(RCODE_SERVFAIL, f"plugin/{stage.name}: too many calls wait for a thread")
+        future = self.pool.submit(_called, call, query, ThreadNext(rest, self.loop))
+        self.threads.append((now, future))
+        return asyncio.wrap_future(future, loop=self.loop)
 
     cdef int watch_end(self, _Request request, future, _PythonStage stage) except -1:
         request.task = future
@@ -808,6 +827,11 @@ cdef class Bridge:
                 # Whatever it says now is too late: its query has been answered.
                 return 0
         return 0
+
+
+cdef bint not_waiting(object future) except -1:
+    # Whether a thread has taken a call, or nobody will.
+    return future.running() or future.done()
 
 
 cdef void write_reply(Down *d, _Request request, Reply reply, uint32_t options) noexcept:

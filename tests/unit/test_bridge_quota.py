@@ -13,13 +13,15 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from fastdns.numbers import A
 from fastdns.testing import Worker, question
 from tests.faults.serving import wait_for
 from tests.faults.upstream import Asked, Upstream, reply
 from tests.probes import installed
 
-PERIOD = 4_000_000_000
+PERIOD, SHORT = 4_000_000_000, 400_000_000
 QUOTA = 1_000_000  # nanoseconds: of which Python has used its floor, whatever it does
 
 
@@ -47,16 +49,17 @@ class Spent:
 class Watched(Worker):
     """A worker with a quota."""
 
-    def __init__(self, corefile: str, spent: Spent) -> None:
+    def __init__(self, corefile: str, spent: Spent, period: int = PERIOD) -> None:
         self.spent = spent
+        self.period = period
         super().__init__(corefile)
 
     async def _main(self) -> None:
-        self.engine.bridge.limit(self.spent.path, 1, QUOTA, PERIOD, 1)
+        self.engine.bridge.limit(self.spent.path, 1, QUOTA, self.period, 1)
         await super()._main()
 
 
-def test_what_was_begun_goes_on_and_new_queries_wait(tmp_path: Path) -> None:
+def test_what_was_begun_goes_on_and_new_queries_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
     def script(asked: Asked) -> list[bytes | float]:
@@ -65,6 +68,9 @@ def test_what_was_begun_goes_on_and_new_queries_wait(tmp_path: Path) -> None:
 
     spent = Spent(tmp_path / "use")
     with installed(tmp_path), Upstream(script) as up:
+        import fastdns_probes  # type: ignore[import-not-found]
+
+        monkeypatch.setattr(fastdns_probes.Relay, "deadline", 60.0)
         with Watched(f". {{\nrelay\nforward . 127.0.0.1:{up.port}\n}}\n", spent) as worker:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.connect(("127.0.0.1", worker.port))
@@ -103,7 +109,7 @@ def test_what_was_begun_goes_on_and_new_queries_wait(tmp_path: Path) -> None:
 def test_what_waits_a_period_keeps_others_out(tmp_path: Path) -> None:
     spent = Spent(tmp_path / "use")
     spent.thread.start()
-    with installed(tmp_path), Watched(". {\nrelay\nwhoami\n}\n", spent) as worker:
+    with installed(tmp_path), Watched(". {\nrelay\nwhoami\n}\n", spent, SHORT) as worker:
         try:
             rcodes = set()
             deadline = time.monotonic() + 60
