@@ -14,12 +14,13 @@
 #
 # Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner
 # answers SERVFAIL. Nor is one taken while the first in the ring has waited for a quarter of the deadline: what can only
-# be answered too late would take the time of those that can be answered. At most BRIDGE_CHILDREN look-ups of theirs are under way, and BRIDGE_STREAMS streams, each of which
-# has at most STREAM_WINDOW messages that were not yet acknowledged, here and at the Python stage that reads it. So the
-# ring up, which has room for all of these, is never full; where the ring down is full, the Python thread waits for the
-# hot thread. A query that Python keeps beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot
-# thread through a copy; the original stays Python's. A stream has no deadline here: its client's silence is the
-# connection's to judge, its plugin's the Python thread's.
+# be answered too late would take the time of those that can be answered. At most BRIDGE_CHILDREN look-ups of theirs are
+# under way, and BRIDGE_STREAMS streams, each of which has at most STREAM_WINDOW messages that were not yet
+# acknowledged, here and at the Python stage that reads it. So the ring up, which has room for all of these, is never
+# full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps beyond its
+# deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original stays
+# Python's. A stream has no deadline here: its client's silence is the connection's to judge, its plugin's the Python
+# thread's.
 #
 # A CPU quota (_quota). While it is nearly spent the Python thread begins no query, and hits have the rest: it puts new
 # ones aside and goes on with those that it has begun. So a burst waits for some milliseconds; when the first that was

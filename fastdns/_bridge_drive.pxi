@@ -213,11 +213,7 @@ cdef class Bridge:
     cdef int work(self, int most) except -1:
         cdef Rings *r = self.r
         cdef Up u
-        cdef timespec now
-        cdef uint64_t now_ns
         cdef int n = 0
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        now_ns = <uint64_t>now.tv_sec * 1000000000u + <uint64_t>now.tv_nsec
         while n < most:
             if not self.next_query(&u):
                 if fd_load_acquire(&r.up_head) == r.up_tail:
@@ -228,7 +224,7 @@ cdef class Bridge:
                     continue
             try:
                 if u.kind == UP_QUERY:
-                    self.begin(u.q, now_ns - u.at_ns if now_ns > u.at_ns else 0)
+                    self.begin(u.q, u.at_ns)
                 elif u.kind == UP_ROOM:
                     self.got_room(&u)
                 elif u.kind == UP_PART:
@@ -268,7 +264,7 @@ cdef class Bridge:
             self.complain(request, error)
         return 0
 
-    cdef int begin(self, CQuery *q, uint64_t waited_ns) except -1:
+    cdef int begin(self, CQuery *q, uint64_t pushed_ns) except -1:
         cdef _Request request = _Request.__new__(_Request)
         cdef Query query = Query.__new__(Query)
         cdef Next rest = Next.__new__(Next)
@@ -280,7 +276,7 @@ cdef class Bridge:
         rest.request = request
         rest.pos = q.pos + 1
         stage = request.stages[q.pos]
-        if waited_ns * 1e-9 >= stage.deadline:
+        if monotonic() - pushed_ns * 1e-9 >= stage.deadline:
             # Nobody waits for it any more.
             stat_add(self.row, self.slot_deadline, 1)
             return self.expire(request)
@@ -827,6 +823,13 @@ cdef class Bridge:
                 # Whatever it says now is too late: its query has been answered.
                 return 0
         return 0
+
+
+cdef inline double monotonic() noexcept:
+    # Seconds, read anew for each query: the one before may have taken long.
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 cdef bint not_waiting(object future) except -1:
