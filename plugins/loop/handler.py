@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastdns.corefile.addresses import join_host_port
 from fastdns.corefile.units import quote
-from fastdns.plugin import BlockContext, Channel, Forwards, Plugin, Settings, SetupError, Way
+from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Settings, SetupError, Way
 
 from ._loop import WORDS, probe, quarantine, stage
 from .config import LOOP, QUARANTINE
@@ -81,6 +81,11 @@ class Loop(Plugin):
                 self.stats.set_shared(way.looped, 0)  # another action may have set it before a reload
             run = self._run(channel)
         self.task = asyncio.get_running_loop().create_task(run)
+
+    def on_event(self, event: Event) -> None:
+        """Probes are understood from now on."""
+        if event is Event.STARTUP and self.config["action"] == QUARANTINE:
+            self.quarantine.served.set()
 
     async def stop_server(self) -> None:
         """Stop probing."""

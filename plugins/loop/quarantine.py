@@ -30,6 +30,7 @@ LOOPED = "forward_looped"  # the word of forward's upstreams
 ANSWER_SECONDS = 2.0
 EAGER_SECONDS = 30.0  # after the start, in which a silent upstream is asked each second
 RETRY_SECONDS = 1.0
+SERVED_SECONDS = 10.0  # at the most, until the workers of this configuration serve
 CLEAN_LOOKS = 2
 HEALTHY_INTERVALS = 10
 
@@ -60,6 +61,8 @@ class Quarantine:
             raise ValueError(f"more than {WAYS} upstreams in a block: {len(ways)}")
         self.stats = stats
         self.mark = generation + 1
+        self.served = asyncio.Event()
+        """Set once the workers of this configuration serve: those of the one before know other numbers."""
         self.zone = zone
         self.interval = interval
         self.upstreams = [Upstream(stats, way, key, number) for number, way in enumerate(ways)]
@@ -70,6 +73,9 @@ class Quarantine:
 
     async def run(self, channel: Channel) -> None:
         """Looks for as long as the server runs."""
+        with contextlib.suppress(TimeoutError):
+            # A keeper that replaces another one is not told.
+            await asyncio.wait_for(self.served.wait(), SERVED_SECONDS)
         for _, slot, mark in looped(self.stats):
             if mark < self.mark:
                 self.stats.set_shared(slot, 0)
