@@ -292,8 +292,23 @@ cdef uint32_t in_order(const Question *q, const Config *c) noexcept nogil:
     return q.step
 
 
+cdef inline bint is_looped(const Worker *w, const Config *c, uint32_t u) noexcept nogil:
+    return fd_load_relaxed(w.shared + c.upstreams[u].slot_looped) != 0
+
+
+cdef uint32_t anybody(Worker *w, const Config *c) noexcept nogil:
+    # An upstream whatever its health, but none that sends queries back: NONE if all do.
+    cdef uint32_t first = <uint32_t>(w.api.random(w) % c.n)
+    cdef uint32_t i, u
+    for i in range(c.n):
+        u = (first + i) % c.n
+        if not is_looped(w, c, u):
+            return u
+    return NONE
+
+
 cdef inline bint is_down(const Worker *w, const Config *c, uint32_t u) noexcept nogil:
-    return (fd_load_relaxed(w.shared + c.upstreams[u].slot_drained) != 0
+    return (fd_load_relaxed(w.shared + c.upstreams[u].slot_drained) != 0 or is_looped(w, c, u)
             or (c.max_fails and fd_load_relaxed(w.shared + c.upstreams[u].slot_fails) > c.max_fails))
 
 
@@ -403,7 +418,11 @@ cdef bint advance(Worker *w, Forward *f, uint32_t i) noexcept nogil:
             if c.failfast:
                 return False
             # The checks may be what is broken: somebody is asked all the same.
-            u = <uint32_t>(w.api.random(w) % c.n)
+            u = anybody(w, c)
+            if u == NONE:
+                q.error_len = 0
+                put_text(q, b"all upstreams send queries back")
+                return False
         q.upstream = <uint16_t>u
         q.moved = False
         each = q.first

@@ -13,15 +13,19 @@
 # before). Octets that do not fit into a record travel in a malloc'd block that the receiver frees.
 #
 # Bounds. At most BRIDGE_QUERIES queries of a worker are in Python at once: one more is not taken, and the runner
-# answers SERVFAIL. At most BRIDGE_CHILDREN look-ups of theirs are under way, and BRIDGE_STREAMS streams, each of which
-# has at most STREAM_WINDOW messages that were not yet acknowledged, here and at the Python stage that reads it. So the
-# ring up, which has room for all of these, is never full; where the ring down is full, the Python thread waits for the
-# hot thread. A query that Python keeps beyond its deadline, because the thread hangs, is answered SERVFAIL by the hot
-# thread through a copy; the original stays Python's. A stream has no deadline here: its client's silence is the
-# connection's to judge, its plugin's the Python thread's.
+# answers SERVFAIL. Nor is one taken while the first in the ring has waited for a quarter of the deadline: what can only
+# be answered too late would take the time of those that can be answered. At most BRIDGE_CHILDREN look-ups of theirs are
+# under way, and BRIDGE_STREAMS streams, each of which has at most STREAM_WINDOW messages that were not yet
+# acknowledged, here and at the Python stage that reads it. So the ring up, which has room for all of these, is never
+# full; where the ring down is full, the Python thread waits for the hot thread. A query that Python keeps beyond its
+# deadline, because the thread hangs, is answered SERVFAIL by the hot thread through a copy; the original stays
+# Python's. A stream has no deadline here: its client's silence is the connection's to judge, its plugin's the Python
+# thread's.
 #
-# A CPU quota (_quota). While it is nearly spent the Python thread begins no query, and hits have the rest. So a burst
-# waits for some milliseconds; when the first in the ring has waited a whole period, no more are taken.
+# A CPU quota (_quota). While it is nearly spent the Python thread begins no query, and hits have the rest: it puts new
+# ones aside and goes on with those that it has begun. So a burst waits for some milliseconds; when the first that was
+# not begun has waited a whole period, no more are taken. Meanwhile new queries alone do not wake the Python thread: a
+# timer of its own looks for them.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._chain cimport Program
@@ -54,6 +58,10 @@ cdef enum:                      # kinds of records, down
     DOWN_LOOKUP = 2             # run a child of q through the whole server
     DOWN_PART = 3               # a message of q's stream, `token`; without octets: it begins
     DOWN_ROOM = 4               # one message of the child q of `token` was read, or (STREAM_GONE) none will be
+
+cdef enum:                      # added since the last flush
+    DIRTY_QUERY = 1
+    DIRTY_OTHER = 2
 
 cdef enum:                      # one more verdict beside those of _stage
     PANIC = 16                  # an exception: SERVFAIL, no stage above hears of it
@@ -113,6 +121,8 @@ cdef struct Rings:
     uint8_t pad1[64]
     uint64_t up_tail            # written by the Python thread
     uint32_t python_sleeps
+    uint32_t python_paused      # it begins no query
+    uint64_t aside_ns           # when the first query that it has put aside was pushed; 0: none
     uint8_t pad2[64]
     uint64_t down_head          # written by the Python thread
     uint8_t pad3[64]
@@ -122,7 +132,7 @@ cdef struct Rings:
     Held held[BRIDGE_QUERIES]
     uint16_t free_held
     uint16_t held_n
-    bint dirty                  # something was added since the last flush
+    uint8_t dirty               # what was added since the last flush: DIRTY_...
     bint panicking              # the query that is being finished ended in a panic
     uint64_t sweep_ns
     uint32_t slot_shed          # counters: queries not taken

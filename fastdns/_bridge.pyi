@@ -158,7 +158,7 @@ class Query:
 
     @property
     def wire(self) -> bytes:
-        """The query as it came."""
+        """The query as it came, but for what the server keeps to itself (`cookie`)."""
 
     @property
     def message(self) -> Any:
@@ -250,6 +250,10 @@ class Bridge:
     @property
     def in_python(self) -> int:
         """Queries that wait in Python for something."""
+
+    @property
+    def waiting(self) -> int:
+        """Queries that were put aside until there is quota again."""
 
     def start(
         self,

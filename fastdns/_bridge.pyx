@@ -52,12 +52,14 @@ from fastdns._log cimport LEVEL_ERROR
 from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
+    CLOCK_MONOTONIC,
     EPOLLIN,
     PyIter_Send,
     c_nanosleep,
     c_read,
     c_write,
     calloc,
+    clock_gettime,
     fd_fence_seq_cst,
     fd_load_acquire,
     fd_load_acquire32,
@@ -122,7 +124,8 @@ cdef enum:
     NO_HELD = 0xffff
     THREADS = 32                # of plain functions
     OPT_SIZE = 1232             # octets that a replacement's own OPT advertises, unless it says
-    ROUNDS = 512                # records that the Python thread takes before asyncio's other work has its turn
+    ROUNDS = 64                 # records that the Python thread takes before asyncio's other work has its turn
+    QUEUE_SHARE = 4             # of a deadline: that share may pass before the first in the ring is begun
     WAIT_MS = 1000              # that the Python thread waits for room in the ring down, once the hot thread has ended
 
 
@@ -140,25 +143,37 @@ cdef inline uint16_t asked_octets(const Asked *a) noexcept nogil:
     return <uint16_t>(<const uint8_t *>&a.name[0] - <const uint8_t *>a) + a.name_len
 
 
-cdef inline void up_publish(Rings *r) noexcept nogil:
+cdef inline void up_publish(Rings *r, uint8_t what) noexcept nogil:
     fd_store_release(&r.up_head, r.up_head + 1)
-    r.dirty = True
+    r.dirty |= what
+
+
+cdef inline bint waits(Worker *w, Rings *r, uint64_t most_ns) noexcept nogil:
+    # Whether the first that Python has not taken has waited for so long.
+    cdef uint64_t since = fd_load_acquire(&r.aside_ns)
+    cdef uint64_t tail
+    if since == 0:
+        tail = fd_load_acquire(&r.up_tail)
+        if tail == r.up_head:
+            return False
+        since = r.up[tail & (BRIDGE_UP - 1)].at_ns
+    return since + most_ns <= w.now_ns
 
 
 cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
     # Whether Python is kept back for the quota, and what waits there has waited a period.
-    cdef uint64_t tail
     if r.quota.fd < 0:
         return False
     quota_look(&r.quota, w.now_ns)
     if w.now_ns >= r.quota.pressed_ns:
         return False
-    tail = fd_load_acquire(&r.up_tail)
-    return tail != r.up_head and r.up[tail & (BRIDGE_UP - 1)].at_ns + r.quota.period_ns <= w.now_ns
+    return waits(w, r, r.quota.period_ns)
 
 
 cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
+    # A Python stage has no C configuration: the place holds its deadline in nanoseconds.
+    cdef uint64_t deadline_ns = <uint64_t><uintptr_t>q.block.stages[q.pos].config
     cdef uint16_t slot = r.free_held
     cdef Held *h
     cdef Up *u
@@ -168,6 +183,10 @@ cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     if over_quota(w, r):
         stat_add(w.row, r.slot_quota, 1)
         return b"the CPU quota is nearly spent"
+    if waits(w, r, deadline_ns // QUEUE_SHARE):
+        # It would be answered too late, and take the time of one that is not.
+        stat_add(w.row, r.slot_shed, 1)
+        return b"Python is behind"
     h = &r.held[slot]
     r.free_held = h.next_free
     r.held_n += 1
@@ -175,24 +194,26 @@ cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     h.answered = False
     h.owed = 0
     h.told = False
-    # A Python stage has no C configuration: the place holds its deadline in nanoseconds.
-    h.deadline_ns = w.now_ns + <uint64_t><uintptr_t>q.block.stages[q.pos].config
+    h.deadline_ns = w.now_ns + deadline_ns
     if r.held_n == 1:
         r.sweep_ns = w.now_ns + BRIDGE_SWEEP_MS * <uint64_t>1000000
     q.stage_word = slot
     u = up_room(w, r)
     u.kind = UP_QUERY
     u.q = q
-    up_publish(r)
+    up_publish(r, DIRTY_QUERY)
     return NULL
 
 
 cdef void bridge_flush(Worker *w) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    if not r.dirty:
+    cdef uint8_t dirty = r.dirty
+    if not dirty:
         return
-    r.dirty = False
+    r.dirty = 0
     fd_fence_seq_cst()
+    if dirty == DIRTY_QUERY and fd_load_acquire32(&r.python_paused):
+        return
     if fd_load_acquire32(&r.python_sleeps) and fd_swap32(&r.python_sleeps, 0):
         ring_bell(r.python_fd)
 
@@ -278,7 +299,7 @@ cdef void python_sink(Worker *w, CQuery *q) noexcept nogil:
         o.verdict = RCODE
         o.rcode = RCODE_SERVFAIL
         o.streamed = q.streamed > 0
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
@@ -291,7 +312,7 @@ cdef int python_part(Worker *w, CQuery *q) noexcept nogil:
     describe(&u.outcome, q)
     if not copy_up(u, q):
         return STREAM_UNFIT
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
     return STREAM_WAIT
 
 
@@ -308,7 +329,7 @@ cdef void tell(Worker *w, Held *h, int verdict, uint32_t gone) noexcept nogil:
     u.outcome.verdict = <uint8_t>verdict
     u.outcome.ulen = gone
     h.owed -= gone
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 cdef void push_room(Worker *w, CQuery *q) noexcept nogil:
@@ -331,7 +352,7 @@ cdef void refuse_child(Worker *w, uint64_t token, const char *text, uint16_t n) 
     if u.block != NULL:
         u.outcome.error_len = n
         memcpy(u.block, text, n)
-    up_publish(r)
+    up_publish(r, DIRTY_OTHER)
 
 
 # ---------------------------------------------------------------------------------------------- hot thread: down
@@ -343,7 +364,7 @@ cdef void start_child(Worker *w, Down *d) noexcept nogil:
     cdef uint32_t n = d.wire_len
     if n == 0:
         wire = q.pkt.wire
-        n = q.pkt.length
+        n = q.pkt.end           # what a stage has put aside lies behind it
     if d.kind == DOWN_NEXT:
         c = w.api.child(w, q, wire, n, q.block, d.pos, ORIGIN_PYTHON)
     else:

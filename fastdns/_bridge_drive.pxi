@@ -20,6 +20,7 @@ cdef class Bridge:
     cdef object stats
     cdef object fatal           # told of a panic; True: it ends the server
     cdef object pool            # threads of plain functions
+    cdef object threads         # (when it was called for, its future), of those that no thread may have begun
     cdef tuple servers          # labels by listener
     cdef list zones             # by block: names of its zones
     cdef list labels            # by block: names of the metadata labels that it keeps
@@ -40,7 +41,9 @@ cdef class Bridge:
     cdef uint32_t slot_stream_shed
     cdef bint sweeping
     cdef bint running
-    cdef bint paused            # for the quota: a timer will go on with the ring
+    cdef Up *aside              # a ring of queries that wait for the quota
+    cdef uint32_t aside_at
+    cdef uint32_t aside_n
 
     def __cinit__(self):
         cdef uint32_t i
@@ -50,7 +53,8 @@ cdef class Bridge:
         self.r.python_fd = self.r.hot_fd = self.r.quota.fd = -1
         self.r.up = <Up *>calloc(BRIDGE_UP, sizeof(Up))
         self.r.down = <Down *>calloc(BRIDGE_DOWN, sizeof(Down))
-        if self.r.up == NULL or self.r.down == NULL:
+        self.aside = <Up *>calloc(BRIDGE_QUERIES, sizeof(Up))
+        if self.r.up == NULL or self.r.down == NULL or self.aside == NULL:
             raise MemoryError
         for i in range(BRIDGE_QUERIES):
             self.r.held[i].next_free = <uint16_t>(i + 1) if i + 1 < BRIDGE_QUERIES else <uint16_t>NO_HELD
@@ -62,6 +66,7 @@ cdef class Bridge:
         self.pumps = {}
         self.lanes = {}
         self.closing = set()
+        self.threads = collections.deque()
         self.pending = {}
         self.servers = ()
 
@@ -72,6 +77,7 @@ cdef class Bridge:
             if self.r.hot_fd >= 0:
                 os.close(self.r.hot_fd)
             quota_close(&self.r.quota)
+            free(self.aside)
             free(self.r.up)
             free(self.r.down)
             free(self.r)
@@ -83,6 +89,10 @@ cdef class Bridge:
     @property
     def in_python(self):
         return len(self.pending)
+
+    @property
+    def waiting(self):
+        return self.aside_n
 
     def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None):
         if self.running:
@@ -150,8 +160,8 @@ cdef class Bridge:
         cdef int left = ROUNDS if self.r.quota.fd < 0 else BRIDGE_QUOTA_TURN
         hush(self.r.python_fd)
         while True:
-            if self.r.quota.fd >= 0 and self.pause():
-                return
+            if self.r.quota.fd >= 0:
+                self.pause()
             left -= self.work(left)
             self.ring()
             if not self.running:
@@ -161,33 +171,60 @@ cdef class Bridge:
                 return
             fd_store_release32(&self.r.python_sleeps, 1)
             fd_fence_seq_cst()
-            if fd_load_acquire(&self.r.up_head) == self.r.up_tail:
+            if fd_load_acquire(&self.r.up_head) == self.r.up_tail and (self.aside_n == 0 or self.r.python_paused):
                 return
             fd_store_release32(&self.r.python_sleeps, 0)
 
-    cdef bint pause(self) except -1:
-        # Whether the ring has to wait for the quota.
-        if not self.paused and fd_load_acquire32(&self.r.quota.spent):
-            self.paused = True
+    cdef int pause(self) except -1:
+        # New queries wait while the quota is nearly spent; a timer looks again.
+        if not self.r.python_paused and fd_load_acquire32(&self.r.quota.spent):
+            fd_store_release32(&self.r.python_paused, 1)
             self.loop.call_later(self.r.quota.period_ns / QUOTA_LOOKS * 1e-9, self.go_on)
-        return self.paused
+        return 0
 
     def go_on(self):
         """Looks whether there is quota again."""
-        self.paused = False
+        fd_store_release32(&self.r.python_paused, 0)
+        fd_fence_seq_cst()
         if self.running:
             self.drain()
+
+    cdef bint next_query(self, Up *u) noexcept:
+        # The first that was put aside, once there is quota again.
+        if self.aside_n == 0 or self.r.python_paused:
+            return False
+        u[0] = self.aside[self.aside_at]
+        self.aside_at = (self.aside_at + 1) % BRIDGE_QUERIES
+        self.aside_n -= 1
+        fd_store_release(&self.r.aside_ns, self.aside[self.aside_at].at_ns if self.aside_n else 0)
+        return True
+
+    cdef bint put_aside(self, const Up *u) noexcept:
+        # Whether a query has to wait: for the quota, or for those that came before it. There is room for all that may
+        # be in Python.
+        if u.kind != UP_QUERY or (self.aside_n == 0 and not self.r.python_paused):
+            return False
+        self.aside[(self.aside_at + self.aside_n) % BRIDGE_QUERIES] = u[0]
+        self.aside_n += 1
+        if self.aside_n == 1:
+            fd_store_release(&self.r.aside_ns, u.at_ns)
+        return True
 
     cdef int work(self, int most) except -1:
         cdef Rings *r = self.r
         cdef Up u
         cdef int n = 0
-        while n < most and fd_load_acquire(&r.up_head) != r.up_tail:
-            u = r.up[r.up_tail & (BRIDGE_UP - 1)]
-            fd_store_release(&r.up_tail, r.up_tail + 1)
+        while n < most:
+            if not self.next_query(&u):
+                if fd_load_acquire(&r.up_head) == r.up_tail:
+                    break
+                u = r.up[r.up_tail & (BRIDGE_UP - 1)]
+                fd_store_release(&r.up_tail, r.up_tail + 1)
+                if self.put_aside(&u):
+                    continue
             try:
                 if u.kind == UP_QUERY:
-                    self.begin(u.q)
+                    self.begin(u.q, u.at_ns)
                 elif u.kind == UP_ROOM:
                     self.got_room(&u)
                 elif u.kind == UP_PART:
@@ -227,7 +264,7 @@ cdef class Bridge:
             self.complain(request, error)
         return 0
 
-    cdef int begin(self, CQuery *q) except -1:
+    cdef int begin(self, CQuery *q, uint64_t pushed_ns) except -1:
         cdef _Request request = _Request.__new__(_Request)
         cdef Query query = Query.__new__(Query)
         cdef Next rest = Next.__new__(Next)
@@ -239,6 +276,10 @@ cdef class Bridge:
         rest.request = request
         rest.pos = q.pos + 1
         stage = request.stages[q.pos]
+        if monotonic() - pushed_ns * 1e-9 >= stage.deadline:
+            # Nobody waits for it any more.
+            stat_add(self.row, self.slot_deadline, 1)
+            return self.expire(request)
         stat_add(self.row, self.slot_queries, 1)
         self.refresh(request, stage)
         try:
@@ -285,7 +326,16 @@ cdef class Bridge:
         call = stage.call
         if self.r.quota.fd >= 0:
             call = functools.partial(_within_quota, self, call)
-        return self.loop.run_in_executor(self.pool, _called, call, query, ThreadNext(rest, self.loop))
+        now = self.loop.time()
+        while self.threads and not_waiting(self.threads[0][1]):
+            self.threads.popleft()
+        if self.threads and now - self.threads[0][0] > stage.deadline / QUEUE_SHARE:
+            # As in the ring: what can only be late would take the time of what is not.
+            stat_add(self.row, self.r.slot_shed, 1)
+            raise PluginError(RCODE_SERVFAIL, f"plugin/{stage.name}: too many calls wait for a thread")
+        future = self.pool.submit(_called, call, query, ThreadNext(rest, self.loop))
+        self.threads.append((now, future))
+        return asyncio.wrap_future(future, loop=self.loop)
 
     cdef int watch_end(self, _Request request, future, _PythonStage stage) except -1:
         request.task = future
@@ -773,6 +823,18 @@ cdef class Bridge:
                 # Whatever it says now is too late: its query has been answered.
                 return 0
         return 0
+
+
+cdef inline double monotonic() noexcept:
+    # Seconds, read anew for each query: the one before may have taken long.
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef bint not_waiting(object future) except -1:
+    # Whether a thread has taken a call, or nobody will.
+    return future.running() or future.done()
 
 
 cdef void write_reply(Down *d, _Request request, Reply reply, uint32_t options) noexcept:

@@ -151,7 +151,7 @@ cdef class Query:
     @property
     def wire(self):
         cdef const Packet *p = self.packet()
-        return <bytes>p.wire[:p.length]
+        return <bytes>p.wire[:p.end]     # what a stage has put aside lies behind it
 
     @property
     def message(self):

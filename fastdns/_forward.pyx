@@ -374,6 +374,7 @@ cdef int fill_upstreams(StanzaConfig z, list upstreams) except -1:
         u.text_len = <uint32_t>len(text)
         u.slot_fails = one["fails"]
         u.slot_drained = one["drained"]
+        u.slot_looped = one["looped"]
         u.slot_check = one["check"]
         u.slot_warm = one["warm"]
         u.slot_duration = one["duration"]
@@ -395,9 +396,9 @@ def stage(dict settings, Stats stats not None) -> CompiledStage:
     """The forward stage of one stanza.
 
     settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots
-    fails, drained, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in seconds;
-    source "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how many of
-    them its sockets may use; label: place of `forward/upstream` in the block's labels, or -1. """
+    fails, drained, looped, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in
+    seconds; source "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how
+    many of them its sockets may use; label: place of `forward/upstream` in the block's labels, or -1. """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef bytes text = settings["limit_text"].encode()[:63]

@@ -67,6 +67,7 @@ cdef struct Upstream:
     char text[64]               # IP:PORT
     uint32_t slot_fails         # row 0: health checks failed in a row
     uint32_t slot_drained       # row 0: 1 keeps new questions away from it
+    uint32_t slot_looped        # row 0: 1, it sends queries back to us (`loop`): it is asked nothing at all
     uint32_t slot_check         # row 0: 1 asks the keeper for a check
     uint32_t slot_warm          # row 0: when a worker used it over UDP last
     uint32_t slot_duration      # histograms by rcode

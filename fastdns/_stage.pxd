@@ -232,6 +232,9 @@ cdef struct Listener:
     uint64_t write_ns           # ... that a client may leave its answers unread
     uint32_t queries            # ... queries of one connection before it closes; 0: any number
     void *dropped_cell          # _count's counters of the server's own replies, NULL: not counted
+    bint keeps                  # `shed`: replies that its UDP socket does not take wait, newest first
+    bint full                   # ... and there is no room for another
+    uint32_t lost               # ... counter slot of those that never reach the wire
 
 cdef struct Api:
     # What a stage may ask of the loop.

@@ -175,6 +175,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_RCVBUFFORCE
         SO_SNDBUFFORCE
         SO_REUSEADDR
+        SHUT_WR
         MSG_DONTWAIT
         MSG_WAITFORONE
         MSG_NOSIGNAL
@@ -192,6 +193,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int c_setsockopt "setsockopt"(int fd, int level, int name, const void *v, socklen_t n) noexcept
     int c_getsockopt "getsockopt"(int fd, int level, int name, void *v, socklen_t *n) noexcept
     int c_accept4 "accept4"(int fd, sockaddr *sa, socklen_t *n, int flags) noexcept
+    int c_shutdown "shutdown"(int fd, int how) noexcept
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags) noexcept
     ssize_t c_send "send"(int fd, const void *buf, size_t n, int flags) noexcept
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *m, int flags) noexcept
@@ -249,8 +251,11 @@ cdef extern from "<sys/mman.h>" nogil:
         MAP_FIXED
         MAP_ANONYMOUS
         MAP_POPULATE
+        MAP_NORESERVE
+        MADV_DONTNEED
     void *mmap(void *addr, size_t n, int prot, int flags, int fd, int64_t off) noexcept
     int munmap(void *addr, size_t n) noexcept
+    int madvise(void *addr, size_t n, int advice) noexcept
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct sigset_t:

@@ -10,7 +10,8 @@ A stream's messages are answers like any other, in the order in which they come;
 unsent, and learns when there is room or the client has gone. One that breaks off takes the connection along, once what
 else was asked there is answered.
 CoreDNS's timeouts, unless `timeouts` says otherwise: 3 s to the first query, 10 s to each later one, then a silent
-close. A client that leaves its answers unread has 5 s.
+close. A client that leaves its answers unread has 5 s. Where we end a connection that the client has not (a number of
+queries, a stream that broke off), our side is shut first and what still comes is thrown away for a second.
 """
 
 from libc.stddef cimport size_t
@@ -26,8 +27,8 @@ from fastdns._stage cimport (
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, c_accept4, c_close,
-    c_getsockname, c_recv, c_send, c_setsockopt, calloc, errno, free, memcpy, memmove, realloc, sockaddr,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, c_accept4, c_close,
+    c_getsockname, c_recv, c_send, c_setsockopt, c_shutdown, calloc, errno, free, memcpy, memmove, realloc, sockaddr,
     sockaddr_in6, socklen_t,
 )
 from fastdns._wire cimport FLAG_TC, get16, put16
@@ -40,6 +41,9 @@ cdef enum:
     LEAVE_NS = 500000000        # for a first query, when the worker is about to leave; then nothing more is read
     LAST_NS = 200000000         # for handshakes that were under way at a listener that nobody reads after us
     SWEEP_NS = 100000000        # how often deadlines are looked at
+    SCRATCH_OCTETS = 65536      # of the worker's
+    LINGER_NS = 1000000000      # for a client to see that we have ended a connection
+    LINGER_OCTETS = 262144      # ... and of what it may still send
     LISTENER_TAG = 1 << 30      # epoll data: listener, not connection
 
 cdef struct Conn:
@@ -51,7 +55,9 @@ cdef struct Conn:
     uint16_t listener
     bint queued                 # in the list of connections with unread messages
     bint dirty                  # in the list of connections with unsent octets
-    bint eof                    # the client sends no more
+    bint eof                    # no more is read: the client has ended, or we have
+    bint ours                   # ... we have
+    uint32_t thrown             # 1 + octets thrown away since our end was sent; 0: it was not
     bint paused                 # not read from until answers have left
     bint watching_out
     bint spoke                  # a message has come
@@ -145,7 +151,7 @@ cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil:
             continue
         if t.conns[i].deadline_ns > w.now_ns + LEAVE_NS:
             t.conns[i].deadline_ns = w.now_ns + LEAVE_NS
-        if not t.conns[i].paused and not t.conns[i].eof and not read_some(t, i):
+        if t.conns[i].thrown or (not t.conns[i].paused and not t.conns[i].eof and not read_some(t, i)):
             conn_close(w, t, i)
             continue
         take_messages(w, t, i)
@@ -238,7 +244,10 @@ cdef void settle(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
         return
     if (c.eof or (t.draining and c.spoke and c.rlen == c.rat)) and c.in_flight == 0 and unsent == 0 \
             and not c.queued and not message_ready(c):
-        conn_close(w, t, i)
+        if c.ours and not t.draining:
+            say_goodbye(w, t, i)
+        else:
+            conn_close(w, t, i)
         return
     full = c.in_flight >= TCP_IN_FLIGHT or unsent >= TCP_UNSENT
     if full != c.paused:
@@ -246,6 +255,31 @@ cdef void settle(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
         if not full and c.rlen > c.rat:
             enqueue(t, i)
         interest(w, t, i)
+
+
+cdef void say_goodbye(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
+    # Ends our side. To close with something unread would be a reset, which may reach the client before it has read
+    # its answers (RFC 1122 4.2.2.13); so what still comes is thrown away, for a bounded time.
+    cdef Conn *c = &t.conns[i]
+    if c.thrown:
+        return
+    if c_shutdown(c.fd, SHUT_WR) < 0:
+        conn_close(w, t, i)
+        return
+    c.thrown = 1
+    c.deadline_ns = w.now_ns + LINGER_NS
+    w.api.watch(w, c.fd, MOD_TCP, i, EPOLLIN)
+
+
+cdef void throw_away(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
+    cdef Conn *c = &t.conns[i]
+    cdef ssize_t n = c_recv(c.fd, w.scratch, SCRATCH_OCTETS, MSG_DONTWAIT)
+    if n < 0 and (errno == EAGAIN or errno == EINTR):
+        return
+    if n > 0:
+        c.thrown += <uint32_t>n
+    if n <= 0 or c.thrown > LINGER_OCTETS:
+        conn_close(w, t, i)
 
 
 cdef void enqueue(Tcp *t, uint32_t i) noexcept nogil:
@@ -320,7 +354,8 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
         c = &t.conns[i]
         c.fd = fd
         c.listener = <uint16_t>listener
-        c.queued = c.dirty = c.eof = c.paused = c.watching_out = c.spoke = False
+        c.queued = c.dirty = c.eof = c.ours = c.paused = c.watching_out = c.spoke = False
+        c.thrown = 0
         c.active_ns = w.now_ns
         c.deadline_ns = w.now_ns + (LEAVE_NS if t.draining else w.listeners[listener].first_ns or t.first_ns)
         c.left = w.listeners[listener].queries
@@ -418,7 +453,7 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
                 append(t, i, q.reply, <uint32_t>error)
         chain_drain_ready(w)
         if last and c.gen == gen:
-            c.eof = True        # nothing more is read; it closes when what is in flight has left
+            c.eof = c.ours = True   # nothing more is read; it closes when what is in flight has left
             c.rat = c.rlen
             break
         if c.in_flight >= TCP_IN_FLIGHT or c.wlen - c.wat >= TCP_UNSENT:
@@ -557,7 +592,7 @@ cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
     if q.streamed:
         stream_leave(c, q)
         if q.cut and not c.eof:
-            c.eof = True        # no more is read; it closes when what is in flight has left
+            c.eof = c.ours = True   # no more is read; it closes when what is in flight has left
             interest(w, t, i)
     else:
         n = egress(w, q)
@@ -598,6 +633,9 @@ cdef void tcp_event(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
         return
     if events & (EPOLLERR | EPOLLHUP):
         conn_close(w, t, i)
+        return
+    if c.thrown:
+        throw_away(w, t, i)
         return
     if events & EPOLLOUT:
         send_some(w, t, i)
@@ -664,5 +702,6 @@ cdef void sweep(Worker *w, Tcp *t) noexcept nogil:
         elif c.in_flight:
             c.deadline_ns = w.now_ns + idle_of(w, t, c)
             continue
-        stat_add(w.row, w.counts[COUNT_TCP_TIMEOUT], 1)
+        if not c.thrown:
+            stat_add(w.row, w.counts[COUNT_TCP_TIMEOUT], 1)
         conn_close(w, t, i)

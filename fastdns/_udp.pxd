@@ -17,6 +17,8 @@ cdef enum:
     SEGMENTS = 60               # of one segmented send
     SEGMENTED_OCTETS = 60000
     SEGMENT_MAX = 1232          # octets of a reply that may be segmented
+    BACKLOG = 1024              # replies that wait for one socket: CoreDNS's number
+    BACKLOG_OCTETS = 65536      # room of each; only what is filled is ever touched
 
 cdef struct Outgoing:
     # A finished reply in the arena, waiting for the flush.
@@ -30,12 +32,22 @@ cdef struct Outgoing:
     uint8_t local_len
     uint8_t local_ip[16]
 
+cdef struct Backlog:
+    # Replies that a socket did not take, of a listener that keeps them: a ring without a head. The newest is before
+    # `next`; when all cells are used the oldest is at `next`, and the next one takes its place.
+    Outgoing items[BACKLOG]
+    uint8_t *room               # BACKLOG_OCTETS of each
+    uint32_t next
+    uint32_t size
+    bint wide                   # one was longer than a page: the memory goes back once all have left
+
 cdef struct Socket:
     # Per listener.
     uint8_t local_len           # of a specific address; 0: wildcard, the packet info tells
     uint8_t local_ip[16]
     bint v6
     uint64_t segment_after_ns   # no segmented sends before
+    Backlog *backlog            # NULL: what a socket does not take is waited for, and lost
 
 cdef struct Udp:
     mmsghdr rx[BATCH]
@@ -57,6 +69,7 @@ cdef struct Udp:
     uint8_t out_control[PENDING][CONTROL_OCTETS]
     uint16_t out_group[PENDING]
     Socket *sockets
+    uint32_t waiting            # replies in all backlogs
 
 cdef struct Leaving:
     # How the loop ends. `last` is written before `stop_word`, and read behind it.
@@ -83,4 +96,5 @@ cdef class Engine:
     cdef int udp_open(self) except -1
     cdef int own_address(self, Udp *u, uint32_t i) except -1
     cdef int start_stages(self) except -1
+    cdef int open_backlogs(self) except -1
     cdef int stop_stages(self) except -1

@@ -6,7 +6,8 @@ Strategy. Everything a datagram needs is allocated once: headers, buffers, query
 arena and compacted into one array; at the flush, equal-sized ones with the same socket, peer and local address become
 one segmented datagram (UDP_SEGMENT), the rest leave by one sendmmsg. A segmented send that fails is repeated datagram
 by datagram; only a single datagram is ever given up, and counted. Nothing below this file touches a UDP socket of a
-client. The loop knows the other modules (TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
+client. A listener with `shed` does not wait for a full socket (_udp_backlog.pxi). The loop knows the other modules
+(TCP, forward, Python) only as tables of functions: event, tick, flush, sleep.
 
 `Engine` is the loop's Python face: made in the template process, started in the worker's, run by one thread without
 the GIL until it is stopped.
@@ -25,17 +26,17 @@ from fastdns._ingress cimport (
 from fastdns._ingress import NAMES
 from fastdns._log cimport RingHandle, ring_wake
 from fastdns._stage cimport (
-    MOD_CONTROL, MOD_LISTEN, MODULES, ORIGIN_UDP, PROTO_UDP, Query, Stage, Worker,
+    MOD_CONTROL, MOD_LISTEN, MODULES, ORIGIN_UDP, PROTO_UDP, Listener, Query, Stage, Worker,
 )
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
-    ENOPROTOOPT, EPOLLIN, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MAP_ANONYMOUS,
-    MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_getsockname,
-    c_poll, c_read, c_sendmsg, c_setsockopt, c_write, calloc, cmsghdr, epoll_create1, epoll_event, epoll_wait, errno,
-    fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32, in6_pktinfo, in_pktinfo, iovec,
-    memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask, recvmmsg, sendmmsg, sigfillset,
-    sigset_t, sockaddr, sockaddr_in6, socklen_t,
+    ENOPROTOOPT, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MADV_DONTNEED,
+    MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO,
+    UDP_SEGMENT, c_getsockname, c_poll, c_read, c_sendmsg, c_setsockopt, c_write, calloc, cmsghdr, epoll_create1,
+    epoll_event, epoll_wait, errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32,
+    in6_pktinfo, in_pktinfo, iovec, madvise, memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask,
+    recvmmsg, sendmmsg, sigfillset, sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
 from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open, tcp_reads
 from fastdns._wire cimport WIRE_QUERY_MAX
@@ -50,6 +51,7 @@ cdef enum:
     IDLE_MS = 1000              # an idle loop beats at least so often
     SEND_WAITS = 10             # milliseconds that a full send buffer is waited for
     SEGMENT_PAUSE_S = 60        # seconds without segmentation after the kernel refused it
+    PAGE_OCTETS = 4096
 
 
 # ---------------------------------------------------------------------------------------------- receiving
@@ -106,6 +108,10 @@ cdef inline void handle_datagram(Worker *w, Udp *u, Query *q, const uint8_t *oct
 
 
 cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
+    if events & <uint32_t>EPOLLOUT:
+        send_kept(w, <Udp *>w.mod[MOD_LISTEN], <uint16_t>data)
+        if events == <uint32_t>EPOLLOUT:
+            return
     udp_receive_some(w, <uint32_t>data)
 
 
@@ -263,12 +269,14 @@ cdef void address_control(const Outgoing *o, bint v6, msghdr *h, uint8_t *contro
 
 
 cdef uint32_t lay_out(Worker *w, Udp *u, uint32_t groups, uint16_t listener, uint32_t *iov_at) noexcept nogil:
-    # Message headers for one listener's groups; returns how many.
-    cdef uint32_t g, i, n = 0
+    # Message headers for one listener's groups; returns how many. Newest first where some may have to wait.
+    cdef uint32_t at, g, i, n = 0
+    cdef bint newest_first = u.sockets[listener].backlog != NULL
     cdef Outgoing *o
     cdef msghdr *h
     cdef bint wildcard = u.sockets[listener].local_len == 0
-    for g in range(groups):
+    for at in range(groups):
+        g = groups - 1 - at if newest_first else at
         o = &u.tx[u.group_head[g]]
         if o.listener != listener:
             continue
@@ -336,7 +344,10 @@ cdef void send_one_by_one(Worker *w, Udp *u, uint32_t g, int fd) noexcept nogil:
         if s.local_len == 0:
             address_control(o, s.v6, &h, control, 0)
         if c_sendmsg(fd, &h, MSG_DONTWAIT) < 0:
-            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+            if errno == EAGAIN and s.backlog != NULL:
+                keep(w, u, o)
+            else:
+                lose(w, u, o.listener)
         i = o.next
 
 
@@ -352,6 +363,9 @@ cdef void send_all(Worker *w, Udp *u, uint16_t listener, uint32_t n) noexcept no
         error = errno
         if error == EINTR:
             continue
+        if error == EAGAIN and u.sockets[listener].backlog != NULL:
+            keep_rest(w, u, done, n)
+            return
         if (error == EAGAIN or error == ENOBUFS) and waits < SEND_WAITS:
             waits += 1
             wait_writable(fd)
@@ -363,8 +377,11 @@ cdef void send_all(Worker *w, Udp *u, uint16_t listener, uint32_t n) noexcept no
                 u.sockets[listener].segment_after_ns = w.now_ns + <uint64_t>SEGMENT_PAUSE_S * 1000000000u
             send_one_by_one(w, u, u.out_group[done], fd)
         else:
-            stat_add(w.row, w.counts[COUNT_SEND_ERROR], 1)
+            lose(w, u, listener)
         done += 1
+
+
+include "_udp_backlog.pxi"
 
 
 cdef void udp_send_pending(Worker *w, Udp *u) noexcept nogil:
@@ -425,6 +442,7 @@ cdef int sleep_ms(const Worker *w, int64_t next_ns) noexcept nogil:
 
 cdef void loop(Worker *w, Leaving *leaving) noexcept nogil:
     cdef epoll_event events[EVENTS]
+    cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
     cdef int64_t next_ns, at
     cdef int n, i, m, timeout
     while True:
@@ -443,7 +461,9 @@ cdef void loop(Worker *w, Leaving *leaving) noexcept nogil:
             if not leaving.quiet and not tcp_reads(w):
                 leaving.quiet = True
                 tell(leaving.quiet_fd)
-            if (w.in_flight == 0 and leaving.quiet and tcp_connections(w) == 0) or w.now_ns >= leaving.stop_by_ns:
+            if ((w.in_flight == 0 and leaving.quiet and tcp_connections(w) == 0 and u.waiting == 0)
+                    or w.now_ns >= leaving.stop_by_ns):
+                lose_kept(w, u)
                 return
             timeout = 1 if timeout > 1 else timeout
         for m in range(MODULES):
@@ -463,17 +483,19 @@ cdef void loop(Worker *w, Leaving *leaving) noexcept nogil:
 
 
 cdef void drain(Worker *w, const uint8_t *last) noexcept nogil:
-    # Reads no more from clients; what was read is answered. Another process reads the sockets. One that nobody reads
-    # after us has left its group, so what it has queued is all that it will ever have: that is ours to answer.
+    # Reads no more from clients; what was read is answered. Another process reads the sockets, which stay open. One
+    # that nobody reads after us has left its group, so what it has queued is all that it will ever have: that is ours
+    # to answer.
+    cdef const Udp *u = <const Udp *>w.mod[MOD_LISTEN]
     cdef uint32_t i, turn
     w.draining = True
     for i in range(w.listener_count):
         if w.listeners[i].udp_fd < 0:
             continue
-        w.api.unwatch(w, w.listeners[i].udp_fd)
         turn = 0
         while last[i] and turn < LAST_TURNS and udp_receive_some(w, i):
             turn += 1
+        watch_socket(w, <uint16_t>i, u.sockets[i].backlog != NULL and u.sockets[i].backlog.size > 0)
     tcp_drain(w, last)
 
 
@@ -554,6 +576,7 @@ cdef class Engine:
         w.on_event[MOD_CONTROL] = woken
         w.api.watch(w, self.wake_fd, MOD_CONTROL, <uint64_t>self.wake_fd, EPOLLIN)
         self.start_stages()
+        self.open_backlogs()
         for i in range(w.listener_count):
             if w.listeners[i].udp_fd >= 0 and not w.api.watch(w, w.listeners[i].udp_fd, MOD_LISTEN, i, EPOLLIN):
                 raise OSError(errno, "epoll_ctl")
@@ -635,6 +658,23 @@ cdef class Engine:
                 status = s.ops.start(w, s)
                 if status:
                     raise RuntimeError(f"plugin/{s.ops.name.decode()}: cannot start in worker {w.index}: {status}")
+        return 0
+
+    cdef int open_backlogs(self) except -1:
+        cdef Worker *w = &self.w
+        cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
+        cdef Backlog *b
+        for i in range(w.listener_count):
+            if not w.listeners[i].keeps or w.listeners[i].udp_fd < 0:
+                continue
+            b = <Backlog *>calloc(1, sizeof(Backlog))
+            if b == NULL:
+                raise MemoryError
+            b.room = <uint8_t *>mmap(NULL, <size_t>BACKLOG * BACKLOG_OCTETS, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            if b.room == <uint8_t *>-1:
+                raise MemoryError
+            u.sockets[i].backlog = b
         return 0
 
     def run(self):

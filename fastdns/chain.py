@@ -15,7 +15,7 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -172,6 +172,7 @@ class Generation:
         self.fresh = False  # a later generation whose cache begins empty, as the first one's does
         self.started: list[tuple[str, Plugin]] = []
         self.common: dict[str, dict[str, Any]] = {}
+        self.kept: dict[tuple[int, str], int] = {}
 
     # ---- first phase
 
@@ -220,12 +221,16 @@ class Generation:
 
     # ---- second phase
 
-    def build(self, stats: Stats, segment: Segment | None, block_ids: list[int], generation: int) -> Program:
-        """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache."""
+    def build(self, stats: Stats, segment: Segment | None, block_ids: list[int], generation: int,
+              kept: Sequence[int] = ()) -> Program:
+        """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache, `kept`
+        descriptors of the memory that plugins asked for under "kept", in the plan's order."""
         from ._chain import Program
         from ._wire import name_from_text
 
         metrics.declare_plugins(stats)
+        asks = [facts for block in self.blocks for kind, facts in block.plan.asks if kind == "kept"]
+        self.kept = {(facts["block"], facts["key"]): fd for facts, fd in zip(asks, kept, strict=False)}
         for name in self.line:
             for block in self.blocks:
                 for stanza, config in enumerate(block.configs.get(name, ())):
@@ -285,6 +290,7 @@ class Generation:
             root=block.plan.root,
             common=self.common.setdefault(name, {}),
             fresh=self.fresh or generation == 1,
+            kept={key: fd for (index, key), fd in self.kept.items() if index == number},
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:

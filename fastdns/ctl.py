@@ -197,8 +197,12 @@ def _source(entry: dict[str, Any]) -> str:
 
 
 def _upstreams(answer: dict[str, Any]) -> list[str]:
-    rows = [[one["to"], "drained" if one["drained"] else "checked" if one["checking"] else "up", one["failed_checks"],
-             one["answers"], one["mean_ms"], one["block"], one["stanza"]] for one in answer["upstreams"]]
+    def state(one: dict[str, Any]) -> str:
+        marks = ("looping", "drained", "checking")
+        return next((mark for mark in marks if one[mark]), "up").replace("checking", "checked")
+
+    rows = [[one["to"], state(one), one["failed_checks"], one["answers"], one["mean_ms"], one["block"], one["stanza"]]
+            for one in answer["upstreams"]]
     return _table(("UPSTREAM", "STATE", "FAILED", "ANSWERS", "MEAN-MS", "BLOCK", "STANZA"), rows)
 
 

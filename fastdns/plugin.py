@@ -44,7 +44,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
 from .corefile.blocks import ZoneKey
@@ -129,7 +129,7 @@ class BlockPlan:
     how packets are spread over them (flow, cpu, random), `view` the name of its view, `filtered` whether a query needs
     more than a name to come here (`RouteFilter`), `root` the folder of relative paths, `timeouts` those of connections
     (read, write, idle in seconds, queries). `asks` collects the rest as (kind, facts): "cache", "http", "reload",
-    "lameduck" ...; the server knows the kinds. Facts are plain values, because they travel between processes.
+    "lameduck", "kept" ...; the server knows the kinds. Facts are plain values, because they travel between processes.
     """
 
     index: int
@@ -161,7 +161,9 @@ class BlockContext:
     when no block asked for one). `generation`: rises with each reload. `settings`: a digest that equal blocks
     share. `members`: the instances of the block so far, see `providers`. `labels`: the metadata labels that the block
     keeps. `root`: where relative paths begin, see `path`. `common`: what the instances of this directive in all blocks
-    have in common; the first one fills it. `fresh`: the shared cache has nothing of before, as at a start.
+    have in common; the first one fills it. `fresh`: the shared cache has nothing of before, as at a start. `kept`:
+    descriptors of memory that was asked for under "kept" (key, octets), by key: the same memory as long as
+    configurations ask for it, zeros at first. None where the server does not really start.
     """
 
     index: int
@@ -183,6 +185,7 @@ class BlockContext:
     root: str = ""
     common: dict[str, Any] = field(default_factory=dict)
     fresh: bool = False
+    kept: dict[str, int] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """A file that the Corefile names: below `root` unless it is absolute."""
@@ -372,6 +375,27 @@ class RouteFilter:
         raise TypeError(f"{type(self).__name__} has no passes()")
 
 
+class Way(NamedTuple):
+    """An upstream as `loop` asks it: names below `zone` may be sent to it. `to` is the label of its metrics, `source`
+    an address to send from, or empty. While the word `looped` of the shared table is not 0 it is asked nothing."""
+
+    zone: str
+    to: str
+    address: str
+    port: int
+    tcp: bool
+    source: str
+    looped: int
+
+
+class Forwards:
+    """A plugin that asks other servers: `loop` finds out which of them send queries back."""
+
+    def ways(self) -> list[Way]:
+        """Its upstreams. Complete once it is set up."""
+        raise TypeError(f"{type(self).__name__} has no ways()")
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -428,6 +452,7 @@ __all__ = [
     "Dispenser",
     "Event",
     "FixedLabels",
+    "Forwards",
     "Gauge",
     "Histogram",
     "MetadataCollector",
@@ -446,5 +471,6 @@ __all__ = [
     "SetupError",
     "StartError",
     "Stream",
+    "Way",
     "ZoneKey",
 ]

@@ -54,6 +54,8 @@ class Measured(Turn):
     """Answers to a flood meanwhile: they cost the server too."""
     asked: float | None = None
     """Questions to the upstream per answer, where they were counted."""
+    held: float | None = None
+    """The figure of an attack."""
 
     @property
     def cpu_us_per_answer(self) -> float:

@@ -93,7 +93,7 @@ def ratios(result: Result) -> str:
     columns = servers(result)
     rows = []
     for scenario in result["scenarios"]:
-        if scenario["skipped"]:
+        if scenario["skipped"] or scenario.get("attack"):
             continue
         arms = {arm["name"]: arm for arm in scenario["arms"]}
         floor = arms.get(FLOOR, {}).get("cpu_us")
@@ -145,11 +145,26 @@ def remarks(result: Result) -> str:
         for name, why in one["left_out"].items()
     ]
     lines += [text for one in result["scenarios"] for text in doubts(one)]
+    lines += [text for one in result["scenarios"] for text in attacks(one)]
     if result["missing"]:
         lines.append(f"Not installed, so not measured: {', '.join(result['missing'])}.")
     if result["releases"]:
         lines.append("Versions: " + "; ".join(f"{name}: {text}" for name, text in result["releases"].items()) + ".")
     return "\n\n".join(lines) + ("\n" if lines else "")
+
+
+def attacks(scenario: Result) -> list[str]:
+    """The figure of an attack for each server, and whether it holds the bound."""
+    if not scenario.get("attack"):
+        return []
+    said = []
+    bound, least = scenario["holds"], scenario["attack"] != "trickle"
+    for arm in scenario["arms"]:
+        if (figure := arm.get("held")) is not None:
+            held = figure >= bound if least else figure <= bound
+            said.append(f"{scenario['name']}, {scenario['shape']}: {arm['name']} {figure:.2f} "
+                        f"({'holds' if held else '**does not hold**'} {'at least' if least else 'at most'} {bound:g}).")
+    return said
 
 
 def doubts(scenario: Result) -> list[str]:

@@ -25,6 +25,7 @@ from fastdns.bench.turns import Shape, Turn, figures
 
 from .arms import Arm, Measured, Plan, Skipped, spins, start_arms, start_upstream
 from .ask import Names
+from .attack import attacked
 from .flood import Flooding
 from .quota import NoQuota
 from .report import FLOOR, US
@@ -71,8 +72,9 @@ def without_figures(scenario: Scenario, why: str, failed: bool) -> dict[str, Any
 
 def heading(scenario: Scenario, shape: str) -> dict[str, Any]:
     """What every result begins with. `fresh`: the share of questions that a cache cannot know, None if that varies."""
-    fresh = None if scenario.reload or scenario.flood else scenario.questions.fresh
-    return {"name": scenario.name, "shape": shape, "about": scenario.about, "fresh": fresh}
+    fresh = None if scenario.reload or scenario.flood or scenario.attack else scenario.questions.fresh
+    head = {"name": scenario.name, "shape": shape, "about": scenario.about, "fresh": fresh}
+    return {**head, "attack": scenario.attack, "holds": scenario.holds} if scenario.attack else head
 
 
 def measure(
@@ -140,6 +142,8 @@ def turn(
 ) -> Measured:
     """Warms a server, prepares what the scenario asks for, and measures it once."""
     spin = spins(scenario, plan)
+    if scenario.attack and arm.name != FLOOR:
+        return attacked(arm, scenario, plan, shape, names)
     if names.warm is not None:
         warming = arm.generator(names.warm, shape, plan, WARM_TIMEOUT, spin=spin)
         warming.run(plan.warm)
@@ -190,6 +194,7 @@ def summary(arm: Arm, floor: Sequence[Turn]) -> dict[str, Any]:
     (id, question or rcode) of what was answered."""
     found = figures(arm.name, arm.turns, floor)
     asked = [turn.asked for turn in arm.turns if turn.asked is not None]
+    held = [turn.held for turn in arm.turns if turn.held is not None]
     return {
         "name": arm.name,
         "cpu_us": found.cpu_us_per_answer.median,
@@ -205,4 +210,5 @@ def summary(arm: Arm, floor: Sequence[Turn]) -> dict[str, Any]:
         "wrong": sum(turn.tally.wrong for turn in arm.turns) / sum(turn.tally.completed for turn in arm.turns),
         "asked_upstream": statistics.median(asked) if asked else None,
         "noisy": found.noisy,
+        **({"held": statistics.median(held)} if held else {}),
     }

@@ -20,6 +20,7 @@ from fastdns.bench.turns import Shape
 HERE = Path(__file__).resolve().parent
 FILE = "scenario.toml"
 UPSTREAMS = ("zone", "slow", "none")
+ATTACKS = ("", "overload", "names", "trickle")
 MOST_NAMES = 1_000_000
 MOST_RATE = 1_000_000  # questions a second
 MOST_CPUS = 1024
@@ -48,7 +49,9 @@ class Flood:
 @dataclass(frozen=True)
 class Scenario:
     """One scenario. `shapes` are words that `shape_of` understands; `quota` is in CPUs, 0 for no limit; `reload`: the
-    server reads its configuration again just before it is measured; `place`: where it stands in the tables."""
+    server reads its configuration again just before it is measured; `attack`: what happens to it in half of a turn
+    (attack.py), and `holds` the bound of its figure: at least, for `trickle` at most; `place`: where it stands in the
+    tables."""
 
     name: str
     folder: Path
@@ -60,6 +63,8 @@ class Scenario:
     flood: Flood | None = None
     quota: float = 0.0
     reload: bool = False
+    attack: str = ""
+    holds: float = 0.0
     place: int = 0
 
 
@@ -70,6 +75,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "upstream": (str,),
     "quota": (int, float),
     "reload": (bool,),
+    "attack": (str,),
+    "holds": (int, float),
     "place": (int,),
     "questions": (dict,),
     "flood": (dict,),
@@ -144,6 +151,9 @@ def build(name: str, file: Path, table: Mapping[str, Any], known: Collection[str
     demand(not unknown, f"unknown peers: {', '.join(unknown)}")
     upstream = table.get("upstream", "zone")
     demand(upstream in UPSTREAMS, f"upstream must be one of {', '.join(UPSTREAMS)}")
+    demand(table.get("attack", "") in ATTACKS, f"attack must be one of {', '.join(ATTACKS[1:])}")
+    demand(("attack" in table) == (table.get("holds", 0) > 0), "attack and a positive holds go together")
+    demand("attack" not in table or questions.fresh == 0, "an attack is measured with names that are cached")
     demand(0 <= table.get("quota", 0) <= MOST_CPUS, f"quota must be between 0 and {MOST_CPUS}")
     demand(len(table.get("shapes", ("64x4",))) > 0, "shapes is empty")
     for words in table.get("shapes", ()):

@@ -227,7 +227,7 @@ def _mark(site: Site, words: Answer, drained: bool) -> Answer:
     for one in known:
         # Nobody may ask for a server that has nobody left to ask.
         others = [other for other in known if (other["block"], other["stanza"]) == (one["block"], one["stanza"])
-                  and other["to"] != to and not other["drained"]]
+                  and other["to"] != to and not other["drained"] and not other["looping"]]
         if drained and one["to"] == to and not others:
             raise Refused(f"{to} is the last upstream of a stanza that is not drained")
     site.stats.set_shared(site.stats.intern("forward_drained", (("to", to),), "word"), int(drained))

@@ -99,6 +99,7 @@ def upstreams(site: Site) -> list[dict[str, Any]]:
     drained = {one.labels[0][1] for one in words if one.name == "forward_drained" and one.values[0]}
     ids = {str(number) for number in site.block_ids}
     checks = {one.labels: one.values[0] for one in words if one.name == "forward_check"}
+    looped = {one.labels for one in words if one.name == "forward_looped" and one.values[0]}
     times: dict[str, tuple[int, int]] = {}
     for one in words:
         if one.name == "coredns_proxy_request_duration_seconds":
@@ -120,6 +121,7 @@ def upstreams(site: Site) -> list[dict[str, Any]]:
             "failed_checks": one.values[0],
             "checking": bool(checks.get(one.labels)),
             "drained": labels["to"] in drained,
+            "looping": one.labels in looped,
             "answers": count,
             "mean_ms": round(total / count / 1e6, 3) if count else None,
         })

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..errors import StartError
 from .control import close_all
+from .kept import Kept
 
 if TYPE_CHECKING:
     from fastdns._cache import Segment
     from fastdns._log import Rings
     from fastdns._stats import Stats
 
-Kept = tuple["Rows", "Stats", "Rings", int]
+Counted = tuple["Rows", "Stats", "Rings", int]
 
 # Raised with any change to what stands where in shared memory, log records included (tests/meta/test_layouts.py).
 LAYOUTS = {"counters": 1, "rings": 2, "cache": 1}
@@ -125,17 +126,18 @@ class Memory:
     """The shared memory of the server. `fds()` is what a template gets. `adopted`: the counters and rings are those of
     the supervisor before this one. `left`: its cache had another layout, and the one that follows begins empty."""
 
-    def __init__(self, workers: int, kept: Kept | None = None) -> None:
+    def __init__(self, workers: int, counted: Counted | None = None) -> None:
         from fastdns._log import Rings
         from fastdns._stats import Stats
 
         self.stats: Stats
         self.rings: Rings
-        self.adopted = kept is not None
+        self.adopted = counted is not None
         self.segment: Segment | None = None
         self.left = False
-        if kept is not None:
-            self.rows, self.stats, self.rings, self.log_wake = kept
+        self.kept = Kept()
+        if counted is not None:
+            self.rows, self.stats, self.rings, self.log_wake = counted
             return
         self.rows = Rows(workers)
         self.stats = Stats.create(self.rows.total, SLOTS)
@@ -149,7 +151,7 @@ class Memory:
         """What `adopt` needs; `note` hears of every descriptor."""
         return {"layouts": LAYOUTS, "pairs": self.rows.pairs, "free": self.rows.free(), "stats": note(self.stats.fd),
                 "rings": note(self.rings.fd), "log_wake": note(self.log_wake),
-                "cache": -1 if self.segment is None else note(self.segment.fd)}
+                "cache": -1 if self.segment is None else note(self.segment.fd), "kept": self.kept.save(note)}
 
     @classmethod
     def adopt(cls, words: dict[str, Any]) -> tuple[Memory, list[str]]:
@@ -165,13 +167,14 @@ class Memory:
             for name in ("counters", "rings"):
                 if theirs.get(name) != LAYOUTS[name]:
                     raise ValueError(f"layout {theirs.get(name)} of the {name}, this program has {LAYOUTS[name]}")
-            kept = Rows.of(pairs, words["free"]), Stats.attach(words["stats"]), Rings.attach(words["rings"])
-            memory = cls(0, (*kept, words["log_wake"]))
+            counted = Rows.of(pairs, words["free"]), Stats.attach(words["stats"]), Rings.attach(words["rings"])
+            memory = cls(0, (*counted, words["log_wake"]))
         except ValueError as error:
             notes.append(f"the counters start anew: {error}")
             memory = cls((pairs - SPARE_PAIRS) // 2)
             close_all([words["stats"], words["rings"], words["log_wake"]])
         metrics.declare(memory.stats)
+        memory.kept.restore(words.get("kept", []))
         if words["cache"] >= 0:
             try:
                 if theirs.get("cache") != LAYOUTS["cache"]:

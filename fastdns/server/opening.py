@@ -67,6 +67,7 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
         shape.append([len(udp), len(tcp)])
         fds += [sock.fileno() for sock in udp + tcp]
     shared = host.memory.fds(generation.segment)
-    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "generation": generation.number,
-             "fresh": host.memory.left}
-    return words, shared + fds
+    kept = host.memory.kept.open(generation.plan["asks"].get("kept", []))
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept),
+             "generation": generation.number, "fresh": host.memory.left}
+    return words, shared + kept + fds

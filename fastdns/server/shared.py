@@ -62,12 +62,15 @@ class Shared:
         rings = Rings.attach(next(take))
         log_wake = next(take)
         segment = attach_cache([next(take) for _ in range(words["shared"] - 3)])
+        kept = [next(take) for _ in range(words.get("kept", 0))]
         sockets = [([next(take) for _ in range(udp)], [next(take) for _ in range(tcp)])
                    for udp, tcp in words["listeners"]]
         # Set-up counts as the keeper does: nobody else uses that row yet.
         metrics.attach(stats, stats.rows - 1)
         generation.fresh = bool(words.get("fresh"))
-        program = generation.build(stats, segment, words["block_ids"], words["generation"])
+        program = generation.build(stats, segment, words["block_ids"], words["generation"], kept)
+        for fd in kept:
+            os.close(fd)  # whoever wants it has mapped it
         dropped = bind_dropped(program, metrics.dropped_cells(stats, [at["server"] for at in plan["listeners"]]))
         http = web.listen(plan["http"])
         return cls(plan, words, generation, stats, rings, log_wake, segment, sockets, program, http, dropped)

@@ -312,6 +312,7 @@ class Supervisor:
         old, self.current, self.next = self.current, generation, None
         self.source = generation.source
         self.memory.segment, self.memory.left = generation.segment, False
+        self.memory.kept.settle(generation.plan["asks"].get("kept", []))
         generation.opened()
         self._steer()
         self.orders.serve(generation)
@@ -417,6 +418,7 @@ class Supervisor:
         if self.current is None:
             self.failure, self.exit_status = text, 1
             return
+        self.memory.kept.settle(self.current.plan["asks"].get("kept", []))
         self.orders.settled(generation.number, text)
         self.swap.failed(text, reason)
 

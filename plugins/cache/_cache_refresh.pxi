@@ -102,12 +102,18 @@ cdef int answer_stale(Worker *w, Stage *s, Query *q, const CacheKey *k, CacheEnt
     cdef const Config *c = <const Config *>s.config
     cdef State *st = <State *>s.state
     cdef Frame *f = <Frame *>stage_frame(s, q)
+    cdef int verdict
     f.kind = e.kind
     f.aside = k.aside
     f.hash = k.hash
     if not c.verify:
         refresh(w, s, q, k, MODE_STALE)
     elif c.recheck_ns == 0 or claim(w, k):
+        verdict = query_past(w, q)      # an upstream is to be asked on this client's behalf, as at a miss
+        if verdict != NEXT:
+            if c.recheck_ns:
+                cache_claim_until(<CacheView *>w.cache, k.hash, 0)
+            return verdict
         f.claimed = c.recheck_ns != 0
         if c.verify_ns == 0:
             go_down(w, st, q, f, MODE_VERIFY)

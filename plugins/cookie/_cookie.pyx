@@ -5,8 +5,9 @@
 Strategy: nothing is remembered. A server cookie is version, time and a SipHash-2-4 of them, the client's cookie and
 address; whoever has the secret can tell it again. All is decided on the way down: the query is told that its address
 is proven (rrl reads that), and which cookie its reply shall bear (the common end of all replies writes it). What is
-between a client and this server is none of an upstream's business (RFC 7873 4): the option is moved behind the end of
-the query, where no stage behind looks, and back on the way up, so that who reports sees what came.
+between a client and this server is none of an upstream's business (RFC 7873 4): the option, all of them if there are
+several, is moved behind the end of the query, where no stage behind looks, and back on the way up, so that who reports
+sees what came.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -23,7 +24,7 @@ RESULTS = ("client", "good", "renewed", "bad", "malformed")
 cdef enum:
     RCODE_BADCOOKIE = 23
     SECRETS = 4
-    OPTION_MAX = 44             # octets of a well-formed COOKIE option
+    OPTION_HEAD = 4             # octets before an option's data: code and length
     CLIENT = 8                  # octets of a client cookie
     WHOLE = 24                  # ... and of both parts as RFC 9018 makes them
     VERSION = 1
@@ -56,8 +57,7 @@ cdef struct Config:
     Server *servers
 
 cdef struct Frame:
-    uint32_t at                 # where the option stood; 0: it was left there
-    uint32_t octets
+    uint32_t octets             # of all COOKIE options, put aside; 0: they were left where they stood
 
 
 cdef inline uint64_t turned(uint64_t v, int bits) noexcept nogil:
@@ -165,37 +165,56 @@ cdef uint32_t option_at(const Query *q) noexcept nogil:
     return 0
 
 
-cdef void put_away(Query *q, Frame *f, uint32_t at, uint32_t octets) noexcept nogil:
-    # Moves the option behind the end of the query. A signed query, or an OPT that others follow, stays as it is.
-    cdef uint8_t kept[OPTION_MAX]
-    cdef uint8_t *wire = <uint8_t *>q.pkt.wire
-    cdef uint32_t end = q.pkt.end
-    if q.pkt.has_tsig or q.pkt.opt_rdata + q.pkt.opt_rdlen != end or octets > OPTION_MAX:
+cdef void put_away(Worker *w, Query *q, Frame *f) noexcept nogil:
+    # Moves every COOKIE option behind the end of the query: only the first was looked at, none is an upstream's
+    # business. Where one stood is written over its code. A signed query, or an OPT that others follow, stays as it is.
+    cdef uint8_t *wire = <uint8_t *>q.pkt.wire + q.pkt.opt_rdata
+    cdef uint32_t n = q.pkt.opt_rdlen
+    cdef uint32_t at = 0
+    cdef uint32_t kept = 0
+    cdef uint32_t aside = 0
+    cdef uint32_t size
+    if q.pkt.has_tsig or q.pkt.opt_rdata + n != q.pkt.end:
         return
-    memcpy(kept, wire + at, octets)
-    memmove(wire + at, wire + at + octets, end - at - octets)
-    memcpy(wire + end - octets, kept, octets)
-    q.pkt.opt_rdlen -= <uint16_t>octets
-    put16(wire + q.pkt.opt_rdata - 2, q.pkt.opt_rdlen)
-    q.pkt.options -= 1
-    q.pkt.end = end - octets
-    f.at = at
-    f.octets = octets
+    while at + OPTION_HEAD <= n:
+        size = OPTION_HEAD + <uint32_t>get16(wire + at + 2)
+        if get16(wire + at) == OPTION_COOKIE:
+            memcpy(w.scratch + aside, wire + at, size)
+            put16(w.scratch + aside, at)
+            aside += size
+            q.pkt.options -= 1
+        else:
+            memmove(wire + kept, wire + at, size)
+            kept += size
+        at += size
+    memcpy(wire + kept, w.scratch, aside)
+    q.pkt.opt_rdlen = <uint16_t>kept
+    put16(wire - 2, kept)
+    q.pkt.end -= aside
+    f.octets = aside
 
 
-cdef void put_back(Query *q, Frame *f) noexcept nogil:
-    cdef uint8_t kept[OPTION_MAX]
-    cdef uint8_t *wire = <uint8_t *>q.pkt.wire
-    cdef uint32_t end = q.pkt.end
-    memcpy(kept, wire + end, f.octets)
-    memmove(wire + f.at + f.octets, wire + f.at, end - f.at)
-    memcpy(wire + f.at, kept, f.octets)
-    q.pkt.opt_rdlen += <uint16_t>f.octets
-    put16(wire + q.pkt.opt_rdata - 2, q.pkt.opt_rdlen)
-    q.pkt.options += 1
-    q.pkt.end = end + f.octets
+cdef void put_back(Worker *w, Query *q, Frame *f) noexcept nogil:
+    # In the order in which they stood, so that each finds the place that it had.
+    cdef uint8_t *wire = <uint8_t *>q.pkt.wire + q.pkt.opt_rdata
+    cdef uint32_t n = q.pkt.opt_rdlen
+    cdef uint32_t at = 0
+    cdef uint32_t place, size
+    memcpy(w.scratch, wire + n, f.octets)
+    while at < f.octets:
+        place = get16(w.scratch + at)
+        size = OPTION_HEAD + <uint32_t>get16(w.scratch + at + 2)
+        memmove(wire + place + size, wire + place, n - place)
+        memcpy(wire + place, w.scratch + at, size)
+        put16(wire + place, OPTION_COOKIE)
+        n += size
+        at += size
+        q.pkt.options += 1
+    q.pkt.opt_rdlen = <uint16_t>n
+    put16(wire - 2, n)
+    q.pkt.end += f.octets
     q.pkt.option_codes |= 1U << OPTION_COOKIE
-    f.at = 0
+    f.octets = 0
 
 
 cdef int refuse(Worker *w, const Server *server, Query *q) noexcept nogil:
@@ -233,14 +252,14 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     q.proven = result == GOOD or result == AGED
     if q.proto == PROTO_UDP and (result == BAD or (result == ALONE and c.require)):
         return refuse(w, server, q)
-    put_away(q, <Frame *>stage_frame(s, q), at, 4 + octets)
+    put_away(w, q, <Frame *>stage_frame(s, q))
     return NEXT
 
 
 cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef Frame *f = <Frame *>stage_frame(s, q)
-    if f.at:
-        put_back(q, f)
+    if f.octets:
+        put_back(w, q, f)
 
 
 cdef StageOps OPS

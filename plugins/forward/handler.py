@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastdns._forward import stage
 from fastdns._wire import name_from_text, name_lower
 from fastdns.corefile.names import under
-from fastdns.plugin import BlockContext, Channel, Plugin, SetupError
+from fastdns.plugin import BlockContext, Channel, Forwards, Plugin, SetupError, Way
 
 from .config import FORWARD, POLICIES
 from .health import HealthChecks, Target
@@ -41,7 +41,7 @@ def raise_descriptors() -> int:
     return max(int(soft) - min(DESCRIPTORS_KEPT, int(soft) // 2), 16)
 
 
-class Forward(Plugin):
+class Forward(Plugin, Forwards):
     """Asks other servers."""
 
     name = "forward"
@@ -104,7 +104,17 @@ class Forward(Plugin):
         }
         return stage(settings, block.stats)
 
+    def ways(self) -> list[Way]:
+        """For `loop`."""
+        tcp, source = bool(self.config.force_tcp), str(self.config.source_address or "")
+        return [Way(self.zone, one.to, one.address, one.port, tcp, source, int(str(slots["looped"])))
+                for one, slots in zip(self.upstreams, self.slots, strict=True)]
+
     def start_server(self, channel: Channel) -> None:
+        if "loop" not in self.block.chain:
+            # It may have been there before a reload.
+            for way in self.ways():
+                self.block.stats.set_shared(way.looped, 0)
         self.checks.start()
 
     async def stop_server(self) -> None:

@@ -32,6 +32,7 @@ def upstream_slots(stats: Stats, block: int, stanza: int, to: str) -> dict[str, 
     return {
         "fails": stats.intern("forward_fails", labels, "word"),
         "drained": stats.intern("forward_drained", (("to", to),), "word"),
+        "looped": stats.intern("forward_looped", labels, "word"),
         "check": stats.intern("forward_check", labels, "word"),
         "warm": stats.intern("forward_warm", labels, "word"),
         "duration": DURATION.grid(stats, (PROXY, to), (("rcode", RCODE_LABELS),)),

@@ -4,6 +4,10 @@
 from fastdns._stage import CompiledStage
 
 WORDS: tuple[str, ...]
+WAY_WORDS: tuple[str, ...]
+PROBES: int
+WAYS: int
 
 def stage(qname: str, slots: list[int]) -> CompiledStage: ...
+def quarantine(slots: list[tuple[int, ...]]) -> CompiledStage: ...
 def probe(qname: str) -> tuple[bytes, bytes]: ...

@@ -3,6 +3,7 @@
 
 Strategy: the keeper sends the probe, once for the whole server; the compiled stage in every worker counts the probe in
 words that all processes share, because each lap of a loop may land on another worker. The keeper watches the count.
+With `action quarantine` it asks each upstream by itself instead (quarantine.py).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 
 from fastdns.corefile.addresses import join_host_port
 from fastdns.corefile.units import quote
-from fastdns.plugin import BlockContext, Channel, Directive, Plugin, Settings
+from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Settings, SetupError, Way
 
-from ._loop import WORDS, probe, stage
+from ._loop import WORDS, probe, quarantine, stage
+from .config import LOOP, QUARANTINE
+from .quarantine import Quarantine
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
@@ -35,14 +38,16 @@ class Loop(Plugin):
     """`qname` is the probe's name: two random numbers below the zone of the block's first key."""
 
     name = "loop"
-    directive = Directive("loop", once=True, block=False, help="Ends the server when queries come back to it.")
+    directive = LOOP
 
     def __init__(self, config: Settings, block: BlockContext) -> None:
         super().__init__(config, block)
         self.zone = block.zones[0]
         labels = f"{secrets.randbits(62)}.{secrets.randbits(62)}."
         self.qname = labels + ("" if self.zone == "." else self.zone)
-        key = (("block", f"{block.generation}.{block.index}"),)
+        # Old and new processes of a reload overlap: each has words of its own, and the table does not fill up.
+        self.key = f"{block.generation % 2}.{block.index}"
+        key = (("block", self.key),)
         self.words = [block.stats.intern(f"fastdns_loop_{word}", key, "word") for word in WORDS]
         for slot in self.words:
             block.stats.set_shared(slot, 0)
@@ -51,7 +56,16 @@ class Loop(Plugin):
 
     def compiled(self) -> CompiledStage:
         """The counter of probes."""
-        return stage(self.qname, self.words)
+        block = self.block
+        self.ways: list[Way] = [way for one in block.providers(Forwards) for way in one.ways()]
+        if self.config["action"] != QUARANTINE:
+            return stage(self.qname, self.words)
+        try:
+            self.quarantine = Quarantine(block.stats, self.ways, self.key, self.zone, self.config["interval"],
+                                         block.generation)
+        except ValueError as error:
+            raise SetupError(self.name, str(error)) from None
+        return quarantine([one.words for one in self.quarantine.upstreams])
 
     def address(self) -> str:
         """The listen address that is probed, as CoreDNS prints it: `:53`, `127.0.0.1:53`."""
@@ -60,7 +74,18 @@ class Loop(Plugin):
 
     def start_server(self, channel: Channel) -> None:
         """Start probing; the answer needs workers that serve, so nobody waits for it here."""
-        self.task = asyncio.get_running_loop().create_task(self._run(channel))
+        if self.config["action"] == QUARANTINE:
+            run = self.quarantine.run(channel)
+        else:
+            for way in self.ways:
+                self.stats.set_shared(way.looped, 0)  # another action may have set it before a reload
+            run = self._run(channel)
+        self.task = asyncio.get_running_loop().create_task(run)
+
+    def on_event(self, event: Event) -> None:
+        """Probes are understood from now on."""
+        if event is Event.STARTUP and self.config["action"] == QUARANTINE:
+            self.quarantine.served.set()
 
     async def stop_server(self) -> None:
         """Stop probing."""

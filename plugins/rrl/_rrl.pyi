@@ -7,6 +7,9 @@ from fastdns._stage import CompiledStage
 
 Ranges = Sequence[tuple[bytes, bytes]]
 
+LAYOUT: int
+
+def octets(networks: int) -> int: ...
 def stage(
     limits: Sequence[tuple[int, int]],
     prefixes: tuple[int, int],
@@ -17,4 +20,5 @@ def stage(
     networks: int,
     slots: Sequence[tuple[Sequence[int], Sequence[int]]],
     events: tuple[int, int],
+    table: int = -1,
 ) -> CompiledStage: ...

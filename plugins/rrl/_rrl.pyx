@@ -22,8 +22,8 @@ from fastdns._stage cimport (
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
-    MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, calloc, fd_add_relaxed, fd_cas, fd_load_relaxed, free, memcmp,
-    memcpy, mmap, munmap,
+    MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, calloc, fd_add_relaxed, fd_cas, fd_load_acquire, fd_load_relaxed,
+    fd_store_release, free, memcmp, memcpy, mmap, munmap,
 )
 from fastdns._wire cimport (
     FLAG_TC, RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL, WIRE_MAX, wire_rcode,
@@ -36,6 +36,7 @@ cdef enum:
     LIMITED = 3
     TRIES = 8                   # before a query is let through uncounted
     TABLE_MOST = 1 << 24
+    HEAD = 16                   # words before the buckets: whether the keys were drawn, the keys
     ALLOW_MOST = 4096           # address ranges of one family
 
 cdef enum:                      # classes
@@ -277,6 +278,24 @@ NO_ERRORS = OPS
 NO_ERRORS.response = NULL
 
 
+LAYOUT = 1
+"""Of a table: raised when anything in it moves or means something else."""
+
+
+cdef uint64_t sets_for(uint64_t networks) except 0:
+    cdef uint64_t sets = 1
+    if not 0 < networks <= TABLE_MOST:
+        raise ValueError(f"a table has 1 to {TABLE_MOST} networks")
+    while sets * WAYS < networks:
+        sets *= 2
+    return sets
+
+
+def octets(uint64_t networks) -> int:
+    """Of a table for so many networks. ValueError."""
+    return (HEAD + sets_for(networks) * WAYS * (1 + WORDS)) * sizeof(uint64_t)
+
+
 cdef class _Memory:
     """Keeps a stage's configuration and its table alive: a mapping that every forked process shares."""
 
@@ -291,19 +310,26 @@ cdef class _Memory:
         free(self.config.allow[1])
         free(self.config.servers)
 
-    cdef int share(self, uint64_t networks) except -1:
-        cdef uint64_t sets = 1
+    cdef int share(self, uint64_t networks, int fd) except -1:
+        cdef uint64_t sets = sets_for(networks)
+        cdef bytes drawn
+        cdef uint64_t *head
         cdef void *where
-        if not 0 < networks <= TABLE_MOST:
-            raise ValueError(f"a table has 1 to {TABLE_MOST} networks")
-        while sets * WAYS < networks:
-            sets *= 2
-        self.size = sets * WAYS * (1 + WORDS) * sizeof(uint64_t)
-        where = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+        self.size = octets(networks)
+        if fd >= 0 and os.fstat(fd).st_size != self.size:
+            raise ValueError("the table has another size")
+        where = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED | (MAP_ANONYMOUS if fd < 0 else 0), fd, 0)
         if where == <void *>-1:
             raise MemoryError(f"mapping {self.size} octets of buckets")
         self.map = where
-        self.config.tags = <uint64_t *>where
+        head = <uint64_t *>where
+        if fd_load_acquire(head) == 0:
+            # Nobody serves by these buckets yet: the template that asked for them is the first to see them.
+            drawn = os.urandom(sizeof(self.config.keys))
+            memcpy(head + 1, <const uint8_t *>drawn, sizeof(self.config.keys))
+            fd_store_release(head, 1)
+        memcpy(self.config.keys, head + 1, sizeof(self.config.keys))
+        self.config.tags = head + HEAD
         self.config.words = self.config.tags + sets * WAYS
         self.config.mask = sets - 1
         return 0
@@ -326,18 +352,17 @@ cdef class _Memory:
 
 
 def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, uint64_t networks, slots,
-          events) -> CompiledStage:
-    """The stage of one `rrl` directive, with a table of its own.
+          events, int table=-1) -> CompiledStage:
+    """The stage of one `rrl` directive.
 
     limits: (nanoseconds of one token, tokens of a bucket) of queries, misses and errors; (0, 0): none. prefixes: bits
     of an IPv4 and of an IPv6 network. allow: sorted, disjoint (first, last) addresses, IPv4 and IPv6. networks:
     buckets. slots: for each listener (those of each class and action, (allow, cookie)). events: slots of evictions and
-    contention.
+    contention. table: a descriptor of `octets` of shared memory for the buckets, zeros at first; -1: one of its own.
     ValueError for what is out of bounds, MemoryError.
     """
     cdef _Memory memory = _Memory()
     cdef Config *c = &memory.config
-    cdef bytes key = os.urandom(sizeof(c.keys))
     cdef bytes mask
     cdef Limit *limit
     cdef int kind, family, j
@@ -353,11 +378,10 @@ def stage(limits, prefixes, uint32_t slip, bint report, bint at_misses, allow, u
         mask = (((1 << bits) - 1) << (128 - bits)).to_bytes(16, "big")
         memcpy(c.bits[family], <const uint8_t *>mask, 16)
         c.octets[family] = 8 if bits <= 64 else 16
-    memcpy(c.keys, <const uint8_t *>key, sizeof(c.keys))
     c.slip = slip
     c.report = report
     c.at_misses = at_misses
-    memory.share(networks)
+    memory.share(networks, table)
     for family in range(2):
         memory.permit(family, allow[family])
     c.servers = <Server *>calloc(len(slots) or 1, sizeof(Server))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of rrl: what its settings come to for compiled code, and the memory that all workers share."""
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from fastdns.plugin import BlockContext, Plugin
+from fastdns.plugin import BlockContext, BlockPlan, Plugin
 
 from .config import RRL, ranges
 from .metrics import ACTIONS, CLASSES, CONTENDED, EVICTIONS, EXEMPT, LIMITED, REASONS
@@ -14,15 +16,33 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 
 
+PREFIX = "rrl "
+
+
+def key(layout: int, config: Any, plan: BlockPlan) -> str:
+    """What says that buckets mean the same: settings, zones, and where what stands."""
+    text = json.dumps([layout, [str(zone) for zone in plan.keys], dict(config)], sort_keys=True)
+    return PREFIX + hashlib.sha256(text.encode()).hexdigest()
+
+
 class Rrl(Plugin):
     """Limits what the clients of one network may cause."""
 
     name = "rrl"
     directive = RRL
 
+    @classmethod
+    def plan(cls, config: Any, plan: BlockPlan) -> None:
+        """Asks for buckets that outlive a reload with the same settings."""
+        from ._rrl import LAYOUT, octets
+
+        plan.ask("kept", key=key(LAYOUT, config, plan), octets=octets(config["table"]))
+
     def __init__(self, config: Any, block: BlockContext) -> None:
         super().__init__(config, block)
         self.servers = [block.servers[i] for i in block.listeners]
+        # Whoever asked has the only memory of that key in the block: `rrl` stands once.
+        self.buckets = next((fd for name, fd in block.kept.items() if name.startswith(PREFIX)), -1)
 
     def compiled(self) -> "CompiledStage":
         from ._rrl import stage
@@ -38,6 +58,7 @@ class Rrl(Plugin):
             config["table"],
             [self.slots(server) for server in block.servers],
             (EVICTIONS.slot(stats=block.stats), CONTENDED.slot(stats=block.stats)),
+            self.buckets,
         )
 
     def limit(self, name: str) -> tuple[int, int]:

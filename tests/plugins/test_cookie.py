@@ -31,6 +31,7 @@ from fastdns.testing import Answer, Worker, exchange, question
 from tests.faults import serving
 from tests.faults.upstream import Upstream
 from tests.machine import needs_ipv6
+from tests.probes import installed
 
 OPTION = 10
 BADCOOKIE = 23
@@ -273,6 +274,39 @@ def test_an_upstream_sees_no_cookie_and_its_own_goes_no_further(proto, before, b
         left = [(o.code, o.data) for o in Answer.of(asked.wire).message.edns.rdata]
         assert left == [pair for pair in options if pair[0] != OPTION] and len(asked.wire) == len(wire) - 28
         server.wait_for(f"{len(wire)} NOERROR")
+
+
+@pytest.mark.parametrize("others", [[MINE], [b""], [bytes(99), MINE, b"\1"]])
+@pytest.mark.parametrize("between", [[], [(12, b"\0" * 5)]])
+def test_no_further_cookie_goes_upstream_either(others, between):
+    """Only the first is looked at (RFC 7873 5.2); none of the others is an upstream's business."""
+    options = [(OPTION, fresh(now())), *between, *((OPTION, other) for other in others), (65001, b"x")]
+    with Upstream() as up, testing.Server(
+            f". {{\nlog . \"{{size}} {{rcode}}\"\ncookie {{\nsecret {SECRET}\n}}\nforward . 127.0.0.1:{up.port}"
+            "\n}\n") as server:
+        wire = question("a.test.", A, options=options)
+        got = Answer.of(exchange(wire, server.port))
+        assert got.answer and judged(cookie_of(got), HOME, secrets(SECRET), now())[0] == "good"
+        (asked,) = up.asked
+        left = [(o.code, o.data) for o in Answer.of(asked.wire).message.edns.rdata]
+        assert left == [*between, (65001, b"x")]
+        server.wait_for(f"{len(wire)} NOERROR")
+
+
+def test_a_plugin_in_python_sees_the_query_without_it(tmp_path, monkeypatch):
+    async def seen(_plugin, query, _next):
+        codes = [option.code for option in query.message.edns.rdata]
+        return query.reply().txt(f"{query.size} {len(query.wire)} {codes}")
+
+    with installed(tmp_path):
+        import fastdns_probes  # type: ignore[import-not-found]
+
+        monkeypatch.setitem(fastdns_probes.BEHAVIOURS, "seen", seen)
+        with Worker(f". {{\ncookie {{\nsecret {SECRET}\n}}\nprobe\n}}\n") as worker:
+            options = [(OPTION, MINE), (12, b"\0\0"), (OPTION, b"")]
+            size = len(question("seen.test.", A, options=options)) - 4 - len(MINE) - 4
+            got = worker.ask("seen.test.", A, options=options)
+            assert got.answer[0].endswith(f'"{size} {size} [12]"')
 
 
 def test_a_query_through_python_keeps_its_cookie():

@@ -102,6 +102,34 @@ def test_more_at_once_than_are_taken():
         assert closed_after(sock, 5)
 
 
+def test_a_client_that_sends_on_reads_its_answers_and_an_end():
+    """What nobody will read must not turn the end into a reset, which would throw answers away."""
+    with Worker(". {\ntimeouts {\nmaxtcpqueries 2\n}\nwhoami\n}\n") as worker, connect(worker) as sock:
+        wire = question("a.example.", A)
+        message = len(wire).to_bytes(2, "big") + wire
+        sock.sendall(2 * message + bytes(20000))
+        sock.settimeout(10)
+        assert answer(sock)[:2] == answer(sock)[:2] == wire[:2]
+        assert sock.recv(1) == b""
+        # Nor is it waited for without end.
+        deadline = time.monotonic() + 20
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < deadline:
+                sock.sendall(message)
+                time.sleep(0.05)
+        assert closed(worker) == 0
+
+
+def test_a_client_that_sends_much_on_is_cut_off():
+    with Worker(". {\ntimeouts {\nmaxtcpqueries 1\n}\nwhoami\n}\n") as worker, connect(worker) as sock:
+        wire = question("a.example.", A)
+        sock.sendall(len(wire).to_bytes(2, "big") + wire)
+        assert answer(sock) and sock.recv(1) == b""
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                sock.sendall(bytes(65536))
+
+
 def test_any_number():
     with Worker(". {\ntimeouts {\nmaxtcpqueries -1\n}\nwhoami\n}\n") as worker, connect(worker) as sock:
         for _ in range(50):
