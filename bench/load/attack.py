@@ -4,7 +4,9 @@
 Strategy: three attacks, one figure each, which a scenario bounds (`holds`). All clients of the measurement ask for
 names that the cache holds, or a plugin answers.
 
-    overload: more is asked than the server can answer. Good answers a second in time, over the most that it gave.
+    overload: more is asked than the server can answer. Good answers a second in time, over the most that it gave to
+        clients of the same kind, who ask whether or not they were answered. (Those that wait for answers are not of that
+        kind: their queries come in trains and their answers leave in trains, which cost a fraction each.)
     names: another client asks for ten times as many names that nobody asked before. Share of the queries answered.
     trickle: a thousand TCP connections send their queries octet by octet. The 99th percentile, over that without.
 """
@@ -29,6 +31,7 @@ from .flood import Flooding
 from .scenario import Scenario
 
 TIMES = 3.0  # what is asked under overload, of what can be answered
+STEPS = (0.3, 0.45, 0.6, 0.8, 1.0)  # rates at which the most is looked for, of what waiting clients were answered
 PATIENCE = 2.0  # seconds that a client waits
 NAMES_RATE = 1500.0  # queries a second for cached names, and ten times as many for others
 FLOODED = 10.0
@@ -65,12 +68,19 @@ def good(tally: Tally) -> int:
 
 def overload(arm: Arm, plan: Plan, shape: Shape, names: Names, calm: Tally) -> float:
     """Good answers in time, over the most there were."""
-    load = generator(arm, plan, shape, names, TIMES * arm.rate)
+    seconds = plan.seconds / 2
+    most = max(asked_at(step * arm.rate, seconds, arm, plan, shape, names) for step in STEPS)
+    return asked_at(TIMES * most, plan.seconds, arm, plan, shape, names) / max(1.0, most)
+
+
+def asked_at(rate: float, seconds: float, arm: Arm, plan: Plan, shape: Shape, names: Names) -> float:
+    """Good answers a second while `rate` queries a second are asked, whether or not they are answered."""
+    load = generator(arm, plan, shape, names, rate)
     # What is asked first fills queues; the figure is about what lasts.
     load.run(LEAD)
-    tally = load.run(plan.seconds)
+    tally = load.run(seconds)
     load.close()
-    return good(tally) / tally.seconds / max(1.0, good(calm) / calm.seconds)
+    return good(tally) / tally.seconds
 
 
 def flooded(arm: Arm, plan: Plan, shape: Shape, names: Names, calm: Tally) -> float:
