@@ -13,7 +13,7 @@ name up. Every execution has a budget: a text from a Corefile must not cost a qu
 from .compiler import Budget, ExecError, Template
 from .functions import BUILTINS, Function, FunctionError, parse_int
 from .lexer import TemplateError
-from .values import MISSING, Strings, StringMap, Struct, Uint8, Uint16, Uint32, Uint64
+from .values import MISSING, StringMap, Strings, Struct, Uint8, Uint16, Uint32, Uint64
 
 __all__ = [
     "BUILTINS",

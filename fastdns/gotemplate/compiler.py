@@ -2,9 +2,10 @@
 """Trees to closures, and their execution within a budget.
 
 Strategy: each node becomes a function of (state, dot). Variables are resolved to places of a list while compiling,
-because Go's scopes are lexical; functions are looked up and their constants typed then, too. What Go finds out only when
-it executes (a field that a type does not have, a wrong type) stays an error of the execution, with Go's words and place.
-A text of nothing but plain fields takes the short way: a list of getters that is joined.
+because Go's scopes are lexical; functions are looked up and their constants typed then, too. What Go finds out only
+when it executes (a field that a type does not have, a wrong type) stays an error of the execution, with Go's words and
+place. Most templates are texts and values in a row: these are gathered and joined, and where the dot is known to be of
+the class `root`, a field of it, a key of its map or an element of its list costs one attribute (quick.py).
 
 Go's types where they differ from Python's are in values.py. A state counts what may be run more often than it is
 written: rounds of loops and templates by the actions in them, calls by the length of their arguments.
@@ -12,7 +13,7 @@ written: rounds of loops and templates by the actions in them, calls by the leng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -124,7 +125,7 @@ class Template:
         self.bodies: dict[str, tuple[Action, int, int]] = {}
         for tree_name, tree in self.trees.items():
             compiler = _Compiler(self, root if tree_name == name else None)
-            body = compiler.list(tree)
+            body = compiler.row(tree)
             self.bodies[tree_name] = body, compiler.size, 2 + weight(tree)
         self._body, self._size, _ = self.bodies[name]
         self.constant = constant(self.trees[name])
@@ -146,12 +147,7 @@ class Template:
 
 def joined(pieces: list[str | Value], state: State, data: Any) -> str:
     """The text of a template that is texts and values in a row."""
-    out: list[str] = []
-    for piece in pieces:
-        if type(piece) is not str:
-            piece = piece(state, data)  # type: ignore[operator]
-        out.append(piece)
-    text = "".join(out)
+    text = "".join([piece if isinstance(piece, str) else piece(state, data) for piece in pieces])
     if len(text) > OUTPUT_MAX:
         raise ExecError("the output is too long")
     return text
@@ -197,7 +193,7 @@ class _Compiler:
 
     # ---- actions
 
-    def list(self, tree: ListNode) -> Action:
+    def row(self, tree: ListNode) -> Action:
         """Actions in a row."""
         actions = [self.action(node) for node in tree.nodes]
         if len(actions) == 1:
@@ -333,7 +329,7 @@ class _Compiler:
         """A body with variables of its own; `moves`: and another dot."""
         self.scopes.append({})
         root, self.root = self.root, None if moves else self.root
-        body = self.list(tree)
+        body = self.row(tree)
         self.root = root
         self.scopes.pop()
         return body
@@ -629,7 +625,7 @@ def field(value: Any, name: str, fail: Callable[[object], ExecError], boxed: boo
     raise fail(f"can't evaluate field {name} in type {'interface {}' if boxed else type_name(value)}")
 
 
-def method(value: Any, name: str, arguments: list[Callable[[], Any]], fail: Callable[[object], ExecError]) -> Any:
+def method(value: Any, name: str, arguments: Sequence[Callable[[], Any]], fail: Callable[[object], ExecError]) -> Any:
     """A method with its arguments, all of them strings, computed once it is known that there is one."""
     function = value.methods.get(name) if isinstance(value, Struct) else None
     if function is None:

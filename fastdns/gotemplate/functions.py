@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..corefile.units import quote
 from . import strings, verbs
-from .values import MISSING, Struct, StringMap, Strings, Uint8, Uint64, kind, sprint, text_of, truth, type_name
+from .values import MISSING, StringMap, Strings, Struct, Uint8, Uint64, kind, sprint, text_of, truth, type_name
 
 
 class FunctionError(Exception):
@@ -180,7 +181,7 @@ def part(item: Any, *bounds: Any) -> Any:
     at = [0, len(data)]
     for place, bound in enumerate(bounds):
         at[place : place + 1] = [_position(bound, len(data))]
-    for low, high in zip(at, at[1:], strict=False):
+    for low, high in pairwise(at):
         if low > high:
             raise FunctionError(f"invalid slice index: {low} > {high}")
     cut = data[at[0] : at[1]]

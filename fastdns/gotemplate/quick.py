@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The short ways to what most templates read: `.Name`, `.Group.host`, `index .Match 1`.
 
-Strategy: where the dot is of a known class, its fields are attributes, and it may offer a method for the keys of a map or
-the elements of a list that would have to be made first (`keys`, `elements`). Whatever is not there goes the long way,
-which knows Go's errors.
+Strategy: where the dot is of a known class, its fields are attributes, and it may offer a method for the keys of a map
+or the elements of a list that would have to be made first (`keys`, `elements`). Whatever is not there goes the long
+way, which knows Go's errors.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def quick(command: CommandNode, root: type[Struct] | None) -> Callable[[Value], 
             return _key(root.keys[first.names[0]], first.names[1])
     if isinstance(first, IdentifierNode) and first.name == "index" and len(command.args) == 3:
         item, at = command.args[1:]
-        if isinstance(item, FieldNode) and len(item.names) == 1 and item.names[0] in root.elements:
-            if isinstance(at, NumberNode) and type(at.ideal) is int and at.ideal >= 0:
-                return _element(root.elements[item.names[0]], at.ideal)
+        plain = isinstance(item, FieldNode) and len(item.names) == 1 and item.names[0] in root.elements
+        if plain and isinstance(at, NumberNode) and type(at.ideal) is int and at.ideal >= 0:
+            return _element(root.elements[str(item)[1:]], at.ideal)
     return None
 
 

@@ -44,7 +44,7 @@ def unquote(literal: str) -> str:
     at = 0
     while at < len(body):
         ch = body[at]
-        if ch == quote or ch == "\n":
+        if ch in (quote, "\n"):
             raise BadString
         if ch != "\\":
             out += octets(ch)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a template reads of its data: for who wants to know what its text depends on.
 
-Strategy: every chain of fields in the trees, whatever its base, because a variable, a `with` or a call may carry the data
-anywhere: so it may name too much, never too little. The data as a whole (a bare dot or `$` outside with and range) is an
-empty chain, but where it is only handed to another template, whose chains are listed too.
+Strategy: every chain of fields in the trees, whatever its base, because a variable, a `with` or a call may carry the
+data anywhere: so it may name too much, never too little. The data as a whole (a bare dot or `$` outside with and range)
+is an empty chain, but where it is only handed to another template, whose chains are listed too.
 """
 
 from __future__ import annotations

@@ -264,7 +264,10 @@ def _float(verb: str, value: float, spec: _Spec) -> str:
 
 
 def _ascii(text: str) -> str:
-    return "".join(ch if ch < "\x80" else f"\\u{ord(ch):04x}" if ord(ch) < 0x10000 else f"\\U{ord(ch):08x}" for ch in text)
+    def escaped(ch: str) -> str:
+        return f"\\u{ord(ch):04x}" if ord(ch) < 0x10000 else f"\\U{ord(ch):08x}"
+
+    return "".join(ch if ch < "\x80" else escaped(ch) for ch in text)
 
 
 def _string(verb: str, value: str, spec: _Spec) -> str:

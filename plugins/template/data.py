@@ -7,7 +7,7 @@ templates are written with them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastdns.gotemplate import Function, StringMap, Strings, Struct, Uint8, Uint16
 from fastdns.plugin import Query
@@ -22,8 +22,8 @@ class Question(Struct):
     """*dns.Question."""
 
     type_name = "*dns.Question"
-    fields = {"Name": "name", "Qtype": "qtype", "Qclass": "qclass"}
-    methods = {"String": Function(lambda question: question.shown())}
+    fields: ClassVar[dict[str, str]] = {"Name": "name", "Qtype": "qtype", "Qclass": "qclass"}
+    methods: ClassVar[dict[str, Any]] = {"String": Function(lambda question: question.shown())}
     __slots__ = ("name", "qclass", "qtype")
 
     def __init__(self, query: Query) -> None:
@@ -42,7 +42,7 @@ class Opt(Struct):
     """*dns.OPT."""
 
     type_name = "*dns.OPT"
-    methods = {
+    methods: ClassVar[dict[str, Any]] = {
         "Do": Function(lambda opt: opt.query.do),
         "UDPSize": Function(lambda opt: Uint16(opt.query.message.edns.edns_len)),
         "Version": Function(lambda opt: Uint8(0)),
@@ -57,13 +57,13 @@ class Message(Struct):
     """*dns.Msg: the header's fields, the sections, IsEdns0."""
 
     type_name = "*dns.Msg"
-    fields = {
+    fields: ClassVar[dict[str, str]] = {
         "Id": "id", "Response": "response", "Opcode": "opcode", "Authoritative": "aa", "Truncated": "tc",
         "RecursionDesired": "rd", "RecursionAvailable": "ra", "Zero": "zero", "AuthenticatedData": "ad",
         "CheckingDisabled": "cd", "Rcode": "rcode", "Compress": "compress", "MsgHdr": "header", "Question": "question",
         "Answer": "nothing", "Ns": "nothing", "Extra": "extra",
     }  # fmt: skip
-    methods = {"IsEdns0": Function(lambda message: message.edns)}
+    methods: ClassVar[dict[str, Any]] = {"IsEdns0": Function(lambda message: message.edns)}
     __slots__ = ("query",)
 
     def __init__(self, query: Query) -> None:
@@ -169,14 +169,17 @@ class Data(Struct):
     which, by number and by name."""
 
     type_name = "*template.templateData"
-    fields = {
+    fields: ClassVar[dict[str, str]] = {
         "Zone": "zone", "Name": "name", "Regex": "regex", "Match": "match", "Group": "group", "Class": "qclass",
         "Type": "qtype", "Message": "message", "Question": "question", "Remote": "remote", "Var": "var",
     }  # fmt: skip
-    methods = {"Meta": Function(meta, ("string",))}
-    keys = {"Group": "group_text", "Var": "variable"}
-    elements = {"Match": "groups"}
-    __slots__ = ("_group", "_message", "_question", "groups", "name", "names", "qclass", "qtype", "query", "regex", "var", "zone")
+    methods: ClassVar[dict[str, Any]] = {"Meta": Function(meta, ("string",))}
+    keys: ClassVar[dict[str, str]] = {"Group": "group_text", "Var": "variable"}
+    elements: ClassVar[dict[str, str]] = {"Match": "groups"}
+    __slots__ = (
+        "_group", "_message", "_question", "groups", "name", "names", "qclass", "qtype", "query", "regex", "var",
+        "zone",
+    )  # fmt: skip
 
     def __init__(self, query: Query, name: str, zone: str, regex: str, names: dict[str, int],
                  groups: tuple[str, ...], qclass: int, qtype: int) -> None:

@@ -4,8 +4,8 @@
     NAME CASE CLIENT PORT PROTO SERVER RD AD CD DO EDNS ID SIZE TIME METADATA(label) METADATA LOOKUP ALL
 
 CASE: the letters of the name as the client wrote them; SERVER: the address that was asked; EDNS: the OPT record as a
-whole; METADATA without a label: one that only a query says; LOOKUP: another answer of this server; ALL: who knows. Block,
-class and type are not listed, because whoever keeps an answer keeps it by them.
+whole; METADATA without a label: one that only a query says; LOOKUP: another answer of this server; ALL: who knows.
+Block, class and type are not listed, because whoever keeps an answer keeps it by them.
 
 Strategy: read off the compiled texts, what they name and not what they do with it; so the set may be too large, never
 too small. Whoever keeps finished answers refuses the facts that its key does not hold.

@@ -29,6 +29,7 @@ from fastdns.plugin import (
     Query,
     Rcode,
     Reply,
+    SetupError,
 )
 from fastdns.rrtext import Record, parse_record
 
@@ -41,6 +42,11 @@ from .stanza import Ready, RecordText, longest
 
 FAILED = Rcode(SERVFAIL)
 SECTIONS = (("answer", ANSWER), ("additional", ADDITIONAL), ("authority", AUTHORITY))  # in the order they are made
+
+
+def put(reply: Reply, record: Record, section: int) -> None:
+    """Writes a record."""
+    reply.add(record.owner, record.type, record.qclass, record.ttl, record.rdata, section)
 
 
 class Template(Plugin):
@@ -63,8 +69,11 @@ class Template(Plugin):
     def __init__(self, config: list[Stanza], block: BlockContext) -> None:
         super().__init__(config, block)
         self.stanzas = [Ready(stanza) for stanza in config]
-        for label in {label for stanza in self.stanzas for label in stanza.labels()}:
-            block.labels.read(label)
+        try:
+            for label in {label for stanza in self.stanzas for label in stanza.labels()}:
+                block.labels.read(label)
+        except ValueError as error:
+            raise SetupError(self.name, str(error)) from None
         self.zones = sorted({zone for stanza in config for zone in stanza.zones}, key=len, reverse=True)
 
     def depends(self) -> frozenset[str]:
@@ -104,7 +113,7 @@ class Template(Plugin):
         reply = query.reply(stanza.rcode, aa=True)
         for at, section in ((0, ANSWER), (2, AUTHORITY), (1, ADDITIONAL)):
             for record in made[at]:
-                reply.add(*record, section)
+                put(reply, record, section)
         return stanza.with_error(reply) if stanza.ederror is not None else reply
 
     async def _follow(self, query: Query, stanza: Ready, data: Data) -> Reply:
@@ -124,10 +133,10 @@ class Template(Plugin):
                 for name, _ in SECTIONS[1:]]
         reply = query.reply(stanza.rcode, aa=True)
         for record in answers:
-            reply.add(*record, ANSWER)
+            put(reply, record, ANSWER)
         for at, section in ((1, AUTHORITY), (0, ADDITIONAL)):
             for record in made[at]:
-                reply.add(*record, section)
+                put(reply, record, section)
         if cut:
             wire = bytearray(reply.wire)
             wire[2] |= 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stanza that is ready to answer.
 
-Strategy: one object for each `template` of the block, made at set-up. A regular expression is searched in the lower-case
-name; the one that is not written (`.*`) matches every name and is not searched at all.
+Strategy: one object for each `template` of the block, made at set-up. A regular expression is searched in the name in
+lower case; the one that is not written (`.*`) matches every name and is not searched at all.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Env(Mapping[str, Any]):
 def longest(name: str, zones: Sequence[str]) -> str | None:
     """The first of `zones` (the longest first) that a name lies in."""
     for zone in zones:
-        if zone == "." or name == zone or (name.endswith(zone) and name[-len(zone) - 1] == "."):
+        if zone in (".", name) or (name.endswith(zone) and name[-len(zone) - 1] == "."):
             return zone
     return None
 

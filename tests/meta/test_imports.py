@@ -53,6 +53,10 @@ PYTHON: dict[str, set[str]] = {
     "rdata": {"compiled"},
     "published": {"compiled"},
     "labels": set(),
+    "expression": {"errors", "corefile", "plugin", "compiled"},
+    "gotemplate": {"corefile"},
+    # RDATA in its generic form is held against the message parser.
+    "rrtext": {"compiled", "numbers", "message"},
     "message": {"rdata", "errors", "numbers", "compiled"},
     "plugin": {"published", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
@@ -108,7 +112,8 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
 }
-PLUGIN_MAY = {"snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY = {"expression", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY |= {"gotemplate", "rrtext"}
 
 
 def cimports(path: Path) -> set[str]:

@@ -104,8 +104,9 @@ def test_where_a_mistake_stands(text, line, column):
     ],
 )
 def test_what_is_refused_that_go_takes(text, said):
-    with pytest.raises(TemplateError, match=said.replace("(", r"\(")):
+    with pytest.raises(TemplateError) as caught:
         Template("answer", text)
+    assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize(
@@ -193,5 +194,5 @@ def test_parse_int(text, base, bits, value):
 
 @pytest.mark.parametrize("text", ["", "1_0", "+1", " 1", "٣", "1" * 100_000, "f" * 100_000])
 def test_parse_int_refuses(text):
-    with pytest.raises(FunctionError, match="strconv.ParseUint: parsing"):
+    with pytest.raises(FunctionError, match=r"strconv\.ParseUint: parsing"):
         parse_int(text, 10, 64)
