@@ -16,10 +16,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastdns.expression.nodes import Builtin, Call, Constant, Name, Node, children
+from fastdns.gotemplate.nodes import ActionNode, TextNode
 from fastdns.gotemplate.uses import Use, uses
+from fastdns.plugin import CNAME
+from fastdns.rrtext import class_number, type_number
 
 if TYPE_CHECKING:
-    from .stanza import Ready
+    from .stanza import Ready, RecordText
+
+OWNERS = ("{{.Name}}", "{{.Zone}}", "{{.Question.Name}}")
 
 FIELDS: dict[str, frozenset[str]] = {
     "Zone": frozenset(), "Class": frozenset(), "Type": frozenset(),
@@ -83,6 +88,27 @@ def of_expression(node: Node) -> frozenset[str]:
     return frozenset(found)
 
 
+def type_of(text: RecordText) -> int | None:
+    """The type of a record, where it is the same for every query: its owner is the name, the zone or a text, and the
+    words behind are one text as far as the type. A field that is part of a name could hold a blank, these cannot."""
+    if text.record is not None:
+        return text.record.type
+    nodes = list(text.template.trees[text.template.name].nodes)
+    owner = ""
+    if nodes and isinstance(nodes[0], ActionNode) and str(nodes[0]) in OWNERS:
+        owner = "x"
+        del nodes[0]
+    if not nodes or not isinstance(nodes[0], TextNode):
+        return None
+    # The last word may go on behind the text.
+    words = (owner + nodes[0].text + ("" if len(nodes) == 1 else "?")).split()[1:-1]
+    for word in words:
+        found = type_number(word.upper())
+        if found is not None and class_number(word.upper()) is None:
+            return found
+    return None
+
+
 def facts_of(stanza: Ready) -> frozenset[str]:
     """The facts of a stanza: of its match, its expressions and its records."""
     found: set[str] = {"NAME"} if stanza.patterns or stanza.stanza.fall not in ((), (".",)) else set()
@@ -94,7 +120,7 @@ def facts_of(stanza: Ready) -> frozenset[str]:
         for text in texts:
             for use in uses(text.template.trees):
                 found |= of_use(use)
-    if stanza.follows:
+    if any(type_of(text) in (None, CNAME) for text in stanza.records["answer"]):
         found.add("LOOKUP")
     return frozenset(found)
 

@@ -41,12 +41,6 @@ from .metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 from .stanza import Ready, RecordText, longest
 
 FAILED = Rcode(SERVFAIL)
-SECTIONS = (("answer", ANSWER), ("additional", ADDITIONAL), ("authority", AUTHORITY))  # in the order they are made
-
-
-def put(reply: Reply, record: Record, section: int) -> None:
-    """Writes a record."""
-    reply.add(record.owner, record.type, record.qclass, record.ttl, record.rdata, section)
 
 
 class Template(Plugin):
@@ -100,43 +94,29 @@ class Template(Plugin):
             if stanza.rcode == SERVFAIL or (stanza.rcode > 15 and not query.edns and stanza.ederror is None):
                 # The header has no room for a larger code, and the client no OPT record.
                 return FAILED
-            if stanza.follows and query.type in (A, AAAA):
-                return await self._follow(query, stanza, data)
-            return self._answer(query, stanza, data)
+            return await self._answer(query, stanza, data)
         return await next(query)
 
-    def _answer(self, query: Query, stanza: Ready, data: Data) -> Reply:
-        """The reply of a stanza whose answer has nothing to follow."""
+    async def _answer(self, query: Query, stanza: Ready, data: Data) -> Reply:
+        """The reply of a stanza. Where an answer is a CNAME, what its target has is looked up and stands behind it."""
         budget = Budget()
-        made = [[self._record(text, name, query, data, budget) for text in stanza.records[name]]
-                for name, _ in SECTIONS]
-        reply = query.reply(stanza.rcode, aa=True)
-        for at, section in ((0, ANSWER), (2, AUTHORITY), (1, ADDITIONAL)):
-            for record in made[at]:
-                put(reply, record, section)
-        return stanza.with_error(reply) if stanza.ederror is not None else reply
-
-    async def _follow(self, query: Query, stanza: Ready, data: Data) -> Reply:
-        """The same, where an answer may be a CNAME: what its target has is looked up and stands behind it."""
-        budget = Budget()
+        follows = query.type in (A, AAAA)
         cut = False
-        answers: list[Any] = []
+        answers: list[Record] = []
         for text in stanza.records["answer"]:
             record = self._record(text, "answer", query, data, budget)
             answers.append(record)
-            if record.type == CNAME:
+            if follows and record.type == CNAME:
                 found = await follow(query, record)
                 if found is not None:
                     cut = found.tc
                     answers += rest_of(found)
-        made = [[self._record(text, name, query, data, budget) for text in stanza.records[name]]
-                for name, _ in SECTIONS[1:]]
+        additional = [self._record(text, "additional", query, data, budget) for text in stanza.records["additional"]]
+        authority = [self._record(text, "authority", query, data, budget) for text in stanza.records["authority"]]
         reply = query.reply(stanza.rcode, aa=True)
-        for record in answers:
-            put(reply, record, ANSWER)
-        for at, section in ((1, AUTHORITY), (0, ADDITIONAL)):
-            for record in made[at]:
-                put(reply, record, section)
+        for records, section in ((answers, ANSWER), (authority, AUTHORITY), (additional, ADDITIONAL)):
+            for record in records:
+                reply.add(record.owner, record.type, record.qclass, record.ttl, record.rdata, section)
         if cut:
             wire = bytearray(reply.wire)
             wire[2] |= 2

@@ -14,7 +14,7 @@ from fastdns.corefile.names import under
 from fastdns.corefile.regexes import compile_regex, searcher
 from fastdns.expression import Expression, compile_expression, environment
 from fastdns.gotemplate import Template
-from fastdns.plugin import ANY, CLASS_ANY, CNAME, Query, Reply
+from fastdns.plugin import ANY, CLASS_ANY, Query, Reply
 from fastdns.rrtext import Record, parse_record
 
 from .config import TEMPLATE_FUNCTIONS, Stanza, environment_types
@@ -105,9 +105,6 @@ class Ready:
         self.conditions = [compile_expression(text, environment_types(stanza.variables[:known]))
                            for text, known in stanza.conditions]
         self.ederror = stanza.ederror
-        # A constant record of another type has nothing to follow.
-        self.follows = any(text.record is None or text.record.type == CNAME for text in self.records["answer"]
-                           if "CNAME" in text.template.source.upper() or text.record is None)
 
     def labels(self) -> Iterable[str]:
         """The metadata labels that its templates and expressions are known to read."""
