@@ -64,7 +64,7 @@ class Env(Mapping[str, Any]):
 def longest(name: str, zones: Sequence[str]) -> str | None:
     """The first of `zones` (the longest first) that a name lies in."""
     for zone in zones:
-        if zone in (".", name) or (name.endswith(zone) and name[-len(zone) - 1] == "."):
+        if under(name, zone):
             return zone
     return None
 

@@ -67,6 +67,25 @@ def test_letters_of_the_question(worker):
     assert worker.ask("oWner.test", TXT).answer == ["WWW.owner.test. 60 IN A 1.2.3.4", "oWner.test. 60 IN A 1.2.3.5"]
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("foo.example", "1.1.1.1"), (r"foo\.example", "2.2.2.2"), (r"foo\\.example", "1.1.1.1"),
+     (r"foo\\\.example", "2.2.2.2"), (r"foo\046example", "2.2.2.2"), ("Example", "1.1.1.1"), ("fooexample", "2.2.2.2")],
+)
+def test_a_dot_within_a_label_ends_no_zone(name, address):
+    corefile = '. {\ntemplate IN A example {\nanswer "x A 1.1.1.1"\n}\ntemplate IN A {\nanswer "x A 2.2.2.2"\n}\n}\n'
+    with Worker(corefile) as worker:
+        assert worker.ask(name, A).answer == [f"x. 3600 IN A {address}"]
+
+
+def test_the_view_is_a_label_of_the_metrics():
+    with Worker(". {\ntemplate IN A\n}\n") as worker:
+        (_, plugin), = worker.generation.blocks[0].members
+        plugin.block.view = "inside"
+        worker.ask("a.test", A)
+        assert worker.counter("coredns_template_matches_total", view="inside") == 1
+
+
 def test_another_class_reaches_the_block_where_a_plugin_admits_it():
     corefile = '. {\ntemplate ANY ANY {\nanswer "{{ .Name }} 5 {{ .Class }} TXT {{ .Type }}"\n}\nforward . 192.0.2.1\n}'
     with Worker(corefile) as worker:
