@@ -43,6 +43,13 @@ def compile_regex(text: str) -> Any:
         raise ValueError(go_text(cause.decode() if isinstance(cause, bytes) else str(cause), text)) from None
 
 
+def fanout(pattern: Any) -> int:
+    """How many states of its program an octet may lead to, summed over all of them: what bounds the time of a search
+    for groups. Repetitions of what may be empty within repetitions have many; 32,768 take half a millisecond for a name
+    of 255 octets, a list of a thousand words has 5,000."""
+    return sum(states << bits for bits, states in enumerate(pattern.programfanout))
+
+
 def searcher(pattern: Any) -> Callable[[str], tuple[str, ...] | None]:
     """The quick way to search ASCII text: gives the groups, the whole match first, "" for a group that took no part."""
     import re2

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from fastdns.corefile.names import fallthrough_zones, origins
 from fastdns.corefile.options import zones_arg
-from fastdns.corefile.regexes import compile_regex
+from fastdns.corefile.regexes import compile_regex, fanout
 from fastdns.corefile.types import Text
 from fastdns.corefile.units import parse_uint, quote
 from fastdns.expression import ANY as ANY_TYPE
@@ -26,6 +26,7 @@ from fastdns.plugin import Arg, ConfigError, Directive, Dispenser, Option
 from fastdns.rrtext import CLASSES, TYPE_NUMBERS
 
 REGEX_MAX = 10_000
+FANOUT_MAX = 32_768
 NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 RCODES = {
     "NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5, "YXDOMAIN": 6, "YXRRSET": 7,
@@ -97,9 +98,11 @@ def _match(stanza: Stanza, d: Dispenser) -> None:
         if octets > REGEX_MAX:
             raise d.err(f"regex pattern too long: {octets} > {REGEX_MAX}")
         try:
-            compile_regex(text)
+            states = fanout(compile_regex(text))
         except ValueError as error:
             raise d.err(f"could not parse regex: {text}, {error}") from None
+        if states > FANOUT_MAX:
+            raise d.err(f"regex takes too long for some names: {text}")
         stanza.regexes.append(text)
 
 

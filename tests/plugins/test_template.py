@@ -275,6 +275,8 @@ def parsed(text: str) -> list:
         ("template IN A {\nmatch\n}", 2, MANY + "'match'"),
         ("template IN A {\nmatch (\n}", 2, "could not parse regex: (, error parsing regexp: missing closing ): `(`"),
         ("template IN A {\nmatch " + "a" * 10001 + "\n}", 2, "regex pattern too long: 10001 > 10000"),
+        ("template IN A {\nmatch ^((a|b)?){500}$\n}", 2, "regex takes too long for some names: ^((a|b)?){500}$"),
+        ("template IN A {\nmatch " + "(.*)" * 200 + "\n}", 2, "regex takes too long for some names: " + "(.*)" * 200),
         ("template IN A {\nanswer\n}", 2, MANY + "'answer'"),
         ('template IN A {\nanswer "{{"\n}', 2, "could not compile template: {{, template: answer:1: unclosed action"),
         ('template IN A {\nanswer ok "{{ foo }}" last\n}', 2,
@@ -342,6 +344,9 @@ def test_the_column_of_a_mistake():
         ("template IN A {\nupstream\nupstream 1.2.3.4 /etc/resolv.conf\n}", "fall", ()),
         ("template IN A {\nvar x 1 + 2\nvar y x > 1\nexpr y\n}", "variables", [("x", "1 + 2"), ("y", "x > 1")]),
         ("template IN A {\nmatch " + "a" * 10000 + "\n}", "regexes", ["a" * 10000]),
+        ("template IN A {\nmatch " + "|".join(f"word{n}" for n in range(1200)) + "\n}", "qtype", A),
+        ("template IN A {\nmatch " + ".*a" * 500 + "\n}", "qtype", A),
+        ("template IN A {\nmatch ^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+$\n}", "qtype", A),
     ],
 )
 def test_accepted(text, field, value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastdns.corefile.regexes import compile_regex, searcher
+from fastdns.corefile.regexes import compile_regex, fanout, searcher
 
 CASES = [
     (".*", "abc", ("abc",)),
@@ -30,6 +30,14 @@ class Plain:
 def test_search(pattern, text, groups):
     assert searcher(compile_regex(pattern))(text) == groups
     assert searcher(Plain(pattern))(text) == groups
+
+
+@pytest.mark.parametrize(("pattern", "low", "high"), [
+    (".*", 1, 50), ("|".join(f"w{n}[a-z]*" for n in range(1200)), 1000, 10_000), ("(.*)" * 50, 1000, 20_000),
+    ("^((a|b)?){500}$", 100_000, 10_000_000), ("(.*)" * 200, 100_000, 10_000_000),
+])  # fmt: skip
+def test_fanout(pattern, low, high):
+    assert low <= fanout(compile_regex(pattern)) <= high
 
 
 def test_a_name_of_any_length_takes_linear_time():
