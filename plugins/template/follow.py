@@ -8,6 +8,7 @@ objects, but for addresses, which hold no names.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fastdns._wire import name_from_text, name_to_text, scan
@@ -35,15 +36,16 @@ def rest_of(reply: Reply) -> list[Record]:
     return [_moved(record) for record in reply.message.rr]
 
 
-def _moved(record: Any) -> Record:
-    """A record of a message, its names whole."""
+@functools.cache
+def _whole() -> Any:
+    """A class of buffers that compress nothing. dnslib is imported when the first record moves."""
     from dnslib.label import DNSBuffer
 
-    class Whole(DNSBuffer):
-        """A buffer that compresses nothing."""
+    return type("Whole", (DNSBuffer,), {"encode_name": DNSBuffer.encode_name_nocompress})
 
-        encode_name = DNSBuffer.encode_name_nocompress
 
-    buffer = Whole()
+def _moved(record: Any) -> Record:
+    """A record of a message, its names whole."""
+    buffer = _whole()()
     record.rdata.pack(buffer)
     return Record(name_from_text(str(record.rname)), record.rtype, record.rclass, record.ttl, bytes(buffer.data))

@@ -114,14 +114,17 @@ class Template(Plugin):
         additional = [self._record(text, "additional", query, data, budget) for text in stanza.records["additional"]]
         authority = [self._record(text, "authority", query, data, budget) for text in stanza.records["authority"]]
         reply = query.reply(stanza.rcode, aa=True)
-        for records, section in ((answers, ANSWER), (authority, AUTHORITY), (additional, ADDITIONAL)):
-            for record in records:
-                reply.add(record.owner, record.type, record.qclass, record.ttl, record.rdata, section)
-        if cut:
-            wire = bytearray(reply.wire)
-            wire[2] |= 2
-            reply = Reply(wire)
-        return stanza.with_error(reply) if stanza.ederror is not None else reply
+        try:
+            for records, section in ((answers, ANSWER), (authority, AUTHORITY), (additional, ADDITIONAL)):
+                for record in records:
+                    reply.add(record.owner, record.type, record.qclass, record.ttl, record.rdata, section)
+            if cut:
+                wire = bytearray(reply.wire)
+                wire[2] |= 2
+                reply = Reply(wire)
+            return stanza.with_error(reply) if stanza.ederror is not None else reply
+        except ValueError as error:
+            raise PluginError(SERVFAIL, str(error)) from None
 
     def _record(self, text: RecordText, section: str, query: Query, data: Data, budget: Budget) -> Record:
         """One record. What is wrong with it is SERVFAIL, counted, and logged by `errors`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import re
 from pathlib import Path
 
@@ -238,6 +239,7 @@ def test_a_reply_that_no_message_holds_is_servfail():
     corefile = ". {\ntemplate IN TXT {\nanswer " + " ".join(f'"{record}"' for _ in range(6)) + "\n}\n}\n"
     with Worker(corefile) as worker:
         assert worker.ask("a.test", TXT, "tcp").rcode == SERVFAIL
+        assert worker.counter("coredns_panics_total") == 0
 
 
 @pytest.mark.parametrize(
@@ -251,6 +253,17 @@ def test_hostile_names(worker, label):
         assert got.rcode in (NOERROR, SERVFAIL)
         for line in got.answer:
             assert line.startswith((name_to_text(name).lower() if zone != "owner.test" else "WWW.", name_to_text(name)))
+
+
+def test_no_query_is_a_panic(worker):
+    chance = random.Random(7)
+    zones = sorted({case[0].partition(".")[2] or case[0] for case in TABLE["cases"]})
+    types = [1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 46, 47, 48, 50, 64, 65, 99, 255, 256, 257, 4000, 65280]
+    for _ in range(600):
+        label = bytes(chance.choices(range(256), k=chance.randint(1, 30)))
+        name = name_to_text(bytes([len(label)]) + label + b"\0") + chance.choice(zones)
+        assert worker.ask(name, chance.choice(types), bufsize=chance.choice([0, 1232])).rcode in range(24)
+    assert worker.counter("coredns_panics_total") == 0
 
 
 # ---- configurations
