@@ -14,8 +14,12 @@ from .compiled import Expression, compile_expression
 from .environment import FUNCTIONS, environment
 from .errors import ExpressionError
 from .lexer import is_identifier
-from .signatures import BUILTINS
+from .parser import PREDICATES
+from .signatures import BUILTINS as PLAIN
 from .types import ANY, BOOL, FLOAT, INT, STRING, Type, function
+
+BUILTINS = PLAIN | frozenset(PREDICATES)
+"""The names of the language's own functions."""
 
 __all__ = [
     "ANY", "BOOL", "BUILTINS", "FLOAT", "FUNCTIONS", "INT", "STRING", "Expression", "ExpressionError", "Type",

@@ -231,6 +231,8 @@ class Checker:
             if not comparable(left, element):
                 raise self.error(node, f"cannot use {left} as type {element} in array")
             return BOOL
+        if right.kind == "time" and (left.kind == "string" or left.unknown):
+            return BOOL         # a struct to Go, of which no field can be seen
         return BOOL if right.unknown or (left.unknown and right.kind == "string") else None
 
     def coalesce(self, left: Type, right: Type) -> Type:
@@ -320,23 +322,28 @@ class Checker:
             raise self.error(node, f"{name} is nil; cannot call nil as function")
         if kind.kind != "func":
             raise self.error(node, f"{kind} is not callable")
-        return self.applied(name, kind, node, node.arguments)
+        out = self.applied(name, kind, node, node.arguments)
+        if isinstance(out, ExpressionError):
+            raise out
+        return out
 
-    def applied(self, name: str, kind: Type, node: Node, arguments: list[Node]) -> Type:
-        """The result of a function of a known type."""
+    def applied(self, name: str, kind: Type, node: Node, arguments: list[Node]) -> Type | ExpressionError:
+        """The result of a function of a known type, or why it does not fit. What is wrong within an argument is raised,
+        whether they fit or not."""
         wanted = kind.arguments
-        if len(arguments) < len(wanted) - kind.variadic:
-            raise self.error(node, f"not enough arguments to call {name}")
-        if len(arguments) > len(wanted) and not kind.variadic:
-            raise self.error(node, f"too many arguments to call {name}")
+        few, many = len(arguments) < len(wanted) - kind.variadic, len(arguments) > len(wanted) and not kind.variadic
+        if few or many:
+            for argument in arguments:
+                self.check(argument)
+            return self.error(node, f"{'not enough' if few else 'too many'} arguments to call {name}")
         for i, argument in enumerate(arguments):
             have, want = self.check(argument), wanted[min(i, len(wanted) - 1)]
             if (want.kind, have.kind) == ("float", "int"):
                 continue
             if have.kind == "nil" and want.kind != "any":
-                raise self.error(argument, f"cannot use nil as argument (type {want}) to call {name}")
+                return self.error(argument, f"cannot use nil as argument (type {want}) to call {name}")
             if not assignable(have, want) and have.kind != "nil" and not have.unknown:
-                raise self.error(argument, f"cannot use {have} as argument (type {want}) to call {name} ")
+                return self.error(argument, f"cannot use {have} as argument (type {want}) to call {name} ")
         return kind.result or ANY
 
     def builtin(self, node: Builtin) -> Type:
@@ -355,14 +362,12 @@ class Checker:
                 raise
             except ValueError as error:
                 raise self.error(node, str(error)) from None
-        last: ExpressionError | None = None
         for kind in SIGNATURES[node.name]:
-            try:
-                return self.applied(node.name, kind, node, node.arguments)
-            except ExpressionError as error:
-                last = error
-        assert last is not None
-        raise last
+            out = self.applied(node.name, kind, node, node.arguments)
+            if isinstance(out, Type):
+                return out
+        assert isinstance(out, ExpressionError)
+        raise out
 
     def over(self, node: Builtin) -> Type:
         """A function that visits a collection."""

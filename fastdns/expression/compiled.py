@@ -11,8 +11,9 @@ from typing import Any
 
 from .checker import Checker
 from .errors import ExpressionError
-from .evaluator import Evaluator, Frame
+from .evaluator import Evaluator
 from .folder import Folder
+from .frame import Frame
 from .nodes import Node
 from .parser import Parser
 from .signatures import BUILTINS

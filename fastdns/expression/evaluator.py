@@ -10,13 +10,16 @@ millisecond, whatever the expression makes of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ..corefile.regexes import compile_regex
 from . import functions
 from .checker import LOGIC, spine
 from .errors import ExpressionError
+from .frame import WORK, Absent, Code, Frame, weight
+from .loops import LOOPS, collected
+from .methods import METHODS
 from .nodes import (
     Array,
     Binary,
@@ -37,76 +40,15 @@ from .nodes import (
     Unary,
     size,
 )
+from .operations import OPERATIONS, SIMPLE, matched
 from .signatures import SIGNATURES
 from .types import Type
-from .values import (
-    Failure,
-    arithmetic,
-    boolean,
-    compare,
-    contains,
-    cut,
-    equal,
-    fetch,
-    go_type,
-    modulo,
-    negate,
-    power,
-    to_int,
-)
+from .values import Failure, arithmetic, boolean, cut, fetch, go_type, negate, to_int
 
-WORK = 10000  # of an evaluation: each unit is less than 100 ns
-OVER = "memory budget exceeded"
 PYTHON = {"string": str, "int": int, "float": float, "bool": bool}
-
-
-class Frame:
-    """One evaluation: the environment, variables, the element that a predicate looks at, and the work that is left."""
-
-    __slots__ = ("acc", "env", "index", "item", "left", "variables")
-
-    def __init__(self, env: Mapping[str, Any], variables: int) -> None:
-        self.env = env
-        self.variables: list[Any] = [None] * variables
-        self.item: Any = None
-        self.index = 0
-        self.acc: Any = None
-        self.left = WORK
-
-    def spend(self, work: int) -> None:
-        """Pays for work before it is done."""
-        self.left -= work
-        if self.left < 0:
-            raise Failure(OVER)
-
-
-class Absent(Exception):
-    """A nil on the way through `?.`."""
-
-
-Code = Callable[[Frame], Any]
-
-
-@functools.lru_cache(256)
-def regex(text: str) -> Any:
-    """A regular expression that was not known before."""
-    return compile_regex(text)
-
-
-def weight(value: Any, most: int) -> int:
-    """The work of looking at all of a value; it may hold one array many times. More than `most` is not counted."""
-    count, left = 0, [value]
-    while left and count <= most:
-        each = left.pop()
-        if type(each) is list:
-            count += len(each)
-            left.extend(each[: most + 1])
-        elif type(each) is dict:
-            count += len(each)
-            left.extend(each.values())
-        elif type(each) is str or type(each) is bytes:
-            count += 1 + len(each) // 64
-    return count
+HEAVY = (list, dict, str, bytes)
+# Of what is dear whatever it is given.
+PRICES = {"now": 20, "date": 100, "timezone": 50, "fromJSON": 20, "toJSON": 20, "duration": 10}
 
 
 class Evaluator:
@@ -261,7 +203,7 @@ class Evaluator:
             if optional and value is None:
                 raise Absent
             name = key(frame)
-            method = functions.METHODS.get(type(value), {}).get(name) if type(name) is str else None
+            method = METHODS.get(type(value), {}).get(name) if type(name) is str else None
             return fetch(value, name) if method is None else functools.partial(method, value)
 
         return self.at(node, run)
@@ -405,142 +347,3 @@ class Evaluator:
             return {functions.argument(key(frame), str, "string"): value(frame) for key, value in pairs}
 
         return self.at(node, run)
-
-
-# ---- operators
-
-
-def matched(search: Any, value: Any) -> bool:
-    """`matches`; nil matches nothing."""
-    if value is None:
-        return False
-    return search(value if type(value) is bytes else functions.argument(value, str, "string")) is not None
-
-
-def texts(how: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
-    """An operator of two texts; nil has nothing and is nowhere."""
-
-    def run(left: Any, right: Any) -> bool:
-        if left is None or right is None:
-            return False
-        return how(functions.argument(left, str, "string"), functions.argument(right, str, "string"))
-
-    return run
-
-
-def span(start: Any, end: Any) -> list[int]:
-    """`..`, paid for by the caller."""
-    return list(range(to_int(start), to_int(end) + 1))
-
-
-def matches(value: Any, pattern: Any) -> bool:
-    """`matches` with a pattern that was not known before."""
-    if value is None or pattern is None:
-        return False
-    return matched(regex(functions.argument(pattern, str, "string")).search, value)
-
-
-OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": equal, "!=": lambda left, right: not equal(left, right), "in": contains, "%": modulo, "**": power,
-    "^": power, "..": span, "matches": matches,
-    **{name: functools.partial(compare, name) for name in ("<", ">", "<=", ">=")},
-    **{name: functools.partial(arithmetic, name) for name in "+-*/"},
-    "contains": texts(lambda left, right: right in left), "startsWith": texts(str.startswith),
-    "endsWith": texts(str.endswith),
-}  # fmt: skip
-# What costs nothing worth counting where both types are known.
-SIMPLE = {name: OPERATIONS[name] for name in (
-    "contains", "startsWith", "endsWith", "<", ">", "<=", ">=", "%", "-", "*", "/")}
-HEAVY = (list, dict, str, bytes)
-# Of what is dear whatever it is given.
-PRICES = {"now": 20, "date": 100, "timezone": 50, "fromJSON": 20, "toJSON": 20, "duration": 10}
-
-
-# ---- functions that visit a collection
-
-
-def collected(value: Any) -> list[Any]:
-    """What can be visited."""
-    return functions.listed(value, "reflect: call of reflect.Value.Len on {} Value")
-
-
-def visit(frame: Frame, values: list[Any], body: Code, start: int = 0) -> Iterator[Any]:
-    """What the predicate says of each element."""
-    for index in range(start, len(values)):
-        frame.item, frame.index = values[index], index
-        yield body(frame)
-
-
-def found(frame: Frame, values: list[Any], body: Code, backwards: bool) -> int:
-    """The place of the first element, or of the last one, that the predicate holds for; -1."""
-    for index in range(len(values) - 1, -1, -1) if backwards else range(len(values)):
-        frame.item, frame.index = values[index], index
-        if boolean(body(frame)):
-            return index
-    return -1
-
-
-def reduced(frame: Frame, values: list[Any], body: Code, extra: Code | None) -> Any:
-    """`reduce`."""
-    if extra is not None:
-        frame.acc = extra(frame)
-    elif values:
-        frame.acc = values[0]
-    else:
-        raise Failure("reduce of empty array with no initial value")
-    for index in range(extra is None, len(values)):
-        frame.item, frame.index = values[index], index
-        frame.acc = body(frame)
-    return frame.acc
-
-
-def grouped(frame: Frame, values: list[Any], body: Code, extra: Code | None) -> Any:
-    """`groupBy`."""
-    groups: dict[Any, list[Any]] = {}
-    for key, value in zip(visit(frame, values, body), values, strict=True):
-        if type(key) in (list, dict):
-            raise Failure(f"runtime error: hash of unhashable type {go_type(key)}")
-        groups.setdefault(key, []).append(value)
-    return groups
-
-
-def sorted_by(frame: Frame, values: list[Any], body: Code, extra: Code | None) -> Any:
-    """`sortBy`."""
-    order = "asc" if extra is None else extra(frame)
-    if type(order) is not str:
-        raise Failure("sortBy order argument must be a string")
-    if order not in ("asc", "desc"):
-        raise Failure("unknown order, use asc or desc")
-    return functions.ordered(values, list(visit(frame, values, body)), order)
-
-
-def summed(frame: Frame, values: list[Any], body: Code, extra: Code | None) -> Any:
-    """`sum`."""
-    total: Any = 0
-    for value in visit(frame, values, body):
-        total = arithmetic("+", value, total)
-    return total
-
-
-def place_or_nil(place: int) -> int | None:
-    """`findIndex` of nothing is nil."""
-    return None if place < 0 else place
-
-
-LOOPS: dict[str, Callable[[Frame, list[Any], Code, Code | None], Any]] = {
-    "all": lambda f, values, body, _: all(map(boolean, visit(f, values, body))),
-    "none": lambda f, values, body, _: not any(map(boolean, visit(f, values, body))),
-    "any": lambda f, values, body, _: any(map(boolean, visit(f, values, body))),
-    "one": lambda f, values, body, _: sum(map(boolean, visit(f, values, body))) == 1,
-    "count": lambda f, values, body, _: sum(map(boolean, visit(f, values, body))),
-    "filter": lambda f, values, body, _: [
-        value for value, keep in zip(values, visit(f, values, body), strict=True) if boolean(keep)],
-    "map": lambda f, values, body, _: list(visit(f, values, body)),
-    "find": lambda f, values, body, _: (
-        None if (place := found(f, values, body, False)) < 0 else values[place]),
-    "findLast": lambda f, values, body, _: (
-        None if (place := found(f, values, body, True)) < 0 else values[place]),
-    "findIndex": lambda f, values, body, _: place_or_nil(found(f, values, body, False)),
-    "findLastIndex": lambda f, values, body, _: place_or_nil(found(f, values, body, True)),
-    "groupBy": grouped, "sortBy": sorted_by, "reduce": reduced, "sum": summed,
-}  # fmt: skip

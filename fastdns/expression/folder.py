@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from .checker import LOGIC, spine
 from .errors import ExpressionError
-from .evaluator import OVER, Evaluator, Frame
+from .evaluator import Evaluator
+from .frame import OVER, Frame
 from .nodes import Array, Binary, Builtin, Call, Constant, Let, Map, Name, Node, Predicate, Slice, Unary, children
 
 CHANGING = ("now",)

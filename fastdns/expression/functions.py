@@ -12,20 +12,18 @@ import binascii
 import functools
 import json
 import math
-import operator
 import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from .layouts import parse_date, parse_time
-from .times import UTC_LOCATION, Duration, Location, Month, Time, Weekday, load_location, local, parse_duration, wrap
+from .times import Duration, Location, Month, Time, Weekday, load_location, local, parse_duration, wrap
 from .values import (
     ARRAY_MAX,
     Failure,
     compare,
     contains,
-    go_int,
     go_text,
     go_type,
     negate,
@@ -170,7 +168,7 @@ def numbers(name: str, values: tuple[Any, ...]) -> list[Any]:
     for value in values:
         if type(value) is list:
             out.extend(numbers(name, tuple(value)))
-        elif type(value) in (int, float):
+        elif type(value) in (int, float, Duration, Month, Weekday):
             out.append(value)
         else:
             raise Failure(f"invalid argument for {name} (type {go_type(value)})")
@@ -400,70 +398,3 @@ TABLE: dict[str, Callable[..., Any]] = {
     "bitushr": bits("bitushr", lambda left, right: (left & ((1 << 64) - 1)) >> right, shift=True),
     "bitnot": lambda value: ~argument(value, int, "int"),
 }  # fmt: skip
-
-
-def _month(time_: Time) -> Month:
-    return Month(time_.clock.month)
-
-
-def _rounded(value: int, to: int, half: bool) -> int:
-    """Go's Truncate and Round: toward zero, and halves away from it."""
-    if to <= 0:
-        return value
-    rest = abs(value) % to
-    whole = abs(value) - rest + (to if half and rest * 2 >= to else 0)
-    return -whole if value < 0 else whole
-
-
-def _zero_based(time_: Time, to: Duration, half: bool) -> Time:
-    """Go counts a time's multiples from the year 1."""
-    zero = 62135596800 * 1_000_000_000
-    if to <= 0:
-        return time_
-    rest = (time_.ns + zero) % to
-    return Time(time_.ns - rest + (int(to) if half and rest * 2 >= to else 0), time_.location)
-
-
-def methods() -> dict[type, dict[str, Callable[..., Any]]]:
-    """What `signatures.METHODS` names, by Python's types."""
-    from .layouts import format_time
-    from .times import add_date
-
-    text: dict[str, Callable[..., Any]] = {"String": str}
-    clock: dict[str, Callable[..., Any]] = {
-        name.capitalize(): operator.attrgetter(f"clock.{name}") for name in ("year", "day", "hour", "minute", "second")
-    }
-    return {
-        Time: {
-            **clock, **text,
-            "Nanosecond": lambda when: when.ns % 1_000_000_000,
-            "YearDay": lambda when: when.clock.timetuple().tm_yday,
-            "Unix": lambda when: when.ns // 1_000_000_000, "UnixMilli": lambda when: when.ns // 1_000_000,
-            "UnixMicro": lambda when: when.ns // 1000, "UnixNano": lambda when: when.ns,
-            "Month": _month, "Weekday": lambda when: Weekday((when.clock.weekday() + 1) % 7),
-            "Format": format_time, "AddDate": add_date,
-            "Before": lambda when, other: when.ns < other.ns, "After": lambda when, other: when.ns > other.ns,
-            "Equal": lambda when, other: when.ns == other.ns,
-            "Compare": lambda when, other: (when.ns > other.ns) - (when.ns < other.ns),
-            "Add": lambda when, by: Time(when.ns + by, when.location),
-            "Sub": lambda when, other: Duration(wrap(when.ns - other.ns)),
-            "Truncate": lambda when, to: _zero_based(when, to, False),
-            "Round": lambda when, to: _zero_based(when, to, True),
-            "UTC": lambda when: Time(when.ns, UTC_LOCATION), "Local": lambda when: Time(when.ns, local()),
-            "In": lambda when, zone: Time(when.ns, zone), "Location": lambda when: when.location,
-            "IsZero": lambda when: when.ns == -62135596800 * 1_000_000_000,
-        },
-        Duration: {
-            **text,
-            "Hours": lambda span: span / 3.6e12, "Minutes": lambda span: span / 6e10,
-            "Seconds": lambda span: span / 1e9,
-            "Milliseconds": lambda span: go_int(span / 1e6), "Microseconds": lambda span: go_int(span / 1e3),
-            "Nanoseconds": int, "Abs": lambda span: Duration(abs(span)),
-            "Truncate": lambda span, to: Duration(_rounded(span, to, False)),
-            "Round": lambda span, to: Duration(_rounded(span, to, True)),
-        },
-        Month: text, Weekday: text, Location: text,
-    }  # fmt: skip
-
-
-METHODS = methods()

@@ -7,6 +7,7 @@ and a mistake must be reported at expr-lang's very column. Each character is loo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .errors import ExpressionError
@@ -69,14 +70,15 @@ def is_identifier(text: str) -> bool:
 
 
 class Lexer:
-    """`tokens()` gives all tokens of a text, the last one END. Raises ExpressionError."""
+    """`tokens()` gives the tokens of a text one after the other, the last one END. Raises ExpressionError: not before
+    the parser comes so far, for what it finds wrong before that is what is reported."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.pos = 0
         self.out: list[Token] = []
 
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> Iterator[Token]:
         """The tokens."""
         text, size = self.text, len(self.text)
         while self.pos < size:
@@ -104,8 +106,9 @@ class Lexer:
                 self.pos = end + 2
             else:
                 self.other(char, after, start)
-        self.out.append(Token(END, "", max(size - 1, 0)))
-        return self.out
+            yield from self.out
+            self.out.clear()
+        yield Token(END, "", max(size - 1, 0))
 
     def error(self, message: str, at: int) -> ExpressionError:
         """A mistake at a place."""

@@ -65,8 +65,8 @@ class Parser:
         self.builtins = builtins
         self.own = own
         self.tokens = Lexer(text).tokens()
-        self.place = 0
-        self.current = self.tokens[0]
+        self.stash: Token | None = None
+        self.current = next(self.tokens)
         self.predicates = 0
         self.depth = 0
         self.nodes = 0
@@ -93,8 +93,7 @@ class Parser:
         token = self.current
         if token.kind == END:
             raise self.error("unexpected end of expression")
-        self.place += 1
-        self.current = self.tokens[self.place]
+        self.current, self.stash = self.stash or next(self.tokens), None
         return token
 
     def at(self, kind: str, *values: str) -> bool:
@@ -147,13 +146,13 @@ class Parser:
         while self.current.kind == OPERATOR:
             token, negated = self.current, None
             if token.value == "not":
-                negated = self.tokens[self.place + 1]
+                self.next()
+                negated = self.current
                 if negated.value not in NEGATED:
-                    self.next()
                     raise self.unexpected()
                 if BINARY[negated.value] < precedence:
+                    self.current, self.stash = token, negated
                     break
-                self.next()
                 token = negated
             level = BINARY.get(token.value, -1)
             if level < precedence:

@@ -8,6 +8,7 @@ values have a check of their own, which gives the result's type or raises ValueE
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from .types import (
     ANY,
@@ -31,7 +32,9 @@ Check = Callable[[list[Type]], Type]
 
 INTS = Type("array", "[]int", INT)
 FLOATS = Type("array", "[]float64", FLOAT)
-NUMBERS = ("int", "float", "any", "unknown")
+# What Go counts as numbers: a duration is one beneath.
+COUNTED = ("int", "float", "duration", "month", "weekday")
+NUMBERS = (*COUNTED, "any", "unknown")
 LISTS = ("array", "any", "unknown")
 MAPS = ("map", "any", "unknown")
 
@@ -65,7 +68,7 @@ def element(name: str) -> Check:
     def check(arguments: list[Type]) -> Type:
         exactly(arguments, 1)
         if arguments[0].kind not in LISTS:
-            raise ValueError(f"cannot get {name} element from {arguments[0]}")
+            raise ValueError(f"cannot get {name} element from {said(arguments[0])}")
         # Go's element type, not what the checker knows beyond it.
         return ANY if arguments[0].unknown or arguments[0].go == ARRAY.go else arguments[0].element or ANY
 
@@ -81,7 +84,7 @@ def aggregate(name: str) -> Check:
         for argument in arguments:
             if argument.kind in LISTS:
                 return ANY
-            if not argument.number:
+            if argument.kind not in COUNTED:
                 raise ValueError(f"invalid argument for {name} (type {said(argument)})")
         return arguments[0]
 
@@ -92,9 +95,9 @@ def take(arguments: list[Type]) -> Type:
     """`take`."""
     exactly(arguments, 2)
     if arguments[0].kind not in LISTS:
-        raise ValueError(f"cannot take from {arguments[0]}")
-    if arguments[1].kind not in ("int", "month", "weekday", "duration", "any", "unknown"):
-        raise ValueError(f"cannot take {arguments[1]} elements")
+        raise ValueError(f"cannot take from {said(arguments[0])}")
+    if arguments[1].kind not in NUMBERS or arguments[1].kind == "float":
+        raise ValueError(f"cannot take {said(arguments[1])} elements")
     return ANY if arguments[0].unknown else arguments[0]
 
 
@@ -104,7 +107,7 @@ def concat(arguments: list[Type]) -> Type:
         raise ValueError("invalid number of arguments (expected at least 1, got 0)")
     for argument in arguments:
         if argument.kind not in LISTS:
-            raise ValueError(f"cannot concat {argument}")
+            raise ValueError(f"cannot concat {said(argument)}")
     return ARRAY
 
 
@@ -167,8 +170,8 @@ CHECKS: dict[str, Check] = {
     "ceil": one("ceil", NUMBERS, FLOAT),
     "floor": one("floor", NUMBERS, FLOAT),
     "round": one("round", NUMBERS, FLOAT),
-    "int": one("int", (*NUMBERS, "string", "month", "weekday", "duration"), INT),
-    "float": one("float", (*NUMBERS, "string", "month", "weekday", "duration"), FLOAT),
+    "int": one("int", (*NUMBERS, "string"), INT),
+    "float": one("float", (*NUMBERS, "string"), FLOAT),
     "max": aggregate("max"),
     "min": aggregate("min"),
     "mean": aggregate("mean"),
@@ -227,6 +230,17 @@ METHODS: dict[str, dict[str, Type]] = {
     "weekday": {"String": function((), S)},
     "location": {"String": function((), S)},
 }  # fmt: skip
+
+# Go names a method's type with its receiver.
+RECEIVERS = {"time": "time.Time", "duration": "time.Duration", "month": "time.Month", "weekday": "time.Weekday",
+             "location": "*time.Location"}  # fmt: skip
+METHODS = {
+    kind: {
+        name: replace(method, go=f"func({', '.join((RECEIVERS[kind], *map(str, method.arguments)))}) {method.result}")
+        for name, method in methods.items()
+    }
+    for kind, methods in METHODS.items()
+}
 
 
 def elements(kind: Type) -> Type:

@@ -199,6 +199,10 @@ def contains(needle: Any, among: Any) -> bool:
         return type(needle) not in (list, dict) and needle in among
     if type(among) is bytes:
         return type(needle) is int and 0 <= needle < 256 and needle in among
+    if type(among) is Time:
+        if type(needle) is str:
+            return False
+        raise Failure(f"cannot use {go_type(needle)} as field name of time.Time")
     raise Failure(f'operator "in" not defined on {go_type(among)}')
 
 

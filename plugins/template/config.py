@@ -20,7 +20,7 @@ from fastdns.expression import ANY as ANY_TYPE
 from fastdns.expression import BUILTINS, FUNCTIONS, ExpressionError, Type, compile_expression, function
 from fastdns.expression import STRING as STRING_TYPE
 from fastdns.expression.nodes import Name
-from fastdns.expression.parser import PREDICATES, Parser
+from fastdns.expression.parser import Parser
 from fastdns.gotemplate import Function, Template, TemplateError, parse_int
 from fastdns.plugin import Arg, ConfigError, Directive, Dispenser, Option
 from fastdns.rrtext import CLASSES, TYPE_NUMBERS
@@ -140,7 +140,7 @@ def _variable(stanza: Stanza, d: Dispenser) -> None:
     if not name or not NAME.issuperset(name) or name[0].isdecimal():
         raise d.err(f"invalid variable name {quote(name)}")
     types = environment_types(stanza.variables)
-    if name in types or name in BUILTINS or name in PREDICATES or not _is_name(name):
+    if name in types or name in BUILTINS or not _is_name(name):
         raise d.err(f"variable name {quote(name)} is reserved")
     try:
         compile_expression(text, types)

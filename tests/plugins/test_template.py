@@ -261,7 +261,7 @@ def test_no_query_is_a_panic(worker):
     types = [1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 46, 47, 48, 50, 64, 65, 99, 255, 256, 257, 4000, 65280]
     for _ in range(600):
         label = bytes(chance.choices(range(256), k=chance.randint(1, 30)))
-        name = name_to_text(bytes([len(label)]) + label + b"\0") + chance.choice(zones)
+        name = name_to_text(bytes([len(label)]) + label + b"\0") + chance.choice(zones).rstrip(".")
         assert worker.ask(name, chance.choice(types), bufsize=chance.choice([0, 1232])).rcode in range(24)
     assert worker.counter("coredns_panics_total") == 0
 
