@@ -84,6 +84,11 @@ class Struct:
         return None
 
 
+def named(value: Any) -> bool:
+    """Whether it is a number with a text of its own (Go's Stringer), as a duration or a month of an expression."""
+    return isinstance(value, int) and type(value).__str__ is not int.__str__ and not isinstance(value, bool)
+
+
 def type_name(value: Any) -> str:
     """The name of a value's type in Go."""
     if isinstance(value, bool):
@@ -92,6 +97,8 @@ def type_name(value: Any) -> str:
         return f"uint{value.bits}"
     if isinstance(value, Struct):
         return value.type_name
+    if named(value):
+        return f"time.{type(value).__name__}"
     for kind, name in NAMES:
         if isinstance(value, kind):
             return name
@@ -173,7 +180,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(int(value))
+        return str(value) if named(value) else str(int(value))
     if isinstance(value, float):
         return float_text(value)
     if value is None or value is MISSING:

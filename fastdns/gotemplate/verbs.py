@@ -14,7 +14,7 @@ from typing import Any
 
 from ..corefile.units import quote
 from .strings import octets
-from .values import MISSING, Unsigned, float_text, sorted_keys, text_of, type_name
+from .values import MISSING, Unsigned, float_text, named, sorted_keys, text_of, type_name
 
 WIDTH_MAX = 16_384  # Go's bound is a million
 FLAGS = "+-# 0"
@@ -185,6 +185,8 @@ def _format(verb: str, value: Any, spec: _Spec) -> str:
         spec.flags.discard("+")  # `%+v` names the fields of structs
     if isinstance(value, bool):
         return spec.pad("true" if value else "false") if verb in "tv" else _bad(verb, value, spec)
+    if named(value) and verb in "vsqxX":
+        return _string(verb, text_of(value), spec)
     if isinstance(value, int):
         return _integer(verb, value, spec)
     if isinstance(value, float):

@@ -224,6 +224,24 @@ def test_metadata():
         assert sorted(worker.generation.blocks[0].labels.names) == ["forward/upstream", "none/such"]
 
 
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("duration('1h30m')", "1h30m0s"), ("date('2023-08-14').Month()", "August"),
+        ("date('2023-08-14').Weekday()", "Monday"),
+        ("date('2023-08-14')", "2023-08-14 00:00:00 +0000 UTC"), ("1..3", "[1 2 3]"), ("7 / 2", "3.5"),
+        ("2 ** 10", "1024"),
+        ("{'b': 1, 'a': [1, 2.5, nil]}", "map[a:[1 2.5 <nil>] b:1]"), ("nil", "<nil>"), ("1e6", "1e+06"),
+        ("groupBy(1..4, # % 2)", "map[0:[2 4] 1:[1 3]]"), ("split('a-b', '-')", "[a b]"), ("true and false", "false"),
+    ],
+)  # fmt: skip
+def test_values_of_expressions(expression, text):
+    answer = "{{ .Name }} TXT {{ printf `%q` (print .Var.x) }}"
+    corefile = f'. {{\ntemplate IN TXT {{\nvar x "{expression}"\nanswer "{answer}"\n}}\n}}\n'
+    with Worker(corefile) as worker:
+        assert worker.ask("a.test", TXT).answer == [f'a.test. 3600 IN TXT "{text}"']
+
+
 def test_an_expanding_template_costs_its_own_query_alone():
     corefile = ('. {\ntemplate IN TXT bad.test {\nanswer "{{ .Name }} TXT {{ range 100000000 }}x{{ end }}"\n}\n'
                 'template IN TXT good.test {\nanswer "{{ .Name }} TXT ok"\n}\n}\n')

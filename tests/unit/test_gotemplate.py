@@ -166,6 +166,19 @@ def test_a_data_of_another_kind():
     assert template.execute({"a": 1, "l": Strings(["x", "y"]), "m": {"k": Uint64(5)}}) == "1<x><y>y5"
 
 
+class Hour(int):
+    """A number with a text of its own."""
+
+    def __str__(self) -> str:
+        return f"{int(self)}h"
+
+
+def test_a_number_with_a_text_of_its_own():
+    text = '{{ .h }} {{ printf "%v %s %q %d %05d %T" .h .h .h .h .h .h }} {{ eq .h 2 }} {{ lt .h 3 }}'
+    assert Template("answer", text).execute({"h": Hour(2)}) == '2h 2h 2h "2h" 2 00002 time.Hour true true'
+    assert Template("answer", "{{ print .l }}").execute({"l": [Hour(1), True, 2]}) == "[1h true 2]"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
