@@ -38,6 +38,9 @@ class Reply:
     def record(self, type: int, rdata: bytes, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
         """A record of any type, its RDATA in wire form without compressed names."""
 
+    def add(self, owner: bytes, type: int, qclass: int, ttl: int, rdata: bytes, section: int = 0) -> Reply:
+        """A record of which all is in wire form already, of any class, as `fastdns.rrtext` gives it."""
+
     def a(self, address: Address, ttl: int = 0, name: str | None = None, section: int = 0) -> Reply:
         """An IPv4 address."""
 

@@ -186,21 +186,40 @@ cdef class Reply:
                     size_t rdlen) except -1:
         cdef uint8_t owner[256]
         cdef int n = 0
-        if section < self.section or section > SECTION_ADDITIONAL:
-            raise ValueError("sections are written in the order answer, authority, additional")
-        if rdlen > WIRE_MAX:
-            raise ValueError("RDATA has at most 65,535 octets")
         if name is not None:
             n = name_wire(name, owner)
         elif self.qname_len == 0:
             raise ValueError("without a question a record needs a name")
+        return self.append_wire(section, owner, n, rtype, self.qclass, ttl, rdata, rdlen)
+
+    cdef int append_wire(self, int section, const uint8_t *owner, int n, uint16_t rtype, uint16_t rclass, uint32_t ttl,
+                         const uint8_t *rdata, size_t rdlen) except -1:
+        # n 0: the question's name.
+        if section < self.section or section > SECTION_ADDITIONAL:
+            raise ValueError("sections are written in the order answer, authority, additional")
+        if rdlen > WIRE_MAX:
+            raise ValueError("RDATA has at most 65,535 octets")
         self.make_room(self.out.n + 266 + rdlen)
-        writer_rr(&self.out, section, owner if n else NULL, n, rtype, self.qclass, ttl, rdata, rdlen)
+        writer_rr(&self.out, section, owner if n else NULL, n, rtype, rclass, ttl, rdata, rdlen)
         if self.out.bad:
             raise ValueError("the record does not fit")
         self.section = <uint8_t>section
         self.ulen += (n if n else self.qname_len) + 10 + <uint32_t>rdlen
         return 0
+
+    def add(self, bytes owner, uint16_t type, uint16_t qclass, uint32_t ttl, bytes rdata,
+            int section=SECTION_ANSWER):
+        cdef uint8_t name[256]
+        cdef const uint8_t *octets = owner
+        cdef const uint8_t *data = rdata
+        cdef size_t used = 0
+        cdef int n = wire_name(octets, len(owner), 0, name, &used)
+        if n == 0 or used != <size_t>len(owner):
+            raise ValueError("the owner is no domain name in wire form")
+        if n == self.qname_len and memcmp(self.out.p + WIRE_HEADER, name, n) == 0:
+            n = 0
+        self.append_wire(section, name, n, type, qclass, ttl, data, len(rdata))
+        return self
 
     def record(self, uint16_t type, rdata, uint32_t ttl=0, name=None, int section=SECTION_ANSWER):
         cdef bytes data = bytes(rdata)

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dnslib import CLASS, QTYPE, RCODE, RD, RDMAP, TXT, DNSError, DNSLabel
+from dnslib import CLASS, QTYPE, RCODE, RD, RDMAP, RRSIG, TXT, DNSError, DNSLabel
 from dnslib.buffer import BufferError
 from dnslib.dns import HTTPS, decode_type_bitmap, encode_type_bitmap, label
 from dnslib.label import DNSBuffer
@@ -258,6 +258,15 @@ class Text(TXT):
     __repr__ = toZone
 
 
+class Signature(RRSIG):
+    """RRSIG whose signer is a name of whatever class: dnslib's constructor takes no other than its own."""
+
+    def __init__(self, *values: Any) -> None:
+        *before, name, signature = values
+        super().__init__(*before, ".", signature)
+        self.name = name if isinstance(name, DNSLabel) else DNSLabel(name)
+
+
 class Service(HTTPS):
     """HTTPS (RFC 9460) that has a text whatever it holds: where dnslib knows none, that of RFC 3597."""
 
@@ -356,6 +365,7 @@ def install() -> None:
     for name, fields in ROWS.values():
         RDMAP[name] = type(name, (Fields,), {"fields": fields, "attrs": tuple(field.name for field in fields)})
     RDMAP["TXT"] = RDMAP["SPF"] = Text
+    RDMAP["RRSIG"] = Signature
     RDMAP["SVCB"] = SVCB
     RDMAP["HTTPS"] = Service
 

@@ -5,8 +5,8 @@ Strategy: three attacks, one figure each, which a scenario bounds (`holds`). All
 names that the cache holds, or a plugin answers.
 
     overload: more is asked than the server can answer. Good answers a second in time, over the most that it gave to
-        clients of the same kind, who ask whether or not they were answered. (Those that wait for answers are not of that
-        kind: their queries come in trains and their answers leave in trains, which cost a fraction each.)
+        clients of the same kind, who ask whether or not they were answered. (Those that wait for answers are not: their
+        queries come in trains and their answers leave in trains, which cost a fraction each.)
     names: another client asks for ten times as many names that nobody asked before. Share of the queries answered.
     trickle: a thousand TCP connections send their queries octet by octet. The 99th percentile, over that without.
 """

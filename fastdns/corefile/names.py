@@ -64,7 +64,13 @@ def is_domain_name(name: str) -> bool:
 
 def under(name: str, zone: str) -> bool:
     """Whether a name is a zone or below it; both in lower case with final dot."""
-    return zone in (".", name) or name.endswith("." + zone)
+    if zone in (".", name):
+        return True
+    if not name.endswith("." + zone):
+        return False
+    # The dot may be an octet of a label: `a\.example.` is one label.
+    stem = name[: -len(zone) - 1]
+    return (len(stem) - len(stem.rstrip("\\"))) % 2 == 0
 
 
 def split_zone_port(text: str) -> tuple[list[str], str]:

@@ -56,6 +56,9 @@ PYTHON: dict[str, set[str]] = {
     "labels": set(),
     # The language of `view` and `template`, and its translation to the code of the router's filters.
     "expression": {"errors", "corefile", "plugin", "compiled"},
+    "gotemplate": {"corefile"},
+    # RDATA in its generic form is held against the message parser.
+    "rrtext": {"compiled", "numbers", "message"},
     "message": {"rdata", "errors", "numbers", "compiled"},
     "plugin": {"published", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
@@ -112,7 +115,9 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
 }
-PLUGIN_MAY = {"expression", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled"}
+PLUGIN_MAY = {
+    "expression", "gotemplate", "rrtext", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled",
+}
 
 
 def cimports(path: Path) -> set[str]:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from fastdns.numbers import TXT, A
+from fastdns.plugin import Reply
 from fastdns.testing import Answer, Worker, exchange, question
 from tests.probes import installed
 
@@ -232,3 +233,41 @@ def test_nothing_is_left_behind(worker):
                     answered += 1
     assert answered == expected
     assert worker.engine.in_flight == 0 and worker.engine.bridge.in_python == 0
+
+
+def bare_reply() -> Reply:
+    return Reply(b"\0\0\x84\0\0\1\0\0\0\0\0\0\1a\4Test\0\0\1\0\1")
+
+
+def test_records_in_wire_form():
+    reply = bare_reply()
+    reply.add(b"\1a\4Test\0", A, 1, 60, bytes(4)).add(b"\1a\4test\0", A, 3, 0xFFFFFFFF, bytes(4))
+    reply.add(b"\0", TXT, 1, 0, b"\0", 2)
+    owners = [(rr.rname.label, rr.rclass, rr.ttl) for rr in [*reply.message.rr, *reply.message.ar]]
+    assert owners == [((b"a", b"Test"), 1, 60), ((b"a", b"test"), 3, 0xFFFFFFFF), ((), 1, 0)]
+    # The question's own name is a pointer to it, in the same letters alone.
+    assert len(reply.wire) == 24 + 16 + 22 + 12 and reply.counts == (2, 0, 1) and reply.size == 24 + 22 + 22 + 12
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [b"", b"\1", b"\1a", b"\1a\0\0", b"\xc0\x0c", b"\1a\xc0\x0c", b"\x40" + b"a" * 64 + b"\0",
+     (b"\x3f" + b"a" * 63) * 4 + b"\0"],
+)
+def test_an_owner_that_is_no_name(owner):
+    reply = bare_reply()
+    before = reply.wire
+    with pytest.raises(ValueError):
+        reply.add(owner, A, 1, 60, bytes(4))
+    assert reply.wire == before
+
+
+def test_records_in_wire_form_have_an_order_and_an_end():
+    reply = bare_reply().add(b"\0", A, 1, 60, bytes(4), 2)
+    for wrong in ((b"\0", A, 1, 60, bytes(4), 1), (b"\0", A, 1, 60, bytes(4), 3), (b"\0", A, 1, 60, bytes(65536), 2)):
+        with pytest.raises(ValueError):
+            reply.add(*wrong)
+    with pytest.raises(ValueError):
+        for _ in range(70):
+            reply.add(b"\0", TXT, 1, 60, bytes(1000), 2)
+    assert Answer.of(reply.wire).rcode == 0

@@ -49,6 +49,7 @@ RECORDS = [
     "NSEC3PARAM 1 0 5 AABB",
     "OPENPGPKEY AAECAw==",
     "PX 10 www.example.org. mail.example.org.",
+    "RRSIG A 8 3 60 20300101000000 20200101000000 1 www.example.org. AAECAw==",
     "RT 1 www.example.org.",
     "SMIMEA 3 1 1 " + "ab" * 32,
     "SOA www.example.org. root.example.org. 1 2 3 4 5",
