@@ -318,6 +318,15 @@ class MetadataProvider:
         raise TypeError(f"{type(self).__name__} has no metadata()")
 
 
+class AutoPather:
+    """A plugin that knows a client's search path: `autopath @NAME` asks it."""
+
+    def autopath(self, query: Query) -> list[str]:
+        """The path of the query's client: zones in lower case with final dot, and at the end an empty text for the name
+        as it was asked. Empty: the client has none. Called for every query, so be quick."""
+        raise TypeError(f"{type(self).__name__} has no autopath()")
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -365,6 +374,7 @@ __all__ = [
     "TXT",
     "A",
     "Arg",
+    "AutoPather",
     "BlockContext",
     "BlockPlan",
     "Channel",
