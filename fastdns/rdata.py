@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dnslib import CLASS, QTYPE, RCODE, RD, RDMAP, TXT, DNSError, DNSLabel
+from dnslib import CLASS, QTYPE, RCODE, RD, RDMAP, RRSIG, TXT, DNSError, DNSLabel
 from dnslib.buffer import BufferError
 from dnslib.dns import HTTPS, decode_type_bitmap, encode_type_bitmap, label
 from dnslib.label import DNSBuffer
@@ -346,6 +346,16 @@ ROWS: dict[int, tuple[str, tuple[Field, ...]]] = {
 CLASS_NAMES = {1: "IN", 2: "CS", 3: "CH", 4: "HS", 254: "NONE", 255: "ANY"}
 
 
+class Signature(RRSIG):
+    """RRSIG (RFC 4034 3). dnslib's makes a name of its own of the signer's, and takes no subclass of it."""
+
+    def __init__(self, *fields: Any) -> None:
+        *head, name, signature = fields
+        super().__init__(*head, DNSLabel(name.label) if isinstance(name, DNSLabel) else name, signature)
+        if isinstance(name, DNSLabel):
+            self.name = name
+
+
 def install() -> None:
     """Completes dnslib's tables: classes of RDATA, and names of types, classes and response codes."""
     names = {**TYPES, **{number: name for number, (name, _) in ROWS.items()}, 55: "HIP"}
@@ -357,6 +367,7 @@ def install() -> None:
         RDMAP[name] = type(name, (Fields,), {"fields": fields, "attrs": tuple(field.name for field in fields)})
     RDMAP["TXT"] = RDMAP["SPF"] = Text
     RDMAP["SVCB"] = SVCB
+    RDMAP["RRSIG"] = Signature
     RDMAP["HTTPS"] = Service
 
 
