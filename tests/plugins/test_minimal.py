@@ -8,6 +8,8 @@ import time
 import dns.message
 import dns.rrset
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastdns._drive import Bench
 from fastdns.corefile import Dispenser, tokenize
@@ -144,3 +146,12 @@ def test_errors(text, message):
     with pytest.raises(ConfigError) as error:
         parse(text)
     assert str(error.value) == f"plugin/minimal: Corefile:1 - Error during parsing: {message}"
+
+
+@given(data=st.data())
+def test_a_damaged_reply_is_survived(data):
+    wire = bytearray(made((ADDRESS, "CNAME b.example.org."), (NS,), (GLUE,)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        wire[data.draw(st.integers(4, len(wire) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(wire[: data.draw(st.integers(0, len(wire)))])
+    assert len(passed(cut, has_opt=True)) <= len(cut)
