@@ -9,7 +9,7 @@ of the worker: an A record becomes AAAA where it stands, its address behind the 
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastdns._stage cimport (
     NEXT, ORIGIN_LOOKUP, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, stage_frame,
@@ -17,9 +17,10 @@ from fastdns._stage cimport (
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport calloc, free, malloc, memcpy, memset
 from fastdns._wire cimport (
-    CLASS_IN, FLAG_TC, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_REFUSED,
-    RCODE_SERVFAIL, SECTION_ANSWER, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA, TYPE_SOA, WIRE_HEADER, WIRE_MAX,
-    WIRE_RECORDS_MAX, Message, Record, Writer, get16, put16, put32, wire_reply_to, wire_scan, writer_reply,
+    CLASS_IN, FLAG_TC, OPCODE_QUERY, OPTION_EXPIRE, OPTION_NSID, OPTION_PADDING, RCODE_FORMERR, RCODE_NOERROR,
+    RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_ANSWER, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA,
+    TYPE_SOA, WIRE_HEADER, WIRE_MAX, WIRE_RECORDS_MAX, Message, Record, Writer, get16, put16, put32, wire_reply_to,
+    wire_scan, writer_reply,
 )
 
 cdef enum:
@@ -28,6 +29,7 @@ cdef enum:
     ZERO_OCTET = 8              # bits 64 to 71 are zero (RFC 6052 2.2)
     TTL_UNKNOWN = 600           # seconds, where no SOA says more (RFC 6147 5.1.7)
     OPT_FIXED = 11              # octets of an OPT without options
+    OPTION_HEAD = 4             # ... of an option before its data
 
 cdef struct Config:
     uint8_t prefix[PREFIX_MOST]
@@ -164,6 +166,25 @@ cdef void take_options(Query *q, const Query *found, uint8_t *keep) noexcept nog
         q.options_len = n
 
 
+cdef uint32_t echoed(const Query *q) noexcept nogil:
+    # Octets of the client's options that its reply will repeat.
+    cdef const uint8_t *options = q.pkt.wire + q.pkt.opt_rdata
+    cdef uint32_t left = q.pkt.opt_rdlen
+    cdef uint32_t sum = 0
+    cdef uint32_t size
+    cdef uint16_t code
+    while left >= OPTION_HEAD:
+        code = get16(options)
+        size = OPTION_HEAD + get16(options + 2)
+        if size > left:
+            break
+        if code == OPTION_NSID or OPTION_EXPIRE <= code <= OPTION_PADDING:
+            sum += size
+        options += size
+        left -= size
+    return sum
+
+
 cdef inline bint written_by_server(const Query *q) noexcept nogil:
     # An rcode for which the server writes a reply without records.
     return not q.dropped and (q.rcode == RCODE_SERVFAIL or q.rcode == RCODE_REFUSED or q.rcode == RCODE_FORMERR
@@ -196,8 +217,11 @@ cdef void answer(Worker *w, Stage *s, Query *q, Query *found) noexcept nogil:
     q.writer = <uint8_t>(s.index + 1 if s.index < 255 else 255)
     q.ulen = w.scan.ulen if wire_scan(q.reply, n, w.scan) == 0 else n
     take_options(q, found, keep)
+    # In CoreDNS the look-up's reply has got its OPT when its size is taken.
     if q.has_opt:
         q.ulen += OPT_FIXED + q.options_len
+    elif q.pkt.has_opt:
+        q.ulen += OPT_FIXED + echoed(q)
     stat_add(w.row, c.translated[q.listener if q.listener < c.server_count else 0], 1)
     w.api.unwind(w, q)
 

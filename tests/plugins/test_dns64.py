@@ -146,6 +146,26 @@ def test_edns(worker, upstream):
     assert [asked.wire.count(b"12345678") for asked in upstream.of("edns.test.")] == [1, 1]
 
 
+OUTER, INNER = 24 + 2 * 34, 24 + 2 * 22  # header and question, two records
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"), [({}, 0), ({"bufsize": 1400}, 11), ({"options": [(10, b"12345678"), (8, b"\0\1\0\0")]}, 23)]
+)
+def test_the_size_that_is_reported(upstream, asked, more):
+    # The look-up's reply comes from the cache, without OPT; the translated one has the client's, as in CoreDNS.
+    lines = f"prometheus 127.0.0.1:0\ndns64 {{\nallow_ipv4\n}}\ncache\nforward . 127.0.0.1:{upstream.port}"
+    with Worker(f". {{\n{lines}\n}}\n") as worker:
+
+        def octets() -> int:
+            return sum(s.values[-2] for s in worker.stats.snapshot() if s.name == "coredns_dns_response_size_bytes")
+
+        worker.ask("a.test.", AAAA)
+        before = octets()
+        worker.ask("a.test.", AAAA, **asked)
+        assert octets() - before == OUTER + more + INNER
+
+
 def test_a_long_answer_is_cut(worker):
     assert "tc" in worker.ask("many.cut.test.", AAAA).flags
     got = worker.ask("many.cut.test.", AAAA, "tcp")
