@@ -278,6 +278,8 @@ cdef class Query:
         made.opt_size = reply.opt_size
         made.options = reply.options
         made.ulen = m.ulen if wire_scan(made.out.p, size, m) == 0 else <uint32_t>size
+        if made.has_opt:
+            made.ulen += OPT_OCTETS + (0 if made.options is None else <uint32_t>len(made.options))
         made.look()
         return made
 
@@ -298,6 +300,7 @@ cdef class Query:
 
 cdef enum:
     RECORD_MOST = 265           # octets of a record whose RDATA lies elsewhere
+    OPT_OCTETS = 11             # ... of an OPT without options
 
 
 cdef void put_alias(uint8_t *octets, Message *m, const Packet *p) noexcept nogil:

@@ -150,6 +150,17 @@ def test_others_are_told_of_the_clients_question_alone(worker):
     assert worker.counter("coredns_dns_requests_total", type="A") == before + 1
 
 
+@pytest.mark.parametrize(("asked", "octets"), [({}, 137), ({"bufsize": 1400}, 148)])
+def test_the_size_that_is_reported(worker, asked, octets):
+    # A CNAME and two addresses; with the OPT that the upstream's reply had.
+    def seen() -> int:
+        return sum(s.values[-2] for s in worker.stats.snapshot() if s.name == "coredns_dns_response_size_bytes")
+
+    before = seen()
+    worker.ask("two.first.test.", A, **asked)
+    assert seen() - before == octets
+
+
 def test_a_plugin_without_paths_is_refused():
     with pytest.raises(ConfigError) as error:
         Worker(". {\nautopath @whoami\nwhoami\n}\n")
