@@ -218,10 +218,17 @@ class Query:
         do: bool | None = None,
         bufsize: int | None = None,
         options: Sequence[tuple[int, bytes]] | None = None,
+        aside: bool = False,
     ) -> Query:
         """Another query of the same client, to be given to `next`; None: as the client asked. `do`, `bufsize` (octets)
         and `options` (code, data) give the query an OPT where the client sent none; the reply to the client has an OPT
-        only if the client did. Raises ValueError for what the server would not admit."""
+        only if the client did. `aside`: `log`, `prometheus` and `errors` are not told. Raises ValueError for what the
+        server would not admit."""
+
+    def renamed(self, reply: Reply, alias: bool = False) -> Reply:
+        """The reply to a replacement of this query, with this query's question. `alias`: where an answer belongs to
+        another name, a CNAME record from this one to the first such name comes in front. Raises ValueError for a reply
+        without question, and for one that gets too long."""
 
     def lookup(self, name: str, type: int) -> Awaitable[Any]:
         """Asks the server itself, as the same client, through the routing of all its blocks: awaits to a Reply (an

@@ -98,7 +98,7 @@ cdef class Next:
         if request.done:
             raise RuntimeError("the query is over")
         view = query
-        request.asked = None if view.own == NULL else asked_of(view.own)
+        request.asked = None if view.own == NULL or view.aside else asked_of(view.own)
         if self.pos < len(request.stages):
             stage = request.stages[self.pos]
         if stage is None:

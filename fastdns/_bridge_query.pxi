@@ -71,6 +71,7 @@ cdef object address_text(const uint8_t *ip, int family):
 cdef class Query:
     cdef _Request request
     cdef Packet *own            # of a replaced query, its octets behind it; NULL: the client's
+    cdef bint aside             # what is asked instead is nobody else's business
 
     def __init__(self):
         raise TypeError("queries come from the server")
@@ -226,7 +227,7 @@ cdef class Query:
         reply.ulen = reply.out.n
         return reply
 
-    def replace(self, *, name=None, type=None, qclass=None, do=None, bufsize=None, options=None):
+    def replace(self, *, name=None, type=None, qclass=None, do=None, bufsize=None, options=None, aside=False):
         cdef Query query = Query.__new__(Query)
         cdef const Packet *p
         cdef uint8_t owner[256]
@@ -245,9 +246,42 @@ cdef class Query:
             n = p.qname_len
             memcpy(owner, p.wire + WIRE_HEADER, n)
         query.request = self.request
+        query.aside = aside
         derive(query, p, owner, n, p.qtype if type is None else kind, p.qclass if qclass is None else klass, &opt,
                rdata)
         return query
+
+    def renamed(self, Reply reply, bint alias=False):
+        cdef Reply made = Reply.__new__(Reply)
+        cdef Message *m = &SCAN.m
+        cdef const Packet *p = self.packet()
+        cdef uint32_t n = reply.out.n
+        cdef bint truncated = False
+        cdef size_t size = 0
+        cdef uint8_t *octets = NULL
+        made.make_room(WIRE_MAX)
+        octets = <uint8_t *>malloc(n + RECORD_MOST)
+        if octets == NULL:
+            raise MemoryError
+        memcpy(octets, reply.out.p, n)
+        if wire_scan(octets, n, m) == 0 and m.counts[0] == 1:
+            if alias:
+                put_alias(octets, m, p)
+            size = wire_reply_to(octets, m, p, made.out.p, WIRE_MAX, &truncated)
+        free(octets)
+        if size == 0 or truncated:
+            raise ValueError("a reply without a question, or of more than 65,535 octets")
+        made.out.n = <uint32_t>size
+        made.rcode = reply.rcode
+        made.has_opt = reply.has_opt
+        made.set_do = reply.set_do
+        made.opt_size = reply.opt_size
+        made.options = reply.options
+        made.ulen = m.ulen if wire_scan(made.out.p, size, m) == 0 else <uint32_t>size
+        if made.has_opt:
+            made.ulen += OPT_OCTETS + (0 if made.options is None else <uint32_t>len(made.options))
+        made.look()
+        return made
 
     def lookup(self, name, int type):
         cdef uint8_t owner[256]
@@ -262,6 +296,48 @@ cdef class Query:
 
     def __repr__(self):
         return f"<Query {self.name} type {self.type} from {self.client}>"
+
+
+cdef enum:
+    RECORD_MOST = 265           # octets of a record whose RDATA lies elsewhere
+    OPT_OCTETS = 11             # ... of an OPT without options
+
+
+cdef void put_alias(uint8_t *octets, Message *m, const Packet *p) noexcept nogil:
+    # In front of the answers a CNAME record from the query's name to the first owner that is another. It is put behind
+    # the message, where there is room for it; its RDATA is that owner as it stands.
+    cdef uint8_t name[256]
+    cdef size_t used = 0
+    cdef uint32_t i, at
+    cdef int n
+    cdef Record other
+    for i in range(m.n):
+        if m.records[i].section != SECTION_ANSWER or m.n >= WIRE_RECORDS_MAX:
+            return
+        n = wire_name(octets, m.end, m.records[i].owner, name, &used)
+        wire_lower(name, n)
+        if n != p.qname_len or memcmp(name, p.qname, n) != 0:
+            break
+    else:
+        return
+    other = m.records[i]
+    at = m.end
+    memcpy(octets + at, p.wire + WIRE_HEADER, p.qname_len)
+    at += p.qname_len
+    put16(octets + at, TYPE_CNAME)
+    put16(octets + at + 2, CLASS_IN)
+    put32(octets + at + 4, other.ttl)
+    memmove(m.records + 1, m.records, m.n * sizeof(Record))
+    m.records[0].owner = m.end
+    m.records[0].ttl_off = at + 4
+    m.records[0].rdata = other.owner
+    m.records[0].rdlen = <uint16_t>used
+    m.records[0].ttl = other.ttl
+    m.records[0].rtype = TYPE_CNAME
+    m.records[0].rclass = CLASS_IN
+    m.records[0].section = SECTION_ANSWER
+    m.n += 1
+    m.end = at + 10
 
 
 cdef struct Opt:

@@ -16,8 +16,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._filter cimport Filter, FilterCode, filter_passes
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO, STREAM_GONE,
-    STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone, query_body,
+    DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_LOOKUP, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO,
+    STREAM_GONE, STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone,
+    query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -705,6 +706,13 @@ cdef void nobody(Worker *w, Query *q) noexcept nogil:
     q.written = False
 
 
+cdef void looked_up(Worker *w, Query *q) noexcept nogil:
+    # The sink of look-ups: the stage that began one holds the query that it is for.
+    cdef Query *held = <Query *><size_t>q.handle
+    cdef Stage *s = &held.block.stages[held.pos]
+    s.ops.answer(w, s, held, q)
+
+
 cdef Api API
 API.detach = detach
 API.resume = resume
@@ -744,6 +752,7 @@ cdef int worker_open(Worker *w, Program program) except -1:
         raise MemoryError
     w.arena_size = ARENA_OCTETS
     w.sink[ORIGIN_REFRESH] = nobody
+    w.sink[ORIGIN_LOOKUP] = looked_up
     worker_reseed(w)
     worker_clock(w)
     return 0

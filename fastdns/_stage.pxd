@@ -63,7 +63,8 @@ cdef enum:                      # Origin
     ORIGIN_TCP = 1
     ORIGIN_PYTHON = 2           # a child: Python's next(), or a look-up of the server's own
     ORIGIN_REFRESH = 3          # nobody waits: prefetch, stale refresh
-    ORIGINS = 4
+    ORIGIN_LOOKUP = 4           # a look-up that a compiled stage holds a query for: ends in ops.answer
+    ORIGINS = 5
 
 cdef enum:                      # Proto
     PROTO_UDP = 0
@@ -166,6 +167,7 @@ ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*room_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*tap_fn)(Worker *w, Query *q, const char *text, uint32_t n) noexcept nogil
+ctypedef void (*answer_fn)(Worker *w, Stage *s, Query *held, Query *found) noexcept nogil
 ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
 ctypedef void (*stop_fn)(Worker *w, Stage *s) noexcept nogil
 
@@ -184,6 +186,9 @@ cdef struct StageOps:
     room_fn room                # of a stage that streams: go on, or q.gone. NULL: it does not stream
     # Of a stage that set q.gate: `cache` has no answer. A verdict as of request; q.pos is that of `cache`
     request_fn past
+    # Of a stage that holds a query while it looks something up: the child (ORIGIN_LOOKUP, its handle the held query)
+    # has ended, its reply as `response` would see it, valid until reply_room. Makes the held one's reply, unwinds it.
+    answer_fn answer
 
 cdef struct Stage:
     const StageOps *ops         # NULL: a Python stage
@@ -291,8 +296,8 @@ cdef struct Worker:
     flush_fn on_flush[8]        # after each batch: send what was gathered
     # before the loop sleeps (True; returns whether there is work after all) and after (False)
     sleep_fn on_sleep[8]
-    sink_fn sink[4]             # by Origin: takes the finished query
-    part_fn part[4]             # by Origin: takes one message of a stream, STREAM_...; NULL: streams are refused
+    sink_fn sink[5]             # by Origin: takes the finished query
+    part_fn part[5]             # by Origin: takes one message of a stream, STREAM_...; NULL: streams are refused
     void *mod[8]                # the modules' own state
     void *cache                 # CacheView*
     Message *scan               # scratch: an index of WIRE_RECORDS_MAX records

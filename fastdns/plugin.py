@@ -19,7 +19,8 @@ hands the query over to the worker's Python thread and goes on with other querie
 `await next(query)` runs the rest of the chain - in the compiled loop again where the next stage is compiled - and gives
 its result, which may be returned unchanged at no cost, looked into, or replaced. What `serve_dns` returns goes back
 through the stages before it (loadbalance, log, metrics ...) to the client. `next(query.replace(...))` asks something
-else: `log`, `prometheus` and `errors` then report what was asked last, where CoreDNS's do after its `rewrite`.
+else: `log`, `prometheus` and `errors` then report what was asked last, where CoreDNS's do after its `rewrite`, unless
+it was asked `aside`; `query.renamed(reply)` gives the answer the client's question back.
 
 Results: a `Reply`; `Rcode(n)`, nothing was written, and the server writes an error reply for SERVFAIL, REFUSED, FORMERR
 and NOTIMP while any other rcode leaves the client without an answer, as in CoreDNS; `DROP`, silence; a dnslib message.
@@ -396,6 +397,15 @@ class Forwards:
         raise TypeError(f"{type(self).__name__} has no ways()")
 
 
+class AutoPather:
+    """A plugin that knows a client's search path: `autopath @NAME` asks it."""
+
+    def autopath(self, query: Query) -> list[str]:
+        """The path of the query's client: zones in lower case with final dot, and at the end an empty text for the name
+        as it was asked. Empty: the client has none. Called for every query, so be quick."""
+        raise TypeError(f"{type(self).__name__} has no autopath()")
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -443,6 +453,7 @@ __all__ = [
     "TXT",
     "A",
     "Arg",
+    "AutoPather",
     "BlockContext",
     "BlockPlan",
     "Channel",

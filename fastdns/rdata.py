@@ -258,15 +258,6 @@ class Text(TXT):
     __repr__ = toZone
 
 
-class Signature(RRSIG):
-    """RRSIG whose signer is a name of whatever class: dnslib's constructor takes no other than its own."""
-
-    def __init__(self, *values: Any) -> None:
-        *before, name, signature = values
-        super().__init__(*before, ".", signature)
-        self.name = name if isinstance(name, DNSLabel) else DNSLabel(name)
-
-
 class Service(HTTPS):
     """HTTPS (RFC 9460) that has a text whatever it holds: where dnslib knows none, that of RFC 3597."""
 
@@ -355,6 +346,16 @@ ROWS: dict[int, tuple[str, tuple[Field, ...]]] = {
 CLASS_NAMES = {1: "IN", 2: "CS", 3: "CH", 4: "HS", 254: "NONE", 255: "ANY"}
 
 
+class Signature(RRSIG):
+    """RRSIG (RFC 4034 3). dnslib's makes a name of its own of the signer's, and takes no subclass of it."""
+
+    def __init__(self, *fields: Any) -> None:
+        *head, name, signature = fields
+        super().__init__(*head, DNSLabel(name.label) if isinstance(name, DNSLabel) else name, signature)
+        if isinstance(name, DNSLabel):
+            self.name = name
+
+
 def install() -> None:
     """Completes dnslib's tables: classes of RDATA, and names of types, classes and response codes."""
     names = {**TYPES, **{number: name for number, (name, _) in ROWS.items()}, 55: "HIP"}
@@ -365,8 +366,8 @@ def install() -> None:
     for name, fields in ROWS.values():
         RDMAP[name] = type(name, (Fields,), {"fields": fields, "attrs": tuple(field.name for field in fields)})
     RDMAP["TXT"] = RDMAP["SPF"] = Text
-    RDMAP["RRSIG"] = Signature
     RDMAP["SVCB"] = SVCB
+    RDMAP["RRSIG"] = Signature
     RDMAP["HTTPS"] = Service
 
 

@@ -1,43 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled half of loadbalance: shuffles the records of a reply on its way back to the client.
+"""The compiled half of loadbalance: orders the records of a reply on its way back to the client.
 
 Strategy: this runs for every reply of the block, cached ones too, so the usual reply (one answer) leaves after
 three loads. The usual answer with several addresses is permuted inside the reply: its records are neighbours, and
 either all alike in size and owner or owned by a pointer to something before them, so moving them whole breaks no
 compression. All else (CNAMEs that come late, MX, mixed layouts) is indexed, reordered and written anew.
 An owner that points into the address of another record comes from no honest server and may change its meaning.
+
+Without `weighted` and `prefer` the stage has no configuration, and nothing is computed for them. With them the order of
+the addresses is dealt out by _loadbalance_deal.pxi, from networks that were parsed at set-up, or from weights that the
+keeper writes into memory that every worker shares (_loadbalance_weights.pxi).
 """
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+import os
+
 from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport free, malloc, memcmp, memcpy
+from fastdns._sys cimport (
+    MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, calloc, fd_load_acquire, fd_load_relaxed, fd_store_relaxed,
+    fd_store_release, free, malloc, memcmp, memcpy, memset, mmap, munmap,
+)
 from fastdns._wire cimport (
-    RCODE_NOERROR,
-    TYPE_A,
-    TYPE_AAAA,
-    TYPE_AXFR,
-    TYPE_CNAME,
-    TYPE_IXFR,
-    TYPE_MX,
-    WIRE_HEADER,
-    WIRE_MAX,
-    WIRE_RECORDS_MAX,
-    Cursor,
-    Record,
-    cursor_open,
-    cursor_take,
-    cursor_u8,
-    cursor_u16,
-    get16,
-    wire_compress,
-    wire_scan,
+    RCODE_NOERROR, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_IXFR, TYPE_MX, TYPE_SRV,
+    WIRE_HEADER, WIRE_MAX, WIRE_RECORDS_MAX, Cursor, Record, cursor_open, cursor_take, cursor_u8, cursor_u16, get16,
+    wire_compress, wire_lower, wire_name, wire_scan, wire_siphash13,
 )
 
 cdef enum:
     NEAR = 64                   # records of one section that are permuted in place; more are written anew
 
-cdef enum Rank:
+cdef enum:                      # ranks
     # The order of a section, as CoreDNS builds it: stable within a rank, but addresses and MX are shuffled.
     RANK_CNAME = 0
     RANK_REST = 1
@@ -61,6 +55,13 @@ cdef struct Dice:
     # 16 bits per draw, four draws per call of the worker's generator.
     uint64_t bits
     uint32_t left
+
+
+cdef struct State:
+    # The worker's own room, touched only when needed.
+    Record *records             # to sort the longest section in
+    uint16_t *order             # which address comes where
+    uint16_t *group             # twice as much, to sort them by network
 
 
 cdef inline uint8_t rank_of(uint16_t rtype) noexcept nogil:
@@ -130,24 +131,10 @@ cdef bint movable(const uint8_t *msg, const Span *group, uint32_t n) noexcept no
     return pointers or alike
 
 
-cdef void permute(Worker *w, Dice *dice, uint8_t *msg, const Span *group, uint32_t n) noexcept nogil:
-    # Moves n <= NEAR neighbouring records into a random order, through the scratch buffer.
-    cdef uint8_t order[NEAR]
+cdef void move(Worker *w, uint8_t *msg, const Span *group, uint32_t n, const uint16_t *order) noexcept nogil:
+    # Puts neighbouring records into another order, through the scratch buffer.
     cdef uint32_t i, j
     cdef uint32_t at = group[0].start
-    cdef uint8_t other
-    cdef bint moved = False
-    for i in range(n):
-        order[i] = <uint8_t>i
-    for i in range(n - 1):
-        j = i + draw(w, dice, n - i)
-        if j != i:
-            other = order[i]
-            order[i] = order[j]
-            order[j] = other
-            moved = True
-    if not moved:
-        return
     memcpy(w.scratch, msg + at, group[n - 1].end - at)
     for i in range(n):
         j = order[i]
@@ -155,37 +142,84 @@ cdef void permute(Worker *w, Dice *dice, uint8_t *msg, const Span *group, uint32
         at += group[j].end - group[j].start
 
 
-cdef int near_section(Worker *w, Dice *dice, uint8_t *msg, Cursor *c, uint32_t n) noexcept nogil:
+cdef bint shuffle(Worker *w, Dice *dice, uint16_t *order, uint32_t n) noexcept nogil:
+    # Draws an order of n > 0; whether it is another than the one there is.
+    cdef uint32_t i, j
+    cdef uint16_t other
+    cdef bint moved = False
+    for i in range(n):
+        order[i] = <uint16_t>i
+    for i in range(n - 1):
+        j = i + draw(w, dice, n - i)
+        if j != i:
+            other = order[i]
+            order[i] = order[j]
+            order[j] = other
+            moved = True
+    return moved
+
+
+include "_loadbalance_weights.pxi"
+include "_loadbalance_deal.pxi"
+
+
+cdef void permute(Worker *w, Dice *dice, Stage *s, const Config *how, uint8_t *msg, uint32_t size, const Span *group,
+                  uint32_t n) noexcept nogil:
+    # Moves n <= NEAR neighbouring records into a random order, or the one that weights or networks say.
+    cdef uint16_t order[NEAR]
+    cdef Record records[NEAR]
+    cdef uint32_t i, fixed
+    if how == NULL:
+        if shuffle(w, dice, order, n):
+            move(w, msg, group, n, order)
+        return
+    for i in range(n):
+        fixed = group[i].start + group[i].owner
+        records[i].owner = group[i].start
+        records[i].rtype = get16(msg + fixed)
+        records[i].rdata = fixed + 10
+        records[i].rdlen = get16(msg + fixed + 8)
+    if deal(w, dice, s, msg, size, records, n, order):
+        move(w, msg, group, n, order)
+
+
+cdef int near_section(Worker *w, Dice *dice, Stage *s, const Config *how, uint8_t *msg, uint32_t size, Cursor *c,
+                      uint32_t n) noexcept nogil:
     # Walks one section of n records and, where its order is right but for the draw, permutes the addresses.
     cdef Span spans[NEAR]
     cdef uint32_t i
     cdef uint32_t first = 0
     cdef uint32_t addresses = 0
     cdef uint32_t exchanges = 0
+    cdef uint8_t place
+    cdef uint8_t before = 0
     if n > NEAR:
         return ANEW
     for i in range(n):
         if not read_span(msg, c, &spans[i]):
             return BROKEN
-        if i > 0 and spans[i].rank < spans[i - 1].rank:
+        place = spans[i].rank if how == NULL else how.places[spans[i].rank]
+        if place < before:
             return ANEW
+        before = place
         if spans[i].rank == RANK_ADDRESS:
             if addresses == 0:
                 first = i
             addresses += 1
         elif spans[i].rank == RANK_MX:
             exchanges += 1
-    if exchanges > 1:
+    if exchanges > 1 and (how == NULL or how.mode == ROUND_ROBIN):
         return ANEW
     if addresses > 1:
         if not movable(msg, &spans[first], addresses):
             return ANEW
-        permute(w, dice, msg, &spans[first], addresses)
+        permute(w, dice, s, how, msg, size, &spans[first], addresses)
     return DONE
 
 
-cdef int near(Worker *w, Dice *dice, uint8_t *msg, uint32_t size) noexcept nogil:
+cdef int near(Worker *w, Dice *dice, Stage *s, uint8_t *msg, uint32_t size) noexcept nogil:
     # All three sections in place. A section of one record is never touched; walking ends with the last longer one.
+    cdef const Config *how = <const Config *>s.config
     cdef Cursor c
     cdef uint32_t section, n, _question
     cdef uint32_t last = 0
@@ -201,48 +235,66 @@ cdef int near(Worker *w, Dice *dice, uint8_t *msg, uint32_t size) noexcept nogil
         cursor_take(&c, 4)
     for section in range(last + 1):
         n = get16(msg + 6 + 2 * section)
-        if n == 1:
-            if not read_span(msg, &c, &skipped):
-                return BROKEN
+        if n == 1 or (section == SECTION_AUTHORITY and how != NULL and how.mode == WEIGHTED):
+            while n > 0:
+                if not read_span(msg, &c, &skipped):
+                    return BROKEN
+                n -= 1
         elif n > 1:
-            outcome = near_section(w, dice, msg, &c, n)
+            outcome = near_section(w, dice, s, NULL if section == SECTION_AUTHORITY else how, msg, size, &c, n)
             if outcome != DONE:
                 return outcome
     return DONE
 
 
-cdef void arrange(Worker *w, Dice *dice, Record *records, Record *spare, uint32_t n) noexcept nogil:
-    # Orders the n records of one section by rank, then shuffles the addresses and the exchanges.
+cdef void reorder(Record *records, Record *spare, const uint16_t *order, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    memcpy(spare, records, n * sizeof(Record))
+    for i in range(n):
+        records[i] = spare[order[i]]
+
+
+cdef void arrange(Worker *w, Dice *dice, Stage *s, const Config *how, Query *q, Record *records,
+                  uint32_t n) noexcept nogil:
+    # Orders the n records of one section by rank, then the addresses and the exchanges.
+    cdef State *st = <State *>s.state
+    cdef Record *spare = st.records
     cdef uint32_t counts[RANKS]
     cdef uint32_t starts[RANKS]
-    cdef uint32_t i, j, at
+    cdef uint32_t i, at, place
     cdef uint8_t rank
-    cdef Record kept
-    for i in range(RANKS):
-        counts[i] = 0
+    memset(counts, 0, sizeof(counts))
     for i in range(n):
         counts[rank_of(records[i].rtype)] += 1
+    if how != NULL and how.mode == WEIGHTED and counts[RANK_ADDRESS] == 0:
+        return
     at = 0
-    for i in range(RANKS):
-        starts[i] = at
-        at += counts[i]
+    for place in range(RANKS):
+        for rank in range(RANKS):
+            if (rank if how == NULL else how.places[rank]) == place:
+                starts[rank] = at
+                at += counts[rank]
     memcpy(spare, records, n * sizeof(Record))
     for i in range(n):
         rank = rank_of(spare[i].rtype)
         records[starts[rank]] = spare[i]
         starts[rank] += 1
     for rank in range(RANK_ADDRESS, RANKS):
+        if counts[rank] < 2 or (rank == RANK_MX and how != NULL and how.mode == WEIGHTED):
+            continue
         at = starts[rank] - counts[rank]
-        for i in range(counts[rank]):
-            j = i + draw(w, dice, counts[rank] - i)
-            kept = records[at + i]
-            records[at + i] = records[at + j]
-            records[at + j] = kept
+        if rank == RANK_ADDRESS and how != NULL:
+            deal(w, dice, s, q.reply, q.reply_len, records + at, counts[rank], st.order)
+        else:
+            shuffle(w, dice, st.order, counts[rank])
+        reorder(records + at, spare, st.order, counts[rank])
 
 
 cdef void anew(Worker *w, Dice *dice, Stage *s, Query *q) noexcept nogil:
     # Indexes the reply, reorders the index and writes the message from it. A reply that is malformed or that
     # would grow over what may lie behind it (the options of its OPT) stays as it is.
+    cdef const Config *how = <const Config *>s.config
+    cdef bint authority
     cdef uint32_t first = 0
     cdef uint32_t past
     cdef bint truncated = False
@@ -253,8 +305,9 @@ cdef void anew(Worker *w, Dice *dice, Stage *s, Query *q) noexcept nogil:
         past = first
         while past < w.scan.n and w.scan.records[past].section == w.scan.records[first].section:
             past += 1
-        if past - first > 1:
-            arrange(w, dice, w.scan.records + first, <Record *>s.state, past - first)
+        authority = w.scan.records[first].section == SECTION_AUTHORITY
+        if past - first > 1 and not (authority and how != NULL and how.mode == WEIGHTED):
+            arrange(w, dice, s, NULL if authority else how, q, w.scan.records + first, past - first)
         first = past
     size = wire_compress(q.reply, w.scan, w.scratch, WIRE_MAX, &truncated)
     if size == 0 or truncated:
@@ -272,6 +325,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
 
 
 cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
+    cdef const Config *how = <const Config *>s.config
     cdef Dice dice
     cdef uint8_t *msg = q.reply
     if not q.written or q.reply_len < WIRE_HEADER:
@@ -282,19 +336,32 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
         return
     if q.pkt.qtype == TYPE_AXFR or q.pkt.qtype == TYPE_IXFR:
         return
+    if how != NULL and how.mode == WEIGHTED and not (q.pkt.qtype == TYPE_A or q.pkt.qtype == TYPE_AAAA
+                                                     or q.pkt.qtype == TYPE_SRV):
+        return
     dice.left = 0
-    if near(w, &dice, msg, q.reply_len) == ANEW:
+    if near(w, &dice, s, msg, q.reply_len) == ANEW:
         anew(w, &dice, s, q)
 
 
 cdef int start(Worker *w, Stage *s) noexcept nogil:
-    # Room to sort the longest section in; the pages are the worker's own and touched only when needed.
-    s.state = malloc(WIRE_RECORDS_MAX * sizeof(Record))
-    return 0 if s.state != NULL else -1
+    cdef State *st = <State *>calloc(1, sizeof(State))
+    s.state = st
+    if st == NULL:
+        return -1
+    st.records = <Record *>malloc(WIRE_RECORDS_MAX * sizeof(Record))
+    st.order = <uint16_t *>malloc(WIRE_RECORDS_MAX * sizeof(uint16_t))
+    st.group = <uint16_t *>malloc(2 * WIRE_RECORDS_MAX * sizeof(uint16_t))
+    return 0 if st.records != NULL and st.order != NULL and st.group != NULL else -1
 
 
 cdef void stop(Worker *w, Stage *s) noexcept nogil:
-    free(s.state)
+    cdef State *st = <State *>s.state
+    if st != NULL:
+        free(st.records)
+        free(st.order)
+        free(st.group)
+    free(st)
     s.state = NULL
 
 
@@ -308,6 +375,46 @@ OPS.start = start
 OPS.stop = stop
 
 
-def stage() -> CompiledStage:
-    """The round-robin stage; it has no configuration."""
-    return compiled_stage(&OPS, NULL, None)
+cdef class _Owner:
+    """Keeps the configuration alive, and the weights."""
+
+    cdef Config *config
+    cdef Weights weights
+
+    def __dealloc__(self):
+        free(self.config)
+
+
+def stage(networks=(), Weights weights=None) -> CompiledStage:
+    """The stage. `networks`: those whose addresses come first, as (first, last) address in 16 octets, IPv4 mapped.
+    `weights`: the address that comes first is drawn by them. ValueError for both, and for networks that are none."""
+    cdef _Owner owner
+    cdef bytes first, last
+    if not networks and weights is None:
+        return compiled_stage(&OPS, NULL, None)
+    if len(networks) > NETWORKS_MOST or (networks and weights is not None):
+        raise ValueError(f"at most {NETWORKS_MOST} networks, or weights")
+    owner = _Owner()
+    owner.config = <Config *>calloc(1, sizeof(Config))
+    if owner.config == NULL:
+        raise MemoryError
+    owner.config.places[RANK_CNAME] = 0
+    if weights is not None:
+        owner.weights = weights
+        owner.config.mode = WEIGHTED
+        owner.config.weights = weights.table
+        owner.config.places[RANK_REST] = 1
+        owner.config.places[RANK_ADDRESS] = 2
+        owner.config.places[RANK_MX] = 3
+    else:
+        owner.config.places[RANK_ADDRESS] = 1
+        owner.config.places[RANK_MX] = 2
+        owner.config.places[RANK_REST] = 3
+    for i, (first, last) in enumerate(networks):
+        if len(first) != ADDRESS or len(last) != ADDRESS or first > last:
+            raise ValueError("not a network")
+        memcpy(owner.config.networks[i].first, <const uint8_t *>first, ADDRESS)
+        owner.config.networks[i].ipv4 = first[:12] == MAPPED[:12]
+        memcpy(owner.config.networks[i].last, <const uint8_t *>last, ADDRESS)
+    owner.config.count = <uint32_t>len(networks)
+    return compiled_stage(&OPS, owner.config, owner)

@@ -1,28 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of loadbalance: all that it does to a query is compiled."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastdns.plugin import Dispenser, Plugin
+from fastdns.plugin import BlockContext, Channel, Plugin
 
-from .config import LOADBALANCE
+from .config import LOADBALANCE, WEIGHTED, Settings
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
 
 
 class Loadbalance(Plugin):
-    """Shuffles the address and MX records of each reply."""
+    """Orders the records of each reply: by chance, by weights, or preferred networks first."""
 
     name = "loadbalance"
     directive = LOADBALANCE
 
-    @classmethod
-    def parse(cls, dispenser: Dispenser) -> list[Any]:
-        """One instance for the block, whatever the number of lines: as in CoreDNS the last one counts."""
-        return super().parse(dispenser)[-1:]
+    def __init__(self, config: Settings, block: BlockContext) -> None:
+        super().__init__(config, block)
+        self.watch = None
+        if config.policy == WEIGHTED:
+            from ._loadbalance import Weights
+            from .weights import Watch
+
+            self.watch = Watch(block.path(config.file), config.reload, Weights())
 
     def compiled(self) -> "CompiledStage":
         from ._loadbalance import stage
 
-        return stage()
+        if self.watch is not None:
+            return stage(weights=self.watch.weights)
+        return stage(self.config.ranges())
+
+    async def start_server(self, channel: Channel) -> None:
+        if self.watch is not None:
+            await self.watch.start(channel)
+
+    async def stop_server(self) -> None:
+        if self.watch is not None:
+            await self.watch.stop()

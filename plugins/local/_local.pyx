@@ -93,12 +93,16 @@ cdef bint address(Writer *out, uint16_t qtype) noexcept nogil:
 
 
 cdef int answered(Query *q, Writer *out, int rcode) noexcept nogil:
+    cdef uint32_t question = WIRE_HEADER + <uint32_t>q.pkt.qname_len + 4
     if out.bad:
         q.rcode = RCODE_SERVFAIL
         return RCODE
     q.rcode = <uint16_t>rcode
     q.reply_len = out.n
     q.ulen = out.n
+    # The one record's owner is written out when it is not the question's.
+    if q.reply[question] >= 0xC0:
+        q.ulen += q.pkt.qname_len - 2
     q.has_opt = False
     q.options_len = 0
     return REPLY

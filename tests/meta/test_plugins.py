@@ -171,6 +171,9 @@ def test_only_the_plugin_that_is_named_is_imported(folder):
     lines = {"forward": "forward . 127.0.0.1", "bind": "bind 127.0.0.1", "root": "root /", "on": "on startup true",
              "timeouts": "timeouts {\nread 5s\n}", "rrl": "rrl {\nqueries 100\n}", "template": "template IN A",
              "view": "view v"}
+    lines["header"] = "header {\nquery set rd\n}"
+    lines["autopath"] = "autopath @erratic"
+    lines["geoip"] = "geoip file"
     text = f".:1053 {{\n{lines.get(folder.name, folder.name)}\n}}\n"
     assert child(IMPORTED, text).split() == [folder.name]
 

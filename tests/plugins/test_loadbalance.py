@@ -21,7 +21,7 @@ from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
 from fastdns.plugin import A
 from fastdns.plugins.loadbalance._loadbalance import stage
-from fastdns.plugins.loadbalance.config import LOADBALANCE
+from fastdns.plugins.loadbalance.config import LOADBALANCE, Settings
 from fastdns.testing import Server
 
 SEEDS = range(200)
@@ -236,13 +236,37 @@ def test_a_damaged_reply_is_survived(data, seed):
     assert len(shuffled(cut, seed, options=b"\0\0\0\0")) <= len(cut)
 
 
-def parse(text: str):
-    return LOADBALANCE.parse(Dispenser("Corefile", tokenize(text), ("dns://.:53",)))
+def parse(text: str) -> Settings:
+    (found,) = LOADBALANCE.parse(Dispenser("Corefile", tokenize(text), ("dns://.:53",)))
+    return found
 
 
-@pytest.mark.parametrize("text", ["loadbalance", "loadbalance round_robin", "loadbalance {\n}"])
-def test_grammar(text):
-    assert parse(text)[0].policy == "round_robin"
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("loadbalance", Settings()),
+        ("loadbalance round_robin", Settings()),
+        ("loadbalance {\n}", Settings()),
+        ("loadbalance {\nprefer\n}", Settings()),
+        ("loadbalance round_robin {\nprefer 10.1.2.3/8 ::1/128\nprefer 10.0.0.0/9\n}",
+         Settings(prefer=("10.0.0.0/8", "::1/128", "10.0.0.0/9"))),
+        ("loadbalance {\nprefer 10.0.0.0/8\n}\nloadbalance {\nprefer 192.0.2.0/24\n}",
+         Settings(prefer=("10.0.0.0/8", "192.0.2.0/24"))),
+        ("loadbalance weighted F", Settings("weighted", "F")),
+        ("loadbalance weighted F {\nreload 1s\nreload 0\n}", Settings("weighted", "F", 0.0)),
+        ("loadbalance {\nprefer 10.0.0.0/8\n}\nloadbalance weighted F", Settings("weighted", "F")),
+        ("loadbalance weighted F\nloadbalance weighted G {\nreload 1m\n}", Settings("weighted", "G", 60.0)),
+    ],
+)
+def test_grammar(text, settings):
+    assert parse(text) == settings
+
+
+def test_too_many_networks_are_refused():
+    many = " ".join(f"10.{i}.0.0/16" for i in range(256))
+    assert len(parse(f"loadbalance {{\nprefer {many}\n}}").prefer) == 256
+    with pytest.raises(ConfigError, match="prefer has more than 256 networks"):
+        parse(f"loadbalance {{\nprefer {many}\nprefer ::/0\n}}")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +274,16 @@ def test_grammar(text):
     [
         ("loadbalance fleeb", "plugin/loadbalance: unknown policy: fleeb"),
         ("loadbalance round_robin a", "unknown property for round_robin"),
-        ("loadbalance weighted /tmp/weights", "policy 'weighted' is not built yet"),
-        ("loadbalance {\nprefer 10.0.0.0/8\n}", "property 'prefer' is not built yet"),
+        ("loadbalance weighted", "missing weight file argument"),
+        ("loadbalance weighted a b", "unexpected argument(s)"),
+        ("loadbalance weighted F {\nprefer 192.0.2.0/24\n}", "unknown property 'prefer'"),
+        ("loadbalance weighted F {\nreload\n}", "reload duration value is missing"),
+        ("loadbalance weighted F {\nreload 1s 2s\n}", "unexpected argument"),
+        ("loadbalance weighted F {\nreload x\n}", "invalid reload duration 'x'"),
+        ("loadbalance weighted F {\nreload -1s\n}", "invalid reload duration '-1s'"),
+        ("loadbalance {\nreload 1s\n}", "unknown property 'reload'"),
+        ("loadbalance {\nprefer 10.0.0.0\n}", 'invalid CIDR "10.0.0.0": invalid CIDR address: 10.0.0.0'),
+        ("loadbalance {\nprefer 10.0.0.0/8 foo/99\n}", 'invalid CIDR "foo/99": invalid CIDR address: foo/99'),
         ("loadbalance {\nfleeb\n}", "unknown property 'fleeb'"),
     ],
 )

@@ -91,6 +91,15 @@ def test_edns_comes_back(alone):
     assert (got.message.edns.edns_len, got.message.edns.edns_do) == (1400, 1)
 
 
+@pytest.mark.parametrize(("name", "qtype", "octets"), [("localhost.", A, 52), ("a.localhost.", A, 56),
+                                                        ("2.127.in-addr.arpa.", PTR, 111)])  # fmt: skip
+def test_the_size_that_is_reported(name, qtype, octets):
+    with Worker(". {\nprometheus 127.0.0.1:0\nlocal\nwhoami\n}\n") as worker:
+        worker.ask(name, qtype)
+        (size,) = [s for s in worker.stats.snapshot() if s.name == "coredns_dns_response_size_bytes"]
+        assert size.values[-2] == octets
+
+
 def test_the_prefix_may_be_off(worker):
     assert worker.ask("localhost.off.", A).additional
     assert worker.ask("localhost.example.", A).answer == of("localhost.example.", "A", "127.0.0.1")
