@@ -11,8 +11,8 @@ from fastdns.numbers import AXFR, SERVFAIL, A
 from fastdns.plugins.header import Header
 from fastdns.plugins.header._header import stage
 from fastdns.plugins.header.config import Rule, Rules, masks
-from fastdns.testing import Worker
-from tests.faults.upstream import Upstream, dead_port, reply
+from fastdns.testing import Worker, free_port
+from tests.faults.upstream import Upstream, reply
 
 AA, RD, RA = 0x0400, 0x0100, 0x0080
 RULES = """header {
@@ -42,7 +42,7 @@ def worker(upstream):
     rules = "response clear aa ra rd\nquery clear rd\nquery set rd\nquery clear rd"
     cached = f"cached.test {{\ncache\nheader {{\n{rules}\n}}\n{to}\n}}\n"
     local = "who.test {\nheader {\nquery set rd\nresponse clear aa\n}\nwhoami\n}\n"
-    failed = f"failed.test {{\nheader {{\nquery clear rd\nresponse set aa\n}}\nforward . 127.0.0.1:{dead_port()}\n}}\n"
+    failed = f"failed.test {{\nheader {{\nquery clear rd\nresponse set aa\n}}\nforward . 127.0.0.1:{free_port()}\n}}\n"
     with Worker(f". {{\n{RULES}{to}\n}}\n{cached}{local}{failed}") as worker:
         yield worker
 
