@@ -69,7 +69,7 @@ def occurrence(d: Dispenser) -> Settings:
     """`hosts [FILE [ZONES...]] { ... }`."""
     file, line, column = d.file, d.line, d.token.column
     args = d.remaining_args()
-    values: dict[str, Any] = {"path": args[0] if args else "", "zones": tuple(origins(args[1:], d.keys)),
+    values: dict[str, Any] = {"path": args[0] if args else None, "zones": tuple(origins(args[1:], d.keys)),
                               "column": column}
     table = {option.name: option for option in OPTIONS}
     for option in OPTIONS:

@@ -48,8 +48,8 @@ class Hosts(Plugin):
 
     def __init__(self, config: Settings, block: BlockContext) -> None:
         super().__init__(config, block)
-        self.path = block.path(config.path) if config.path else FILE
-        if config.path:
+        self.path = FILE if config.path is None else block.path(config.path)
+        if config.path is not None:
             self.look()
         self.zones = wire(config.zones)
         self.inline = Image("\n".join(config.inline).encode("utf-8", "surrogateescape"), self.zones,
