@@ -48,7 +48,8 @@ class Flood:
 @dataclass(frozen=True)
 class Scenario:
     """One scenario. `shapes` are words that `shape_of` understands; `quota` is in CPUs, 0 for no limit; `reload`: the
-    server reads its configuration again just before it is measured; `place`: where it stands in the tables."""
+    server reads its configuration again just before it is measured; `hosts`: servers get a hosts file of all names that
+    are asked again; `place`: where it stands in the tables."""
 
     name: str
     folder: Path
@@ -60,6 +61,7 @@ class Scenario:
     flood: Flood | None = None
     quota: float = 0.0
     reload: bool = False
+    hosts: bool = False
     place: int = 0
 
 
@@ -70,6 +72,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "upstream": (str,),
     "quota": (int, float),
     "reload": (bool,),
+    "hosts": (bool,),
     "place": (int,),
     "questions": (dict,),
     "flood": (dict,),
@@ -135,6 +138,7 @@ def build(name: str, file: Path, table: Mapping[str, Any], known: Collection[str
     demand(0 <= questions.fresh <= 1, "questions.fresh must be between 0 and 1")
     demand(0 <= questions.names <= MOST_NAMES, f"questions.names must be between 0 and {MOST_NAMES}")
     demand(questions.names > 0 or questions.fresh == 1, "questions.names must be positive unless all are fresh")
+    demand(not table.get("hosts") or questions.fresh == 0, "questions.fresh must be 0 where there is a hosts file")
     flood = None
     if "flood" in table:
         demand("rate" in table["flood"], "flood.rate is missing")

@@ -310,13 +310,13 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef uint16_t qtype = q.pkt.qtype
     cdef Answer a
     cdef int verdict
-    cdef int i
+    cdef int _i
     if qtype != TYPE_PTR and not in_zones(c.zones, c.zone_count, name, n):
         return NEXT
     if (c.unsupported and qtype != TYPE_A and qtype != TYPE_AAAA and qtype != TYPE_PTR
             and in_zones(c.through, c.through_count, name, n)):
         return NEXT
-    for i in range(TRIES):
+    for _i in range(TRIES):
         if fd_load_acquire(w.shared + c.slot) != st.seen:
             follow(w, c, st)
         if qtype == TYPE_PTR:
@@ -375,7 +375,8 @@ cdef Memory zone_list(zones):
     return memory
 
 
-def stage(zones, through, bint unsupported, uint32_t ttl, bytes inline, tuple files, uint32_t slot, owner) -> CompiledStage:
+def stage(zones, through, bint unsupported, uint32_t ttl, bytes inline, tuple files, uint32_t slot,
+          owner) -> CompiledStage:
     """The stage that answers for `zones`, names that it does not know going on in `through` (both wire form, lower
     case). `inline`: an image, or nothing. `files`: descriptors of the memory that the file's images take turns in;
     `slot`: of the shared word with the version; `owner` keeps the descriptors open."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdns._wire import name_from_text
@@ -61,7 +62,9 @@ class Hosts(Plugin):
     def look(self) -> None:
         """Says of a file that it is not there: it may appear later."""
         try:
-            if stat.S_ISDIR(os.stat(self.path).st_mode):
+            if not self.path:  # Path makes it the folder that the server runs in
+                raise FileNotFoundError
+            if stat.S_ISDIR(Path(self.path).stat().st_mode):
                 self.log.warning('Hosts file "%s" is a directory', self.path)
         except FileNotFoundError:
             self.log.warning("File does not exist: %s", self.path)

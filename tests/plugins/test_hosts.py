@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hosts: what a file and the Corefile say of names and addresses, images against a plain model, reloads, a million names."""
+"""hosts: what a file and the Corefile say, images against a plain model, reloads, a million names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ FILE = b"\n".join([
     b'  10.0.0.16   indented.example.org',
     b'10.0.0.17 end#comment',
     b'10.0.0.18 a..b',
-    b'10.0.0.19 label-of-more-than-63-octets-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example.org after-the-bad-one.example.org',
+    b'10.0.0.19 label-of-more-than-63-octets-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example.org'
+    b' after-the-bad-one.example.org',
     b'::1.2.3.4 embed.example.org',
     b'1::2::3 twice.example.org',
     b'1:2:3:4:5:6:7:8 full.example.org',
@@ -714,8 +715,8 @@ def test_a_file_that_cannot_be_looked_at_is_an_error(tmp_path):
     path = f"{tmp_path}/file/below"
     with pytest.raises(ConfigError) as error:
         Worker(f". {{\nhosts {path}\n}}\n")
-    assert str(error.value) == (f"plugin/hosts: Corefile:2 - Error during parsing: unable to access hosts file '{path}': "
-                                f"stat {path}: not a directory")
+    assert str(error.value) == ("plugin/hosts: Corefile:2 - Error during parsing: "
+                                f"unable to access hosts file '{path}': stat {path}: not a directory")
 
 
 def test_explain_knows_its_names():
