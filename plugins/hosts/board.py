@@ -6,6 +6,9 @@ workers. They can grow but are sealed against shrinking: no reader can be hit by
 version that counts; its last bit says which file. The file of the version before is given back a little later, when
 each worker that was in the middle of an answer has long finished it; one that has not finds the version in front
 zeroed and begins anew. One process writes.
+
+A template that is started again, or a program that took over, finds a word that counts already, and memory of its own
+that nobody fills: `fill` is for them. Workers that cannot find the version that counts keep what they have.
 """
 
 from __future__ import annotations
@@ -31,8 +34,7 @@ class Board:
     def __init__(self, stats: Stats, name: str) -> None:
         self.stats = stats
         self.slot = stats.intern("fastdns_hosts_version", (("block", name),), "word")
-        stats.set_shared(self.slot, 0)
-        self.version = 0
+        self.version = 0  # the last that was published here
         self.files = [self._file(side) for side in "ab"]
 
     @staticmethod
@@ -51,23 +53,32 @@ class Board:
         return self.files[0], self.files[1]
 
     def current(self) -> int:
-        """The version that counts. The word may be another's: a template that is started again makes a board too."""
+        """The version that counts."""
         return max(self.version, self.stats.get(self.slot))
 
     def publish(self, image: Image) -> None:
         """Makes an image the current one. Raises OSError when memory is short; the one before then stays."""
         version = self.current() + 1
+        if self.version and not (version - self.version) & 1:
+            version += 1  # somebody else counted on: never into the file that is read
+        self._write(image, version)
+        self.version = version
+        self.stats.set_shared(self.slot, version)
+
+    def fill(self, image: Image) -> None:
+        """Puts an image where the current version belongs, for those who are forked from here."""
+        self._write(image, self.current())
+
+    def _write(self, image: Image, version: int) -> None:
         file = self.files[version & 1]
         self._clear(file)
         os.posix_fallocate(file, 0, image.octets)
         with mmap.mmap(file, image.octets) as room:
             image.pack(room, version)
-        self.version = version
-        self.stats.set_shared(self.slot, version)
 
     def retire(self) -> None:
         """Gives back the memory of the version before the current one."""
-        self._clear(self.files[(self.current() + 1) & 1])
+        self._clear(self.files[((self.version or self.current()) + 1) & 1])
 
     def octets(self) -> int:
         """Memory that is taken."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,9 @@ class Hosts(Plugin):
 
     def compiled(self) -> CompiledStage:
         config = self.config
+        if self.memory.current():
+            # The server has been serving: its keeper fills memory that what is forked from here does not have.
+            self.refresh(self.memory.fill)
         inline = bytearray(self.inline.octets)
         self.inline.pack(inline, 1)
         return stage(self.zones, wire(config.fallthrough), config.fallthrough_unsupported, config.ttl,
@@ -100,7 +104,7 @@ class Hosts(Plugin):
             return text, state
         return None
 
-    def refresh(self) -> bool:
+    def refresh(self, give: Callable[[Image], None] | None = None) -> bool:
         """Reads the file if it changed; whether workers have a new image."""
         found = self.read()
         if found is None:
@@ -108,13 +112,14 @@ class Hosts(Plugin):
         text, state = found
         try:
             image = Image(text, self.zones, not self.config.no_reverse)
-            self.memory.publish(image)
+            (give or self.memory.publish)(image)
         except (MemoryError, ValueError, OSError) as error:
             self.log.error("%s is not used: %s", self.path, error or type(error).__name__)
             return False
         self.state = state
-        ENTRIES.set(image.entries + self.inline.entries, self.path)
-        RELOADED.set(state[0] / 1e9)
+        if give is None:
+            ENTRIES.set(image.entries + self.inline.entries, self.path)
+            RELOADED.set(state[0] / 1e9)
         return True
 
     async def start_server(self, channel: Channel) -> None:

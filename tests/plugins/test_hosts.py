@@ -560,6 +560,28 @@ def test_an_image_that_goes_away_under_a_reader_is_asked_again(empty):
     assert empty.text("a.x.", A) == ["10.0.0.2"]
 
 
+def test_a_template_that_is_started_again_has_the_names(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text("10.0.0.1 a.x\n")
+    with Served(". {\nhosts %s\n}\n", path) as worker:
+        (first,) = worker.hosts
+        assert worker.text("a.x.", A) == ["10.0.0.1"]
+        again = Hosts(first.config, first.block)
+        again.compiled()
+        memory = again.memory
+        assert memory.current() == first.memory.current() == 1
+        assert os.pread(memory.files[1], 8, 0) == os.pread(first.memory.files[1], 8, 0) == (1).to_bytes(8, "little")
+        # Both write now, and neither takes from the other's workers what they read.
+        path.write_text("10.0.0.22 a.x\n")
+        assert again.refresh()
+        again.memory.retire()
+        assert worker.text("a.x.", A) == ["10.0.0.1"]
+        first.memory.retire()
+        assert worker.text("a.x.", A) == ["10.0.0.1"]
+        assert first.refresh()
+        assert worker.text("a.x.", A) == ["10.0.0.22"]
+
+
 def test_the_keeper_reads_before_it_says_so_and_follows(tmp_path):
     path = tmp_path / "hosts"
     path.write_text("10.0.0.1 a.x\n")
