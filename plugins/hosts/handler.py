@@ -143,7 +143,8 @@ class Hosts(Plugin):
         while True:
             await asyncio.sleep(pause)
             if replaced:
-                self.memory.retire()
+                with contextlib.suppress(OSError):  # then it is given back at the next change
+                    self.memory.retire()
             if not every:
                 return
             await asyncio.sleep(every - pause)
