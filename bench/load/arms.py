@@ -22,6 +22,7 @@ from fastdns.bench._load import Load, Questions
 from fastdns.bench.target import Target, TargetError, free_port
 from fastdns.bench.turns import Shape, Turn
 
+from .ask import warm_name
 from .quota import quota
 from .report import FLOOR, US
 from .scenario import Scenario
@@ -135,11 +136,19 @@ def start_upstream(scenario: Scenario, plan: Plan, folder: Path, stack: contextl
     return stack.enter_context(upstream(scenario.upstream, place, str(plan.upstream_cpu)))
 
 
+def write_hosts(file: Path, names: int) -> str:
+    """Writes a hosts file of all names that are asked again; its path, which Corefiles read as {$HOSTS}."""
+    with file.open("w") as out:
+        out.writelines(f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255} {warm_name(n)}\n" for n in range(names))
+    return str(file)
+
+
 def start_arms(
     scenario: Scenario, plan: Plan, folder: Path, behind: Upstream | None, stack: contextlib.ExitStack
 ) -> tuple[list[Arm], dict[str, str]]:
     """Starts the floor, our own server and every peer of the scenario that is installed; and why some did not start."""
     upstream_port = behind.port if behind else 0
+    hosts = write_hosts(folder / "hosts", scenario.questions.names) if scenario.hosts else ""
 
     def start(name: str, command: Callable[[Path, int], Sequence[str]], reload: signal.Signals | None = None) -> Arm:
         place = folder / name
@@ -150,7 +159,7 @@ def start_arms(
             [*before, *command(place, port)],
             port,
             cpus=str(plan.server_cpu),
-            environment=environment(port, upstream_port, free_port()),
+            environment={**environment(port, upstream_port, free_port()), "HOSTS": hosts},
         )
         return Arm(name, stack.enter_context(target), place, reload)
 

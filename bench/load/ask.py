@@ -18,12 +18,17 @@ NOERROR, NXDOMAIN = 0, 3
 FRESH_LEAST = 1000
 
 
+def warm_name(number: int) -> str:
+    """One of the names that are asked again."""
+    return f"h{number:07x}.example.org"
+
+
 class Names:
     """The names of one scenario: `warm` of them asked again and again, a share `fresh` of all never before."""
 
     def __init__(self, warm: int, fresh: float) -> None:
         self._fresh = fresh
-        self._wires = [query(f"h{number:07x}.example.org", A) for number in range(warm)]
+        self._wires = [query(warm_name(number), A) for number in range(warm)]
         self.warm = Questions(self._wires, [NOERROR] * warm) if warm else None
         self._next = 0
 

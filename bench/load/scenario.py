@@ -50,8 +50,8 @@ class Flood:
 class Scenario:
     """One scenario. `shapes` are words that `shape_of` understands; `quota` is in CPUs, 0 for no limit; `reload`: the
     server reads its configuration again just before it is measured; `attack`: what happens to it in half of a turn
-    (attack.py), and `holds` the bound of its figure: at least, for `trickle` at most; `place`: where it stands in the
-    tables."""
+    (attack.py), and `holds` the bound of its figure: at least, for `trickle` at most; `hosts`: servers get a hosts file
+    of all names that are asked again; `place`: where it stands in the tables."""
 
     name: str
     folder: Path
@@ -65,6 +65,7 @@ class Scenario:
     reload: bool = False
     attack: str = ""
     holds: float = 0.0
+    hosts: bool = False
     place: int = 0
 
 
@@ -77,6 +78,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "reload": (bool,),
     "attack": (str,),
     "holds": (int, float),
+    "hosts": (bool,),
     "place": (int,),
     "questions": (dict,),
     "flood": (dict,),
@@ -142,6 +144,7 @@ def build(name: str, file: Path, table: Mapping[str, Any], known: Collection[str
     demand(0 <= questions.fresh <= 1, "questions.fresh must be between 0 and 1")
     demand(0 <= questions.names <= MOST_NAMES, f"questions.names must be between 0 and {MOST_NAMES}")
     demand(questions.names > 0 or questions.fresh == 1, "questions.names must be positive unless all are fresh")
+    demand(not table.get("hosts") or questions.fresh == 0, "questions.fresh must be 0 where there is a hosts file")
     flood = None
     if "flood" in table:
         demand("rate" in table["flood"], "flood.rate is missing")

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the compiled half of hosts."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fastdns._stage import CompiledStage
+
+HEAD_OCTETS: Final[int]
+
+class Image:
+    @property
+    def octets(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def names(self) -> int: ...
+    def __init__(self, text: bytes, zones: Sequence[bytes], reverse: bool) -> None: ...
+    def pack(self, out: object, version: int) -> None: ...
+
+def stage(
+    zones: Sequence[bytes],
+    through: Sequence[bytes],
+    unsupported: bool,
+    ttl: int,
+    inline: bytes,
+    files: tuple[int, int],
+    slot: int,
+    owner: object,
+) -> CompiledStage: ...
