@@ -168,7 +168,7 @@ print(*sorted(names))
 @every_folder
 def test_only_the_plugin_that_is_named_is_imported(folder):
     lines = {"forward": "forward . 127.0.0.1", "bind": "bind 127.0.0.1", "root": "root /", "on": "on startup true",
-             "timeouts": "timeouts {\nread 5s\n}", "rrl": "rrl {\nqueries 100\n}"}
+             "timeouts": "timeouts {\nread 5s\n}", "rrl": "rrl {\nqueries 100\n}", "rewrite": "rewrite type ANY A"}
     text = f".:1053 {{\n{lines.get(folder.name, folder.name)}\n}}\n"
     assert child(IMPORTED, text).split() == [folder.name]
 
