@@ -17,7 +17,7 @@ from fastdns.corefile.regexes import compile_regex
 from fastdns.corefile.units import parse_uint, quote
 from fastdns.plugin import Directive, Dispenser
 
-from .edns import ECS, NSID, VARIABLES, OptionRule
+from .edns_config import Refused, edns0_rule
 from .names import MATCHES
 from .rules import Answer, CnameRule, NameRule, NumberRule, RcodeRule, TtlRule
 
@@ -28,29 +28,13 @@ RCODE_NUMBERS = {**{name: number for number, name in RCODES.items()}, "NOTIMPL":
 RCODE_MAX = 23
 TTL_MAX = 2_147_483_647
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]*\Z")
-GO_INTEGER = re.compile(r"(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])*|[1-9](?:_?[0-9])*)\Z")
 SUPPORTED = "supports only exact, prefix, suffix, substring, and regex name matching"
-
-
-class Refused(ValueError):
-    """A rule that is wrong; the text is CoreDNS's."""
 
 
 def fqdn(name: str) -> str:
     """A name in lower case with its final dot (CoreDNS gives one to whatever the rule matches)."""
     escaped = len(name) - len(name[:-1].rstrip("\\")) - 1 if name.endswith(".") else 1
     return (name if escaped % 2 == 0 else f"{name}.").lower()
-
-
-def literal(text: str, bits: int = 16) -> int:
-    """An unsigned number in any of Go's forms."""
-    if not GO_INTEGER.match(text):
-        raise Refused(f"strconv.ParseUint: parsing {quote(text)}: invalid syntax")
-    plain = text.replace("_", "")
-    number = int(plain, 8 if re.match(r"0[0-7]", plain) else 0)
-    if number >= 1 << bits:
-        raise Refused(f"strconv.ParseUint: parsing {quote(text)}: value out of range")
-    return number
 
 
 def expression(text: str, complaint: str) -> Any:
@@ -221,7 +205,7 @@ def rcode_rule(stop: bool, words: Sequence[str]) -> RcodeRule:
 
 
 def lowered(pattern: str) -> str:
-    """An expression in lower case, because targets are compared so; what a backslash stands before keeps its meaning."""
+    """An expression in lower case, as CoreDNS has it; what stands behind a backslash keeps its meaning."""
     return re.sub(r"\\.|[^\\]+", lambda part: part[0] if part[0].startswith("\\") else part[0].lower(), pattern)
 
 
@@ -244,79 +228,6 @@ def cname_rule(stop: bool, words: Sequence[str]) -> CnameRule:
     else:
         old = old.lower()
     return CnameRule(stop, match, old, new)
-
-
-# ---- edns0
-
-
-def data_octets(text: str) -> bytes:
-    """Hexadecimal behind `0x`, else the text itself."""
-    if not text.startswith("0x"):
-        return text.encode("utf-8", "surrogateescape")
-    for at, char in enumerate(text[2:]):
-        if char not in "0123456789abcdefABCDEF":
-            byte = char.encode("utf-8", "surrogateescape")[0]
-            shown = f" '{chr(byte)}'" if chr(byte).isprintable() else ""
-            raise Refused(f"encoding/hex: invalid byte: U+{byte:04X}{shown}")
-    if len(text) % 2:
-        raise Refused("encoding/hex: odd length hex string")
-    return bytes.fromhex(text[2:])
-
-
-def prefix(text: str, most: int, family: str) -> int:
-    """A prefix length."""
-    bits = literal(text)
-    if bits > most:
-        raise Refused(f"invalid {family} bit mask length {bits}")
-    return bits
-
-
-def is_variable(word: str) -> bool:
-    """Whether a word in braces is a placeholder or a metadata label."""
-    return word in VARIABLES or 1 <= word.find("/") - 1 and word.find("/") < len(word) - 2
-
-
-def edns0_rule(stop: bool, words: Sequence[str]) -> OptionRule:
-    """`local|nsid|subnet ACTION ...`."""
-    if len(words) < 2:
-        raise Refused("too few arguments for an EDNS0 rule")
-    kind, action = words[0].lower(), words[1].lower()
-    if action not in ("append", "replace", "set", "unset"):
-        raise Refused(f"invalid action: {quote(action)}")
-    if action == "unset":
-        return unset_rule(stop, kind, words)
-    revert = words[-1] == "revert"
-    if revert:
-        words = words[:-1]
-    if kind == "local":
-        if len(words) != 4:
-            raise Refused("EDNS0 local rules require three or four args")
-        code, value = literal(words[2]), words[3]
-        if value.startswith("{") and value.endswith("}"):
-            if not is_variable(value):
-                raise Refused(f"unsupported variable name {quote(value)}")
-            return OptionRule(stop, kind, action, code, variable=value, revert=revert)
-        return OptionRule(stop, kind, action, code, data_octets(value), revert=revert)
-    if kind == "nsid":
-        if len(words) != 2:
-            raise Refused("EDNS0 NSID rules can accept no more than one arg")
-        return OptionRule(stop, kind, action, NSID, revert=revert)
-    if kind == "subnet":
-        if len(words) != 4:
-            raise Refused("EDNS0 subnet rules require three or four args")
-        bits = prefix(words[2], 32, "IPv4"), prefix(words[3], 128, "IPv6")
-        return OptionRule(stop, kind, action, ECS, bits=bits, revert=revert)
-    raise Refused(f"invalid rule type {quote(kind)}")
-
-
-def unset_rule(stop: bool, kind: str, words: Sequence[str]) -> OptionRule:
-    """`local unset CODE`, `nsid unset`, `subnet unset`."""
-    if kind not in ("local", "nsid", "subnet"):
-        raise Refused(f"invalid rule type {quote(kind)}")
-    if len(words) != (3 if kind == "local" else 2):
-        raise Refused(f"{kind} unset action requires exactly {'two arguments' if kind == 'local' else 'one argument'}")
-    code = literal(words[2]) if kind == "local" else NSID if kind == "nsid" else ECS
-    return OptionRule(stop, kind, "unset", code)
 
 
 # ---- the line

@@ -126,10 +126,10 @@ class Editor:
             return [self.plain(record) for record in before]
         answer: list[Record] = []
         rest = [self.plain(record) for record in before if record[0] != ANSWER]
-        for record in before:
-            if record[0] != ANSWER:
+        for old in before:
+            if old[0] != ANSWER:
                 continue
-            follow = None
+            record, follow = old, None
             for number, step in enumerate(self.undo):
                 if isinstance(step, Target) and record[2] == CNAME and follow is None:
                     record, follow = await self.retarget(step, record)

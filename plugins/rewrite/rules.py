@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of rewrite as the Corefile gives them: plain values that pickle.
 
-Strategy: a rule is a row; what it does to a query is its `apply`, given a Draft of the query and what was prepared for it
-at set-up (expressions are compiled once, in `prepare`). `apply` returns None where the rule does not match, else what
+Strategy: a rule is a row; what it does to a query is its `apply`, given a Draft of the query and what was prepared for
+it at set-up (expressions are compiled once, in `prepare`). `apply` returns None where the rule does not match, else what
 has to be done to the reply, in CoreDNS's order; the caller does these in the reverse order.
 """
 
@@ -44,7 +44,10 @@ class NameRule(NamedTuple):
     auto: bool
     answers: tuple[Answer, ...]
 
-    needs = frozenset({"name"})
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of the query decides."""
+        return frozenset({"name"})
 
     def matches(self, name: str) -> bool:
         """Whether it is for a name."""
@@ -108,7 +111,10 @@ class TtlRule(NamedTuple):
     low: int
     high: int
 
-    needs = frozenset({"name"})
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of the query decides."""
+        return frozenset({"name"})
 
     def matches(self, name: str) -> bool:
         """Whether it is for a name."""
@@ -128,7 +134,10 @@ class RcodeRule(NamedTuple):
     old: int
     new: int
 
-    needs = frozenset({"name"})
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of the query decides."""
+        return frozenset({"name"})
 
     def matches(self, name: str) -> bool:
         """Whether it is for a name."""
@@ -147,7 +156,10 @@ class CnameRule(NamedTuple):
     old: str
     new: str
 
-    needs: frozenset[str] = frozenset()
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of the query decides: nothing."""
+        return frozenset()
 
     def prepare(self) -> Ready:
         """The rule, ready to be applied."""
