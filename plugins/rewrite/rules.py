@@ -2,8 +2,8 @@
 """The rules of rewrite as the Corefile gives them: plain values that pickle.
 
 Strategy: a rule is a row; what it does to a query is its `apply`, given a Draft of the query and what was prepared for
-it at set-up (expressions are compiled once, in `prepare`). `apply` returns None where the rule does not match, else what
-has to be done to the reply, in CoreDNS's order; the caller does these in the reverse order.
+it at set-up (expressions are compiled once, in `prepare`). `apply` returns None where the rule does not match, else
+what has to be done to the reply, in CoreDNS's order; the caller does these in the reverse order.
 """
 
 from __future__ import annotations

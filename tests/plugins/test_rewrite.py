@@ -271,7 +271,7 @@ def test_case(served, rules, name, qtype, answer, rcode, authority, proto):
 
 def test_another_class_is_asked(served):
     reply = served(NUMBERS).ask("www.example.net.", A, qclass=CH)
-    assert reply.answer == addresses("www.example.net.") and reply.message.q.qclass == CH
+    assert sorted(reply.answer) == addresses("www.example.net.") and reply.message.q.qclass == CH
 
 
 # ---- options
