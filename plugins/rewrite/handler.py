@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of rewrite: all rules of a block in the order of their lines.
 
-Strategy: rules are prepared once. A query that none of them matches goes on as it is; for another the rules say what to
+Strategy: a block whose rules need neither expressions nor look-ups nor what only Python knows runs compiled (`program`).
+Else this module serves it: rules are prepared once. A query that none of them matches goes on as it is; for another the rules say what to
 undo, and the reply is edited on its way back. Which rules matched depends on what `depends_on` names and nothing else,
 so whoever keeps decisions may keep them by that, and never needs to keep an answer.
 """
@@ -9,7 +10,7 @@ so whoever keeps decisions may keep them by that, and never needs to keep an ans
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastdns._wire import echo_option, name_from_text
 from fastdns.plugin import (
@@ -32,9 +33,13 @@ from fastdns.plugin import (
 from .config import REWRITE
 from .draft import Draft, split_options
 from .edns import OptionRule, echoed
+from .program import reason, rows
 from .reply import Record, answers, edit
 from .rules import Rules
 from .undo import Remove, Restore, Undo
+
+if TYPE_CHECKING:
+    from fastdns._stage import CompiledStage
 
 WRITTEN_BY_THE_SERVER = frozenset({SERVFAIL, REFUSED, FORMERR, NOTIMP})
 
@@ -70,6 +75,14 @@ class Rewrite(Plugin):
                     block.labels.read(rule.variable[1:-1])
         except ValueError as error:
             raise SetupError(self.name, str(error)) from None
+
+    def compiled(self) -> CompiledStage | None:
+        self.why_python = reason(self.config.rules)
+        if self.why_python:
+            return None
+        from ._rewrite import stage
+
+        return stage(rows(self.config.rules), self.echoes)
 
     def depends_on(self) -> frozenset[str]:
         """What of a query decides which rules match and what they ask: of `name`, `type`, `class`, `options`, `client`

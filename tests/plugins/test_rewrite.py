@@ -18,13 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdns._drive import Bench
 from fastdns._wire import expand, name_from_text, name_to_text, scan
+from fastdns.cli import main
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
 from fastdns.plugin import AAAA, ANY, CH, HINFO, MX, NXDOMAIN, PTR, REFUSED, SERVFAIL, SOA, TXT, A, Plugin, Reply
 from fastdns.plugins.rewrite import Rewrite
+from fastdns.plugins.rewrite._rewrite import stage
 from fastdns.plugins.rewrite.names import MATCHES, mapper
+from fastdns.plugins.rewrite.program import reason, rows
 from fastdns.plugins.rewrite.reply import edit, question, written
 from fastdns.plugins.rewrite.undo import Code, Owners, Target, Ttl, Values
 from fastdns.testing import Answer, Server, Worker, exchange
@@ -408,6 +412,118 @@ def test_cache_keeps_the_rewritten_question(upstream):
         first, second = worker.ask("srv.k1.test.", 33), worker.ask("srv.k2.test.", 33)
         assert first.answer[0].endswith("host.k1.test.") and second.answer[0].endswith("host.k2.test.")
         assert len(upstream.of("srv.example.net.")) == before + 1
+
+
+# ---- compiled or not
+
+
+@pytest.mark.parametrize("lines,why", [
+    ("name a b\nname suffix a b answer auto\ntype A AAAA\nclass CH IN\nttl suffix a 5\nrcode a 1 2", ""),
+    ("edns0 local set 1 x\nedns0 nsid unset\nedns0 subnet unset", ""),
+    ("name regex a b", "a regular expression"), ("ttl regex a 5", "a regular expression"),
+    ("name suffix a b answer value x y", "'answer' with a regular expression"),
+    ("cname a b", "'cname' looks its target up"), ("edns0 nsid set revert", "'revert'"),
+    ("edns0 local set 1 {qname}", "the placeholder {qname}"), ("edns0 subnet set 1 1", "the client's subnet"),
+    ("continue name a b\n" * 7, ""), ("continue name a b\n" * 8, "8 or more name rules that say 'continue'"),
+    ("name a b\n" * 64, ""), ("name a b\n" * 65, "a block with more than 64 rules"),
+    ("edns0 local set 1 " + "x" * 508, ""), ("edns0 local set 1 " + "x" * 509, "EDNS options of more than 512 octets"),
+    ("name a " + "x" * 1021, "a name longer than a name can be"),
+])  # fmt: skip
+def test_what_runs_compiled(lines, why):
+    config = parse("\n".join(f"rewrite {line}" for line in lines.strip().splitlines()))
+    assert reason(config.rules) == why
+
+
+def test_explain_says_why_a_block_goes_to_python(tmp_path, capsys):
+    for line, said in (("name regex a b", "has no compiled half for what it is told here: a regular expression"),
+                       ("name a b", "every query stays in compiled code")):
+        (tmp_path / "Corefile").write_text(f". {{\nrewrite {line}\nforward . 127.0.0.1:9\n}}\n")
+        assert main(["explain", "-conf", str(tmp_path / "Corefile")]) == 0
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
+WORDS = st.sampled_from(["www", "alias", "mail", "txt", "ww", "a", "example.net", "b.test", ".test", ".net", "net", "in.b.test",
+                         "www.example.net", "alias.example.net", "example", "example.net."])
+MODES = st.sampled_from(["", "continue ", "continue ", "stop "])
+SIMPLE = st.one_of(
+    st.builds("{}name {} {} {}{}".format, MODES, st.sampled_from(["prefix", "suffix", "substring"]), WORDS, WORDS,
+              st.sampled_from(["", " answer auto"])),
+    st.builds("{}name {} {}".format, MODES, WORDS, WORDS),
+    st.builds("{}type {} {}".format, MODES, *[st.sampled_from(["A", "AAAA", "MX", "TXT", "SOA"])] * 2),
+    st.builds("{}ttl {} {} {}".format, MODES, st.sampled_from(MATCHES[:4]), WORDS, st.sampled_from(["7", "5-50", "-9"])),
+    st.builds("{}rcode {} {} {} {}".format, MODES, st.sampled_from(MATCHES[:4]), WORDS,
+              *[st.sampled_from(["NOERROR", "NXDOMAIN", "REFUSED", "SERVFAIL"])] * 2),
+    st.builds("{}edns0 local {} {} {}".format, MODES, st.sampled_from(["set", "append", "replace"]),
+              st.sampled_from(["65001", "65002", "65003"]), st.sampled_from(["x", "longer", "0x"])),
+    st.builds("{}edns0 {}".format, MODES, st.sampled_from(["local unset 65001", "nsid set", "nsid unset"])),
+)  # fmt: skip
+NAMES = st.sampled_from(["www.example.net.", "WWW.b.test.", "alias.B.test.", "example.net.", "b.test.", "a.", ".", "in.b.test.",
+                         "mail.example.net.", "wwww.www.test.", "net.", "a\\.b.test."])
+SENT = st.sampled_from([{}, {"bufsize": 1400}, {"do": True}, {"options": [(65001, b"c"), (10, b"12345678")]}])
+
+
+def seen(reply: Answer) -> Any:
+    message = reply.message
+    edns = None if message.edns is None else (message.edns.rclass, message.edns.ttl, options_of(reply))
+    return (reply.rcode, reply.flags, str(message.q), sorted(reply.answer), sorted(reply.authority),
+            sorted(reply.additional), edns)
+
+
+@given(st.lists(SIMPLE, min_size=1, max_size=5), st.lists(st.tuples(NAMES, st.sampled_from([A, MX, SOA, TXT]), SENT),
+                                                          min_size=4, max_size=8))
+@settings(max_examples=25, deadline=None)
+def test_both_halves_do_the_same(upstream, lines, questions):
+    text = corefile("\n".join(lines), upstream.port)
+    with pytest.MonkeyPatch.context() as patch:
+        with Worker(text) as compiled:
+            patch.setattr(Rewrite, "compiled", lambda self: None)
+            with Worker(text) as python:
+                for name, qtype, options in questions:
+                    one, other = (server.ask(name, qtype, **options) for server in (compiled, python))
+                    assert seen(one) == seen(other), (lines, name, qtype, options)
+
+
+@given(st.binary(max_size=80), st.booleans(), st.integers(0, 23))
+@settings(max_examples=200, deadline=None)
+def test_the_compiled_half_takes_any_reply(tail, question_kept, rcode):
+    rules = parse("rewrite continue name suffix .test .example.net answer auto\nrewrite continue ttl suffix net 5\n"
+                  "rewrite continue rcode suffix net NOERROR REFUSED\nrewrite edns0 local set 65001 x").rules
+    bench = Bench(stage(rows(rules), [65001]))
+    query = query_of("Www.Test.", A, options=[(65001, b"y"), (3, b"")])
+    head = query[:2] + b"\x81\x80\0\1\0\1\0\1\0\1" if question_kept else query[:2] + b"\x81\x80\0\0" + tail[:6].ljust(6, b"\0")
+    wire = head + (query_of("www.example.net.", A)[12:] if question_kept else b"") + tail
+    verdict, done, code, out = bench.run(query, reply=wire, rcode=rcode, ulen=len(wire))
+    assert verdict == "next" and done
+    try:
+        scan(wire)
+    except ValueError:
+        return  # what is no message stays as it is: no plugin writes one
+    fields, _ = scan(out)
+    assert code == (REFUSED if rcode == 0 else rcode)
+    assert out[12 : fields["question_end"]] == query[12 : 12 + len(question(Asking("Www.Test.", A)))]
+
+
+def test_a_long_query_loses_its_options(upstream):
+    with Worker(corefile("name long.test www.example.net\nname suffix .test .example.net", upstream.port)) as worker:
+        reply = worker.ask("long.test.", A, bufsize=4000, options=[(12, bytes(1100))])
+        assert sorted(reply.answer) == addresses("long.test.")
+        assert asked_options(upstream, "www.example.net.") == [] and reply.message.edns.rclass == 4000
+
+
+def test_errors_are_written_by_the_compiled_half_too():
+    rules = parse("rewrite name suffix .test .example.net\nrewrite continue rcode suffix test SERVFAIL REFUSED").rules[::-1]
+    bench = Bench(stage(rows(rules), []))
+    query = query_of("Www.Test.", A)
+    verdict, done, code, out = bench.run(query, rcode=SERVFAIL)
+    assert (verdict, done, code) == ("next", True, REFUSED) and out[12:] == query[12:]
+    assert bench.run(query, rcode=NXDOMAIN)[1:3] == (False, NXDOMAIN)  # silence, as in CoreDNS
+    assert bench.run(query, dropped=True)[1] is False
+    assert bench.run(query_of("x.other.", A), rcode=SERVFAIL)[1] is False
+
+
+def test_the_compiled_half_has_bounds():
+    with pytest.raises(ValueError, match="at most 64 rules"):
+        stage(rows(parse("rewrite type A A\n" * 65).rules), [])
 
 
 # ---- replies of any shape
