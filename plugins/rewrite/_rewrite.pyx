@@ -24,7 +24,7 @@ cdef enum:
     RULES_MAX = 64
     RENAMES_MAX = 8             # name rules that one query may meet
     TEXT = 1024                 # a name as text has at most 1,021 characters
-    KEPT = 1024                 # octets of a client's query that are kept; a longer one loses its options
+    KEPT = 1232                 # octets of a client's query that are kept; a longer one is not changed, but refused
     ADDED_MAX = 512             # octets that rules may add to the options
     OPT_FIXED = 11
     OPT_ROOM = KEPT + ADDED_MAX
@@ -301,27 +301,6 @@ cdef int refuse(Query *q, const char *why, const Text *name) noexcept nogil:
     return RCODE
 
 
-cdef void keep(Frame *f, const Packet *p) noexcept nogil:
-    # The client's packet and octets. One that is too long loses its options.
-    cdef uint32_t question = WIRE_HEADER + <uint32_t>p.qname_len + 4
-    f.client = p[0]
-    if p.length <= KEPT:
-        memcpy(f.octets, p.wire, p.length)
-        return
-    memcpy(f.octets, p.wire, question)
-    memset(f.octets + 6, 0, 6)
-    f.client.options = f.client.option_codes = f.client.opt_rdlen = 0
-    f.client.has_nsid = f.client.has_tsig = False
-    f.client.length = f.client.end = question
-    if p.has_opt:
-        put16(f.octets + 10, 1)
-        memcpy(f.octets + question, p.wire + p.opt_off, OPT_FIXED)
-        put16(f.octets + question + 9, 0)
-        f.client.opt_off = question
-        f.client.opt_rdata = question + OPT_FIXED
-        f.client.length = f.client.end = question + OPT_FIXED
-
-
 cdef bint ask(Frame *f, const Draft *d, Query *q) noexcept nogil:
     # Gives the stages behind the query of the draft. False: the server would not admit it.
     cdef const Packet *p = &f.client
@@ -329,8 +308,9 @@ cdef bint ask(Frame *f, const Draft *d, Query *q) noexcept nogil:
     cdef uint8_t *out = f.asked
     cdef uint32_t at = WIRE_HEADER
     cdef uint32_t length = d.options_len if d.touched else p.opt_rdlen
-    memcpy(out, f.octets, 4)
-    memset(out + 4, 0, 8)
+    memset(out, 0, WIRE_HEADER)
+    put16(out, p.id)
+    put16(out + 2, p.flags)
     out[5] = 1
     if d.renames:
         at += <uint32_t>wire_name_from_text(name.octets, name.len, out + at)
@@ -370,7 +350,11 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     f.matched = True
     if d.renames == 0 and not d.touched and d.qtype == q.pkt.qtype and d.qclass == q.pkt.qclass:
         return NEXT
-    keep(f, &q.pkt)
+    if q.pkt.length > KEPT:
+        return refuse(q, b"a query of more than 1,232 octets cannot be changed", NULL)
+    f.client = q.pkt
+    # All of it: a stage before may have put something behind the end of the message.
+    memcpy(f.octets, q.pkt.wire, q.pkt.length)
     if not ask(f, &d, q):
         f.matched = False
         return refuse(q, b"invalid query after rewrite", NULL)

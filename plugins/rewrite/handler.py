@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of rewrite: all rules of a block in the order of their lines.
 
-Strategy: a block whose rules need neither expressions nor look-ups nor what only Python knows runs compiled (`program`).
-Else this module serves it: rules are prepared once. A query that none of them matches goes on as it is; for another the rules say what to
-undo, and the reply is edited on its way back. Which rules matched depends on what `depends_on` names and nothing else,
-so whoever keeps decisions may keep them by that, and never needs to keep an answer.
+Strategy: a block whose rules need neither expressions nor look-ups nor what only Python knows runs compiled
+(program.py). Here the others are served: rules are prepared once. A query that none of them matches goes on as it is;
+for another the rules say what to undo, and the reply is edited on its way back. Which rules match depends on what
+`depends_on` names and nothing else, so whoever keeps decisions may keep them by that, and never has to keep an answer.
 """
 
 from __future__ import annotations

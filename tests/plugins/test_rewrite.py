@@ -442,23 +442,24 @@ def test_explain_says_why_a_block_goes_to_python(tmp_path, capsys):
         assert said in " ".join(capsys.readouterr().out.split())
 
 
-WORDS = st.sampled_from(["www", "alias", "mail", "txt", "ww", "a", "example.net", "b.test", ".test", ".net", "net", "in.b.test",
-                         "www.example.net", "alias.example.net", "example", "example.net."])
+WORDS = st.sampled_from(["www", "alias", "mail", "txt", "ww", "a", "example.net", "b.test", ".test", ".net", "net",
+                         "www.example.net", "alias.example.net", "example", "example.net.", "in.b.test"])
 MODES = st.sampled_from(["", "continue ", "continue ", "stop "])
 SIMPLE = st.one_of(
     st.builds("{}name {} {} {}{}".format, MODES, st.sampled_from(["prefix", "suffix", "substring"]), WORDS, WORDS,
               st.sampled_from(["", " answer auto"])),
     st.builds("{}name {} {}".format, MODES, WORDS, WORDS),
     st.builds("{}type {} {}".format, MODES, *[st.sampled_from(["A", "AAAA", "MX", "TXT", "SOA"])] * 2),
-    st.builds("{}ttl {} {} {}".format, MODES, st.sampled_from(MATCHES[:4]), WORDS, st.sampled_from(["7", "5-50", "-9"])),
+    st.builds("{}ttl {} {} {}".format, MODES, st.sampled_from(MATCHES[:4]), WORDS,
+              st.sampled_from(["7", "5-50", "-9"])),
     st.builds("{}rcode {} {} {} {}".format, MODES, st.sampled_from(MATCHES[:4]), WORDS,
               *[st.sampled_from(["NOERROR", "NXDOMAIN", "REFUSED", "SERVFAIL"])] * 2),
     st.builds("{}edns0 local {} {} {}".format, MODES, st.sampled_from(["set", "append", "replace"]),
               st.sampled_from(["65001", "65002", "65003"]), st.sampled_from(["x", "longer", "0x"])),
     st.builds("{}edns0 {}".format, MODES, st.sampled_from(["local unset 65001", "nsid set", "nsid unset"])),
 )  # fmt: skip
-NAMES = st.sampled_from(["www.example.net.", "WWW.b.test.", "alias.B.test.", "example.net.", "b.test.", "a.", ".", "in.b.test.",
-                         "mail.example.net.", "wwww.www.test.", "net.", "a\\.b.test."])
+NAMES = st.sampled_from(["www.example.net.", "WWW.b.test.", "alias.B.test.", "example.net.", "b.test.", "a.", ".",
+                         "mail.example.net.", "wwww.www.test.", "net.", "a\\.b.test.", "in.b.test."])
 SENT = st.sampled_from([{}, {"bufsize": 1400}, {"do": True}, {"options": [(65001, b"c"), (10, b"12345678")]}])
 
 
@@ -490,8 +491,8 @@ def test_the_compiled_half_takes_any_reply(tail, question_kept, rcode):
                   "rewrite continue rcode suffix net NOERROR REFUSED\nrewrite edns0 local set 65001 x").rules
     bench = Bench(stage(rows(rules), [65001]))
     query = query_of("Www.Test.", A, options=[(65001, b"y"), (3, b"")])
-    head = query[:2] + b"\x81\x80\0\1\0\1\0\1\0\1" if question_kept else query[:2] + b"\x81\x80\0\0" + tail[:6].ljust(6, b"\0")
-    wire = head + (query_of("www.example.net.", A)[12:] if question_kept else b"") + tail
+    counts = b"\0\1\0\1\0\1\0\1" if question_kept else b"\0\0" + tail[:6].ljust(6, b"\0")
+    wire = query[:2] + b"\x81\x80" + counts + (query_of("www.example.net.", A)[12:] if question_kept else b"") + tail
     verdict, done, code, out = bench.run(query, reply=wire, rcode=rcode, ulen=len(wire))
     assert verdict == "next" and done
     try:
@@ -503,15 +504,26 @@ def test_the_compiled_half_takes_any_reply(tail, question_kept, rcode):
     assert out[12 : fields["question_end"]] == query[12 : 12 + len(question(Asking("Www.Test.", A)))]
 
 
-def test_a_long_query_loses_its_options(upstream):
-    with Worker(corefile("name long.test www.example.net\nname suffix .test .example.net", upstream.port)) as worker:
-        reply = worker.ask("long.test.", A, bufsize=4000, options=[(12, bytes(1100))])
+@pytest.mark.parametrize("cookie", [False, True])
+@pytest.mark.parametrize("octets", [600, 1150, 1300])
+def test_long_queries(upstream, octets, cookie):
+    lines = "name long.test www.example.net\nname suffix .test .example.net"
+    with Worker(corefile(lines, upstream.port, "errors", "cookie" if cookie else "")) as worker:
+        options = [(12, bytes(octets)), (10, b"12345678")]
+        reply = worker.ask("Long.test.", A, bufsize=4000, options=options)
+        assert reply.message.edns.rclass == 4000 and str(reply.message.q.qname) == "Long.test."
+        if octets > 1232:
+            assert reply.rcode == SERVFAIL
+            return
         assert sorted(reply.answer) == addresses("long.test.")
-        assert asked_options(upstream, "www.example.net.") == [] and reply.message.edns.rclass == 4000
+        assert asked_options(upstream, "www.example.net.") == options[: 1 if cookie else 2]
+        assert (10 in dict(options_of(reply) or [])) == cookie
+        # Nothing changes where no rule wants it, however long.
+        assert worker.ask("else.net.", A, bufsize=4000, options=[(12, bytes(2000))]).rcode == REFUSED
 
 
 def test_errors_are_written_by_the_compiled_half_too():
-    rules = parse("rewrite name suffix .test .example.net\nrewrite continue rcode suffix test SERVFAIL REFUSED").rules[::-1]
+    rules = parse("rewrite continue rcode suffix test SERVFAIL REFUSED\nrewrite name suffix .test .example.net").rules
     bench = Bench(stage(rows(rules), []))
     query = query_of("Www.Test.", A)
     verdict, done, code, out = bench.run(query, rcode=SERVFAIL)
