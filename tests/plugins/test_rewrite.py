@@ -6,6 +6,7 @@ The expected values of the tables were compared with CoreDNS 1.14.7 over the sam
 
 import asyncio
 import pickle
+import socket
 from typing import Any
 
 import dns.edns
@@ -24,16 +25,17 @@ from fastdns.cli import main
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
 from fastdns.errors import ConfigError
-from fastdns.plugin import AAAA, ANY, CH, HINFO, MX, NXDOMAIN, PTR, REFUSED, SERVFAIL, SOA, TXT, A, Plugin, Reply
+from fastdns.plugin import AAAA, ANY, AXFR, CH, HINFO, MX, NXDOMAIN, PTR, REFUSED, SERVFAIL, SOA, TXT, A, Plugin, Reply
 from fastdns.plugins.rewrite import Rewrite
 from fastdns.plugins.rewrite._rewrite import stage
 from fastdns.plugins.rewrite.names import MATCHES, mapper
 from fastdns.plugins.rewrite.program import reason, rows
 from fastdns.plugins.rewrite.reply import edit, question, written
 from fastdns.plugins.rewrite.undo import Code, Owners, Target, Ttl, Values
-from fastdns.testing import Answer, Server, Worker, exchange
+from fastdns.testing import ADDRESS, Answer, Server, Worker, exchange, receive
 from fastdns.testing import question as query_of
 from tests.faults.upstream import Asked, Upstream
+from tests.probes import installed
 
 SOA_TEXT = "ns1.example.net. host.example.net. 1 7200 3600 1209600 60"
 ZONE = {
@@ -403,6 +405,33 @@ def test_log_and_metrics_name_what_was_asked():
     with Server(text) as server:
         server.ask("in.test.", HINFO)
         assert server.wait_for(" L ").endswith("L TXT IN in.test. 36")
+
+
+@pytest.mark.parametrize("halves", ["compiled", "python"])
+def test_each_message_of_a_transfer_is_changed_back(tmp_path, monkeypatch, halves):
+    if halves == "python":
+        monkeypatch.setattr(Rewrite, "compiled", lambda self: None)
+    text = ".:0 {\nrewrite continue ttl suffix .probe 5\nrewrite name suffix .test .probe answer auto\nprobe\n}\n"
+    wire = query_of("stream.Test.", AXFR)
+    messages = []
+    with installed(tmp_path), Worker(text.replace(".probe 5", ".test 5")) as worker:
+        with socket.create_connection((ADDRESS, worker.port), 5) as sock:
+            sock.sendall(len(wire).to_bytes(2, "big") + wire)
+            while len(messages) < 5:
+                messages.append(receive(sock, int.from_bytes(receive(sock, 2), "big")))
+    assert all(message[12 : 12 + len(wire) - 12] == wire[12:] for message in messages)
+    found = [line for message in messages for line in Answer.of(message).answer]
+    assert [line.split()[0].lower() for line in found] == [
+        "stream.test.", "h0.stream.test.", "h1.stream.test.", "h2.stream.test.", "stream.test."]
+    assert {line.split()[1] for line in found} == {"5"}
+
+
+def test_a_metadata_label_is_an_option(tmp_path, upstream):
+    lines = "edns0 local set 65001 {label/name}\nedns0 local set 65002 {label/none}\nedns0 local set 65003 {label/lazy}"
+    rules = "continue " + lines.replace("\n", "\ncontinue ")
+    with installed(tmp_path), Worker(corefile(rules, upstream.port, "metadata", "label")) as worker:
+        worker.ask("www.example.net.", A)
+        assert asked_options(upstream, "www.example.net.") == [(65001, b"www.example.net."), (65003, b"type 1")]
 
 
 def test_cache_keeps_the_rewritten_question(upstream):
