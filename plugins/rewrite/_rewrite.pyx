@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled half of rewrite: rules without expressions, look-ups and placeholders.
 
-Strategy: what rules make of a query depends on the query alone, so they are applied on the way down to ask, and again on
-the way up to know what to undo; nothing but the client's query is kept. One that no rule matches costs comparisons; an
-exact name of another length costs one. Names are compared as texts, as CoreDNS does. A reply whose names need not change
-is changed where it stands; else it is written anew, without compression but for owners that are the question.
+Strategy: what rules make of a query depends on the query alone, so they are applied on the way down to ask, and again
+on the way up to know what to undo; nothing but the client's query is kept. One that no rule matches costs comparisons,
+an exact name of another length costs one. Names are compared as texts, as CoreDNS does. A reply whose names need not
+change is changed where it stands; else it is written anew, without compression but for owners that are the question.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
