@@ -79,6 +79,22 @@ class Reply:
         """Whether the reply brought an OPT of its own (an upstream's)."""
 
     @property
+    def opt(self) -> bytes | None:
+        """The options of that OPT in wire form; None without one."""
+
+    def edited(
+        self,
+        octets: bytes | None = None,
+        *,
+        rcode: int | None = None,
+        options: Sequence[tuple[int, bytes]] | None = None,
+        error: str | None = None,
+    ) -> Reply:
+        """The same reply with other octets (a message without OPT): what its OPT brought and what `errors` logs beside
+        it stay. `options` (code, data) give it an OPT with these alone, `error` a text for `errors`. Raises
+        ValueError for what is no reply."""
+
+    @property
     def wire(self) -> bytes:
         """The octets."""
 

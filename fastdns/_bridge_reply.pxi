@@ -8,6 +8,7 @@
 
 cdef enum:
     ROOM = 320                  # octets inside a Reply; longer ones are allocated
+    OPT_REPLY = 4096            # UDP size of an OPT that a reply has and its query has not
 
 cdef object parse_message = None
 cdef object pack_message = None
@@ -277,6 +278,31 @@ cdef class Reply:
     @property
     def ad(self):
         return bool(self.flag(FLAG_AD))
+
+    def edited(self, octets=None, *, rcode=None, options=None, error=None):
+        cdef Reply reply = Reply.__new__(Reply)
+        cdef bytes wire = self.wire if octets is None else bytes(memoryview(octets))
+        cdef int code = self.rcode if rcode is None else rcode
+        if not 0 <= code <= 4095:
+            raise ValueError(f"{code} is no response code")
+        reply.load(wire)
+        if reply.has_opt:
+            raise ValueError("a reply is edited without its OPT")
+        reply.rcode = <uint16_t>code
+        reply.out.p[3] = <uint8_t>((reply.out.p[3] & 0xF0) | (code & 15))
+        reply.has_opt = self.has_opt or options is not None
+        reply.set_do = self.set_do
+        reply.opt_size = self.opt_size if options is None else OPT_REPLY
+        reply.options = self.options if options is None else options_wire(options)
+        if self.has_opt:
+            # What log and metrics report is the size with the OPT that it came with.
+            reply.ulen += 11 + (0 if reply.options is None else <uint32_t>len(reply.options))
+        reply.error = self.error if error is None else error.encode()[:160]
+        return reply
+
+    @property
+    def opt(self):
+        return None if not self.has_opt else b"" if self.options is None else self.options
 
     @property
     def wire(self):

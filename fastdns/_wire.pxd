@@ -81,6 +81,15 @@ cdef enum Admission:
     ADMIT_FORMERR = 4           # header, or header and question when pkt.qname_len != 0
     ADMIT_BADVERS = 5           # question and OPT of version 0, size 0 (RFC 6891 6.1.3)
 
+cdef enum:                      # the shape of RDATA that holds names
+    SHAPE_NAMES = 0x03          # how many names
+    SHAPE_COMPRESS = 0x04       # RFC 1035 type: its names may be written compressed (RFC 3597 4)
+    SHAPE_STRINGS = 0x08        # three character-strings before the name (NAPTR)
+    SHAPE_REST = 0x10           # any octets after
+    SHAPE_SOA = 0x20            # 20 octets after
+    SHAPE_PARAMS = 0x40         # SvcParams after (RFC 9460 2.2)
+    SHAPE_BEFORE = 8            # shift: octets before the names
+
 cdef struct Packet:
     # A parsed query. `wire` belongs to the caller. Valid after ADMIT_OK and ADMIT_BADVERS; after
     # ADMIT_FORMERR id, flags and, when qname_len != 0, the question.
@@ -199,6 +208,12 @@ cdef size_t wire_reply_to(const uint8_t *msg, const Message *m, const Packet *pk
 cdef size_t wire_recase(const uint8_t *msg, size_t n, const Packet *pkt, uint8_t *out, size_t cap) noexcept nogil
     # wire_reply_to in a tenth of its time, for a message that wire_scan has accepted and that has no OPT: only pointers
     # are changed. Octets; 0 when that does not do (much has to move, or a pointer leads to where no name starts).
+
+cdef uint32_t rdata_shape(uint16_t rtype) noexcept nogil
+    # What names the RDATA of a type holds: see SHAPE_; 0: none.
+
+cdef uint32_t rdata_names_at(const uint8_t *msg, uint32_t at, uint32_t end, uint32_t shape) noexcept nogil
+    # Where the first name of the RDATA [at, end) starts; 0 when it would start past the end.
 
 # ---- finishing: the client's OPT, echoed options, size (compat: EDNS in responses; size, truncation)
 

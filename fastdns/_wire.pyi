@@ -51,6 +51,10 @@ def scan(message: bytes) -> tuple[dict[str, Any], list[Record]]:
     opt_last, options (their octets). A TTL with its top bit set is 0 (RFC 2181 8).
     """
 
+def expand(message: bytes) -> list[Record]:
+    """The records of a checked message without OPT and TSIG, as `scan` lists them, but the names in their RDATA are
+    written out: a record may be moved to another message as it is."""
+
 def question_matches(reply: bytes, query: bytes, exact_case: bool = False) -> bool:
     """Whether the reply has exactly the query's question."""
 

@@ -24,15 +24,6 @@ cdef enum:
     DATAGRAM_MAX = 65507        # IPv4's largest payload; a larger reply could not be sent
     ECHOED = FLAG_TC | FLAG_RD | FLAG_RA | FLAG_AD | FLAG_CD
 
-    # RDATA shapes: what stands in the RDATA of a type that holds names; the octets before them from bit 8
-    SHAPE_NAMES = 0x03          # how many names
-    SHAPE_COMPRESS = 0x04       # RFC 1035 type: its names may be written compressed (RFC 3597 4)
-    SHAPE_STRINGS = 0x08        # three character-strings before the name (NAPTR)
-    SHAPE_REST = 0x10           # any octets after
-    SHAPE_SOA = 0x20            # 20 octets after
-    SHAPE_PARAMS = 0x40         # SvcParams after (RFC 9460 2.2)
-    SHAPE_BEFORE = 8
-
     NODES = 4096                # suffixes the encoder remembers
     PROBES = 8
     NODE_HOPS_MAX = 64

@@ -166,6 +166,31 @@ def scan(bytes message not None):
     return head, records
 
 
+def expand(bytes message not None):
+    cdef _Block block = _Block(message)
+    cdef _Scratch s = scanned(block)
+    cdef Record *r
+    cdef uint8_t name[256]
+    cdef size_t used = 0
+    cdef uint32_t i, k, at, end, shape
+    cdef int n
+    records = []
+    for i in range(s.m.n):
+        r = &s.m.records[i]
+        n = wire_name(block.p, block.n, r.owner, name, &used)
+        owner = <bytes>name[:n]
+        shape = rdata_shape(r.rtype)
+        end = r.rdata + r.rdlen
+        at = rdata_names_at(block.p, r.rdata, end, shape) if shape else r.rdata
+        rdata = message[r.rdata:at]
+        for k in range(shape & SHAPE_NAMES):
+            n = wire_name(block.p, block.n, at, name, &used)
+            rdata += <bytes>name[:n]
+            at += <uint32_t>used
+        records.append((r.section, owner, r.rtype, r.rclass, r.ttl, rdata + message[at:end]))
+    return records
+
+
 def question_matches(bytes reply not None, bytes query not None, bint exact_case=False):
     cdef _Block a = _Block(reply)
     cdef _Block b = _Block(query)

@@ -230,7 +230,8 @@ class Plugin:
     name: the directive. directive: its grammar. chain: whether it takes part in answering. before, after: next to
     which plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN.
     first_in_c: no stage in Python may stand before it, because what it notes of a query does not pass through Python.
-    deadline: seconds a query may spend in it. eager: see below.
+    deadline: seconds a query may spend in it. eager: see below. why_python: what keeps an instance from running
+    compiled, for `fastdns explain`; set in `compiled`.
 
     An async `serve_dns` runs in an asyncio task, because ordinary libraries need one. A class that sets `eager` is
     started without a task, which saves most of the cost of a query that is answered at once; once it awaits anything
@@ -248,6 +249,7 @@ class Plugin:
     first_in_c: ClassVar[bool] = False
     eager: ClassVar[bool] = False
     deadline: float = DEADLINE
+    why_python: str = ""
     board: Board | None = None
 
     @classmethod

@@ -167,7 +167,8 @@ def _place(stage: Stage, findings: Findings) -> None:
         return
     try:
         if plugin.compiled() is None:
-            stage.runs, stage.why = PYTHON, f"'{stage.name}' has no compiled half for what it is told here"
+            told = f": {plugin.why_python}" if plugin.why_python else ""
+            stage.runs, stage.why = PYTHON, f"'{stage.name}' has no compiled half for what it is told here{told}"
     except SideEffect as effect:
         findings.at(NOTE, stage.token, f"plugin/{stage.name}: not set up here: its set-up {effect}")
     except ConfigError as error:
