@@ -113,6 +113,7 @@ HELP = {
 
 ACL = Directive(
     "acl",
+    usage="acl [ZONES...]",
     options=tuple(Option(action, usage=f"{action} {USAGE}", help=HELP[action]) for action in ACTIONS),
     parse_one=read_rule,
     help="Says who may ask what.",

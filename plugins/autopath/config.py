@@ -68,4 +68,7 @@ def read_lines(d: Dispenser) -> Settings:
             return Settings(zones, search, source)
 
 
-AUTOPATH = Directive("autopath", parse_one=read_lines, help="Walks the search path of clients in their place.")
+AUTOPATH = Directive(
+    "autopath", parse_one=read_lines, usage="autopath [ZONE...] RESOLV-CONF",
+    help="Walks the search path of clients in their place.",
+)

@@ -37,7 +37,8 @@ class Bufsize(Plugin):
 
     name = "bufsize"
     directive = Directive(
-        "bufsize", parse_one=occurrence, help="Lowers the buffer size that clients offer to SIZE octets."
+        "bufsize", parse_one=occurrence, usage="bufsize [SIZE]",
+        help="Lowers the buffer size that clients offer to SIZE octets.",
     )
 
     def compiled(self) -> "CompiledStage":

@@ -52,7 +52,10 @@ class Chaos(Plugin):
     """Says version, authors and host name."""
 
     name = "chaos"
-    directive = Directive("chaos", parse_one=occurrence, help="Answers version.bind and the like in class CH.")
+    directive = Directive(
+        "chaos", parse_one=occurrence, usage="chaos [VERSION] [AUTHORS...]",
+        help="Answers version.bind and the like in class CH.",
+    )
     any_class = True
 
     def __init__(self, config: Texts, block: BlockContext) -> None:

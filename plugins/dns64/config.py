@@ -69,6 +69,7 @@ def read_lines(d: Dispenser) -> Settings:
 
 DNS64 = Directive(
     "dns64",
+    usage="dns64 [PREFIX]",
     options=(
         Option("prefix", usage="prefix PREFIX", help="The prefix, where none stands on the line."),
         Option("translate_all", help="Translates answers that have AAAA records too."),

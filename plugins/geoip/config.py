@@ -43,6 +43,7 @@ def read_lines(d: Dispenser) -> Settings:
 
 GEOIP = Directive(
     "geoip",
+    usage="geoip DBFILE",
     options=(Option("edns-subnet", help="Looks up the client subnet of the query (RFC 7871) where it has one."),),
     parse_one=read_lines,
     help="Says where clients are.",

@@ -108,6 +108,7 @@ def read_lines(d: Dispenser) -> Settings:
 
 LOADBALANCE = Directive(
     "loadbalance",
+    usage="loadbalance [round_robin]",
     options=(
         Option("reload", Duration(0.0), default=RELOAD, show="DURATION",
                help="How often the weight file is looked at (`weighted` only). 0: read once."),

@@ -267,4 +267,7 @@ def occurrence(d: Dispenser) -> Any:
         raise d.fail(str(error)) from None
 
 
-REWRITE = Directive("rewrite", parse_one=occurrence, help="Changes queries, and their replies back.")
+REWRITE = Directive(
+    "rewrite", parse_one=occurrence, usage="rewrite [continue|stop] FIELD ...",
+    help="Changes queries, and their replies back.",
+)
