@@ -124,11 +124,10 @@ class Generation:
             self.template.state = "ready"
             if self.phase == "building":
                 self.phase = "starting"
-                for role in HELPERS:
-                    if role != FORMATTER or self.host.wants_formatter(self):
+                roles = [role for role in HELPERS if role != FORMATTER or self.host.wants_formatter(self)]
+                for role in roles + [WORKER] * (self.placement.workers + 1):
+                    if self.phase == "starting":
                         self.fork(role)
-                for _ in range(self.placement.workers + 1):
-                    self.fork(WORKER)
             elif self.phase == "serving":
                 self.fork_missing()
 
@@ -151,13 +150,23 @@ class Generation:
             self.build = {**words, "shared": SHARED}, fds[:SHARED] + fds[words["shared"]:]
 
     def fork(self, role: str) -> None:
-        """Have the template fork one: one that is gone, or not ready yet, by its successor."""
+        """Have the template fork one: one that is gone, or not ready yet, by its successor. Before the generation
+        serves nothing is tried again, so one that cannot be forked is its failure."""
         self.fork_at.pop(role, None)
-        child = children.ask_fork(self.template, role) if self.template.state == "ready" else None
+        child = None
+        try:
+            if self.template.state == "ready":
+                child = children.ask_fork(self.template, role)
+        except OSError as error:
+            if self.phase == "starting":
+                self.fail(f"cannot fork a {role}: {error}")
+                return
         if child is not None:
             self._add(child)
         else:
             self.fork_at[role] = time.monotonic()
+            if self.phase == "starting":
+                self.template.kill(9)  # it does not hear: its death says why
 
     def _handle_started(self, child: Child, fds: list[int]) -> None:
         child.state, child.born = "ready", time.monotonic()

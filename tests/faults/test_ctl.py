@@ -534,3 +534,43 @@ def test_a_reload_for_which_no_process_can_be_had_is_answered(tmp_path: Path) ->
         assert "cannot start a template: [Errno 11] Resource temporarily unavailable" in err.getvalue()
         (tmp_path / "short").unlink()
         assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0
+
+
+NO_FORK = """from pathlib import Path
+from fastdns.server import children, control
+ask = children.ask_fork
+def asked(template, role, **words):
+    if Path("short").exists() and Path("short").read_text() == role:
+        if role == "web":
+            # Not even a message can be sent: nothing says that the template hears this again.
+            template.channel.send = lambda *_: (_ for _ in ()).throw(control.Closed("it does not read"))
+        else:
+            def pair():
+                control.pair = real
+                raise OSError(24, "Too many open files")
+            real, control.pair = control.pair, pair
+        Path("short").unlink()
+    return ask(template, role, **words)
+children.ask_fork = asked
+from fastdns.cli import entry
+entry()
+"""
+
+
+@pytest.mark.parametrize(("role", "why"), [
+    ("keeper", "cannot fork a keeper: [Errno 24] Too many open files"),
+    ("worker", "cannot fork a worker: [Errno 24] Too many open files"),
+    ("web", "ended while starting: killed by signal 9"),
+])
+def test_a_fork_that_fails_is_the_failure_of_its_reload_alone(tmp_path: Path, role: str, why: str) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(NO_FORK)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path),
+                program=("-m", "prog")) as server:
+        (tmp_path / "short").write_text(role)
+        err = io.StringIO()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 1
+        assert why in err.getvalue()
+        assert ask(server.port) is not None
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0
+        wait_for(lambda: len(server.children("template"[:7])) == 1, "the failed generation's end")
