@@ -439,6 +439,7 @@ def test_words_that_make_no_sense(words: list[str]) -> None:
 # ---- an upgrade between
 
 
+PROGRAM = "from fastdns.cli import entry\nentry()\n"
 # An upgrade passes its trial and then fails, so that no generation of the new program ever serves.
 FAILS_LATER = ".:{port} {\n bind 192.0.2.99\n forward . 127.0.0.1:9\n}\n"
 
@@ -484,6 +485,34 @@ def test_a_reload_that_is_asked_for_during_an_upgrade_is_answered(tmp_path: Path
         sock.sendall(b'{"do": "reload"}\n')
         assert json.loads(sock.recv(4096)) == {"ok": True, "generation": 2}
         own.server.wait_line("Upgrading complete")
+
+
+TAKES_AWAY = """from pathlib import Path
+from fastdns.server.supervisor import Supervisor
+adopt = Supervisor._adopt
+def _adopt(self, state):
+    Path(self.settings.conf).unlink()
+    adopt(self, state)
+Supervisor._adopt = _adopt
+""" + PROGRAM
+
+
+def test_a_reload_is_answered_if_the_new_program_cannot_read_the_corefile(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(PROGRAM)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path),
+                program=("-m", "prog")) as server, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(path))
+        sock.sendall(b'{"do": "log"}\n')
+        assert json.loads(sock.recv(4096))["ok"]
+        (tmp_path / "prog.py").write_text(TAKES_AWAY)
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_line("[INFO] SIGUSR2: Upgrading\n")
+        sock.sendall(b'{"do": "reload"}\n')
+        server.wait_line("[ERROR] SIGUSR2: loading updated Caddyfile: ")
+        assert "loading Caddyfile via flag" in json.loads(sock.recv(4096))["error"]
+        assert ask(server.port) is not None
 
 
 @pytest.mark.parametrize(("command", "times"), [("stats", 2), ("dump", 1)])
