@@ -21,7 +21,7 @@ from . import children, control
 from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .listen import Key, Listener
 from .memory import LAYOUTS
-from .opening import open_for
+from .opening import NotYetError, open_for
 from .placement import Placement
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Generation:
                 self.host.log("WARNING", line)
             if self.phase == "loading":
                 self._open(words["plan"])
-            if self.phase != "failed":
+            elif self.phase != "failed":
                 self.template.send(*self.build)
         elif "built" in words:
             self.template.state = "ready"
@@ -131,10 +131,17 @@ class Generation:
             elif self.phase == "serving":
                 self.fork_missing()
 
+    def retry(self) -> None:
+        """A worker of before has ended: what waited for its counter rows may go on."""
+        if self.phase == "loading" and self.plan:
+            self._open(self.plan)
+
     def _open(self, plan: dict[str, Any]) -> None:
         try:
             self.plan = plan
             self.placement, self.build = open_for(self.host, self, plan)
+        except NotYetError:
+            return  # each of those who leave has a deadline
         except StartError as error:
             self.fail(str(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
@@ -142,6 +149,7 @@ class Generation:
             self.fail(f"{type(error).__name__}: {error}")
         else:
             self.phase = "building"
+            self.template.send(*self.build)
 
     def opened(self) -> None:
         """It serves: a template that is started again must not take entries out of the cache of before once more."""

@@ -402,6 +402,8 @@ class Supervisor:
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""
         self.calmed()
+        if self.next is not None:
+            self.next.retry()
         if generation.members and not (len(generation.members) == 1 and generation.member(FORMATTER)):
             return
         for sock in generation.leaving_sockets:

@@ -270,6 +270,32 @@ def test_reload_answers_when_it_is_done_or_has_failed(tmp_path: Path) -> None:
         assert ask(own.server.port)
 
 
+def test_a_reload_waits_for_the_counter_rows_of_workers_that_leave(tmp_path: Path) -> None:
+    """Two reloads in a row while the workers of before wait for an upstream that never answers."""
+    text = ".:{port} {\n bind 127.0.0.1\n multisocket COUNT\n forward . 127.0.0.1:UP\n}\n"
+    path = tmp_path / "control.sock"
+
+    def reload() -> tuple[int, str]:
+        err = io.StringIO()
+        return ctl.main(["--socket", str(path), "reload"], io.StringIO(), err), err.getvalue()
+
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        silent.bind(("127.0.0.1", 0))
+        text = text.replace("UP", str(silent.getsockname()[1]))
+        server = stack.enter_context(Server(tmp_path, text.replace("COUNT", "4"), "-control", str(path)))
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(64)]
+        for number, client in enumerate(clients):
+            client.sendto(query(number, name(f"{number}.example")), ("127.0.0.1", server.port))
+        assert reload() == (0, "")
+        assert len(server.children("worker")) > 5
+        assert reload() == (0, "")
+        server.write(text.replace("COUNT", "12"))
+        status, err = reload()
+        assert status == 1 and "12 workers beside the old ones need more counter rows" in err
+        assert server.process.poll() is None
+
+
 def test_the_level_of_the_log(tmp_path: Path) -> None:
     with running(tmp_path) as own:
         assert own.json("log") == {"level": "info"}
