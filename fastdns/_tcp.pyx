@@ -173,7 +173,8 @@ cdef void stop_accepting(Worker *w, Tcp *t) noexcept nogil:
 
 
 cdef void stop_reading(Worker *w, Tcp *t) noexcept nogil:
-    # Also from a client that pipelines without end: what was read is answered, and then its connection closes.
+    # Also from a client that pipelines without end: what was read whole is answered, those included that wait in the
+    # receive buffer for their turn or for answers to leave, and then its connection closes.
     cdef Conn *c
     cdef uint32_t i
     t.deaf = True
@@ -181,7 +182,6 @@ cdef void stop_reading(Worker *w, Tcp *t) noexcept nogil:
         c = &t.conns[i]
         if c.fd >= 0:
             c.eof = True
-            c.rat = c.rlen
             interest(w, t, i)
             settle(w, t, i)
 

@@ -11,6 +11,7 @@ only then is the old one gone; one that is no snapshot of this version is kept u
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -32,6 +33,7 @@ FRAME_MAX = 1 << 20  # octets of a payload
 PIECE = 1 << 18  # octets of records in a frame, and one record more
 BLOCKS_MAX = 65535
 MODE = 0o600
+KEPT_MAX = 10  # files of others that are kept beside one
 TRIES = 10  # for the lock of a file that others replace
 
 
@@ -128,17 +130,28 @@ def save(path: str, segment: Segment, parts: Iterable[Part]) -> int:
 
 
 def _keep(path: str) -> None:
-    # What somebody else wrote, a program of another version among them, is not ours to destroy: it gets another name.
+    # What somebody else wrote, a program of another version among them, is not ours to destroy: it gets a name more,
+    # so that there is a file at `path` at any moment. One that we may not even read is left alone. OSError.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # a link is replaced, not what it points to
+            return
+        raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode) or os.pread(fd, len(MAGIC), 0) == MAGIC:
             return
     finally:
         os.close(fd)
-    Path(path).rename(f"{path}.kept")
+    for number in range(1, KEPT_MAX + 1):
+        kept = f"{path}.kept" if number == 1 else f"{path}.kept{number}"
+        try:
+            os.link(path, kept, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samestat(os.lstat(kept), os.lstat(path)):
+                continue
+        return
+    raise FileExistsError(errno.EEXIST, "too many files are kept already", f"{path}.kept")
 
 
 def _locked(path: str) -> int:

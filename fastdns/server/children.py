@@ -91,11 +91,8 @@ def start_template() -> Child:
 
 
 def ask_fork(template: Child, role: str, **words: Any) -> Child | None:
-    """Have a template fork a process of `role`. None where the template is gone."""
-    try:
-        channel, theirs = control.pair()
-    except OSError:
-        return None
+    """Have a template fork a process of `role`. None where the template is gone; OSError."""
+    channel, theirs = control.pair()
     with theirs:
         child = Child(role, channel)
         if not template.send({"fork": role, **words}, [theirs.fileno()]):

@@ -21,7 +21,7 @@ from . import children, control
 from .children import FORMATTER, KEEPER, TEMPLATE, WEB, WORKER, Child
 from .listen import Key, Listener
 from .memory import LAYOUTS
-from .opening import open_for
+from .opening import NotYetError, open_for
 from .placement import Placement
 
 if TYPE_CHECKING:
@@ -118,24 +118,30 @@ class Generation:
                 self.host.log("WARNING", line)
             if self.phase == "loading":
                 self._open(words["plan"])
-            if self.phase != "failed":
+            elif self.phase != "failed":
                 self.template.send(*self.build)
         elif "built" in words:
             self.template.state = "ready"
             if self.phase == "building":
                 self.phase = "starting"
-                for role in HELPERS:
-                    if role != FORMATTER or self.host.wants_formatter(self):
+                roles = [role for role in HELPERS if role != FORMATTER or self.host.wants_formatter(self)]
+                for role in roles + [WORKER] * (self.placement.workers + 1):
+                    if self.phase == "starting":
                         self.fork(role)
-                for _ in range(self.placement.workers + 1):
-                    self.fork(WORKER)
             elif self.phase == "serving":
                 self.fork_missing()
+
+    def retry(self) -> None:
+        """A worker of before has ended: what waited for its counter rows may go on."""
+        if self.phase == "loading" and self.plan:
+            self._open(self.plan)
 
     def _open(self, plan: dict[str, Any]) -> None:
         try:
             self.plan = plan
             self.placement, self.build = open_for(self.host, self, plan)
+        except NotYetError:
+            return  # each of those who leave has a deadline
         except StartError as error:
             self.fail(str(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
@@ -143,6 +149,7 @@ class Generation:
             self.fail(f"{type(error).__name__}: {error}")
         else:
             self.phase = "building"
+            self.template.send(*self.build)
 
     def opened(self) -> None:
         """It serves: a template that is started again must not take entries out of the cache of before once more."""
@@ -151,13 +158,23 @@ class Generation:
             self.build = {**words, "shared": SHARED}, fds[:SHARED] + fds[words["shared"]:]
 
     def fork(self, role: str) -> None:
-        """Have the template fork one: one that is gone, or not ready yet, by its successor."""
+        """Have the template fork one: one that is gone, or not ready yet, by its successor. Before the generation
+        serves nothing is tried again, so one that cannot be forked is its failure."""
         self.fork_at.pop(role, None)
-        child = children.ask_fork(self.template, role) if self.template.state == "ready" else None
+        child = None
+        try:
+            if self.template.state == "ready":
+                child = children.ask_fork(self.template, role)
+        except OSError as error:
+            if self.phase == "starting":
+                self.fail(f"cannot fork a {role}: {error}")
+                return
         if child is not None:
             self._add(child)
         else:
             self.fork_at[role] = time.monotonic()
+            if self.phase == "starting":
+                self.template.kill(9)  # it does not hear: its death says why
 
     def _handle_started(self, child: Child, fds: list[int]) -> None:
         child.state, child.born = "ready", time.monotonic()

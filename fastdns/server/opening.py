@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 Words = tuple[dict[str, Any], list[int]]
 
 
+class NotYetError(Exception):
+    """Workers that leave still have the counter rows that the plan needs."""
+
+
 def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> tuple[placement.Placement, Words]:
-    """(placement, the message and descriptors that let the template build). StartError."""
+    """(placement, the message and descriptors that let the template build). StartError, NotYetError."""
     have = placement.limits()
     wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
     ids = host.blocks.allot([block["settings"] for block in plan["blocks"]])
@@ -38,9 +42,13 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     if host.current is None:
         host.memory = Memory(place.workers)
         metrics.declare(host.memory.stats)
-    elif host.memory.rows.room() < place.workers + 1:
-        raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server was "
-                         f"started with: restart it")
+    elif (lack := place.workers + 1 - host.memory.rows.room()) > 0:
+        leaving = [child for one in host.generations for child in one.members if child.rows >= 0
+                   and child.state == "leaving"]
+        if lack > len(leaving):
+            raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server was "
+                             f"started with: restart it")
+        raise NotYetError
     room = placement.room(have, place.workers)
     if room is not None and host.current is not None and host.memory.segment is not None:
         room = max(least, room - host.memory.segment.taken)  # while both live

@@ -150,13 +150,20 @@ class Supervisor:
             # What is to outlive the cache is saved first; whoever serves serves on.
             self.pending_event, self.adopt_by = "leave", time.monotonic() + LEAVE_SECONDS
         else:
-            self.swap.from_file(UPGRADE)
+            self._take_over()
 
     def _go_on_adopting(self, now: float) -> None:
         keeper = self.current.member(KEEPER) if self.current is not None else None
         if not self.pending_event or keeper is None or now >= self.adopt_by:
             self.pending_event, self.adopt_by = "", 0.0
-            self.swap.from_file(UPGRADE)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        # Who waits for a reload was promised the next generation: the one that begins here, or else what waits its turn.
+        if why := self.swap.from_file(UPGRADE):
+            if self.swap.waiting is None:
+                self.orders.settled(self.number + 1, why)
+            self.swap.go_on()
 
     def begin(self, source: Source) -> Generation:
         """Start a generation; it reports by itself."""
@@ -395,6 +402,8 @@ class Supervisor:
     def left(self, generation: Generation) -> None:
         """A member of a generation that ends has ended."""
         self.calmed()
+        if self.next is not None:
+            self.next.retry()
         if generation.members and not (len(generation.members) == 1 and generation.member(FORMATTER)):
             return
         for sock in generation.leaving_sockets:

@@ -41,6 +41,8 @@ class Swap:
     def busy(self) -> bool:
         """Whether a reload that is asked for now has to wait for its turn."""
         host = self.host
+        if host.adopt_by:
+            return True  # a program that has taken over waits for what is saved for its first generation
         return host.current is None or host.next is not None or host.replaced is not None or host.upgrade.busy
 
     def from_file(self, by: str = SIGNAL) -> str:

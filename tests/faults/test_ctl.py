@@ -270,6 +270,32 @@ def test_reload_answers_when_it_is_done_or_has_failed(tmp_path: Path) -> None:
         assert ask(own.server.port)
 
 
+def test_a_reload_waits_for_the_counter_rows_of_workers_that_leave(tmp_path: Path) -> None:
+    """Two reloads in a row while the workers of before wait for an upstream that never answers."""
+    text = ".:{port} {\n bind 127.0.0.1\n multisocket COUNT\n forward . 127.0.0.1:UP\n}\n"
+    path = tmp_path / "control.sock"
+
+    def reload() -> tuple[int, str]:
+        err = io.StringIO()
+        return ctl.main(["--socket", str(path), "reload"], io.StringIO(), err), err.getvalue()
+
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        silent.bind(("127.0.0.1", 0))
+        text = text.replace("UP", str(silent.getsockname()[1]))
+        server = stack.enter_context(Server(tmp_path, text.replace("COUNT", "4"), "-control", str(path)))
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(64)]
+        for number, client in enumerate(clients):
+            client.sendto(query(number, name(f"{number}.example")), ("127.0.0.1", server.port))
+        assert reload() == (0, "")
+        assert len(server.children("worker")) > 5
+        assert reload() == (0, "")
+        server.write(text.replace("COUNT", "12"))
+        status, err = reload()
+        assert status == 1 and "12 workers beside the old ones need more counter rows" in err
+        assert server.process.poll() is None
+
+
 def test_the_level_of_the_log(tmp_path: Path) -> None:
     with running(tmp_path) as own:
         assert own.json("log") == {"level": "info"}
@@ -439,6 +465,7 @@ def test_words_that_make_no_sense(words: list[str]) -> None:
 # ---- an upgrade between
 
 
+PROGRAM = "from fastdns.cli import entry\nentry()\n"
 # An upgrade passes its trial and then fails, so that no generation of the new program ever serves.
 FAILS_LATER = ".:{port} {\n bind 192.0.2.99\n forward . 127.0.0.1:9\n}\n"
 
@@ -484,6 +511,34 @@ def test_a_reload_that_is_asked_for_during_an_upgrade_is_answered(tmp_path: Path
         sock.sendall(b'{"do": "reload"}\n')
         assert json.loads(sock.recv(4096)) == {"ok": True, "generation": 2}
         own.server.wait_line("Upgrading complete")
+
+
+TAKES_AWAY = """from pathlib import Path
+from fastdns.server.supervisor import Supervisor
+adopt = Supervisor._adopt
+def _adopt(self, state):
+    Path(self.settings.conf).unlink()
+    adopt(self, state)
+Supervisor._adopt = _adopt
+""" + PROGRAM
+
+
+def test_a_reload_is_answered_if_the_new_program_cannot_read_the_corefile(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(PROGRAM)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path),
+                program=("-m", "prog")) as server, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(path))
+        sock.sendall(b'{"do": "log"}\n')
+        assert json.loads(sock.recv(4096))["ok"]
+        (tmp_path / "prog.py").write_text(TAKES_AWAY)
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_line("[INFO] SIGUSR2: Upgrading\n")
+        sock.sendall(b'{"do": "reload"}\n')
+        server.wait_line("[ERROR] SIGUSR2: loading updated Caddyfile: ")
+        assert "loading Caddyfile via flag" in json.loads(sock.recv(4096))["error"]
+        assert ask(server.port) is not None
 
 
 @pytest.mark.parametrize(("command", "times"), [("stats", 2), ("dump", 1)])
@@ -534,3 +589,43 @@ def test_a_reload_for_which_no_process_can_be_had_is_answered(tmp_path: Path) ->
         assert "cannot start a template: [Errno 11] Resource temporarily unavailable" in err.getvalue()
         (tmp_path / "short").unlink()
         assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0
+
+
+NO_FORK = """from pathlib import Path
+from fastdns.server import children, control
+ask = children.ask_fork
+def asked(template, role, **words):
+    if Path("short").exists() and Path("short").read_text() == role:
+        if role == "web":
+            # Not even a message can be sent: nothing says that the template hears this again.
+            template.channel.send = lambda *_: (_ for _ in ()).throw(control.Closed("it does not read"))
+        else:
+            def pair():
+                control.pair = real
+                raise OSError(24, "Too many open files")
+            real, control.pair = control.pair, pair
+        Path("short").unlink()
+    return ask(template, role, **words)
+children.ask_fork = asked
+from fastdns.cli import entry
+entry()
+"""
+
+
+@pytest.mark.parametrize(("role", "why"), [
+    ("keeper", "cannot fork a keeper: [Errno 24] Too many open files"),
+    ("worker", "cannot fork a worker: [Errno 24] Too many open files"),
+    ("web", "ended while starting: killed by signal 9"),
+])
+def test_a_fork_that_fails_is_the_failure_of_its_reload_alone(tmp_path: Path, role: str, why: str) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(NO_FORK)
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n", "-control", str(path),
+                program=("-m", "prog")) as server:
+        (tmp_path / "short").write_text(role)
+        err = io.StringIO()
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 1
+        assert why in err.getvalue()
+        assert ask(server.port) is not None
+        assert ctl.main(["--socket", str(path), "reload"], io.StringIO(), err) == 0
+        wait_for(lambda: len(server.children("template"[:7])) == 1, "the failed generation's end")

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from fastdns import ctl
 from fastdns.server.memory import LAYOUTS
 from fastdns.server.shutdown import HOOK_SECONDS
 from fastdns.snapshot import MAGIC
@@ -95,10 +99,6 @@ def test_a_bad_file_is_left_alone_and_the_start_goes_on(tmp_path: Path, damage: 
 
 
 def test_what_was_flushed_is_not_loaded_by_a_reload_or_another_keeper(tmp_path: Path) -> None:
-    import io
-
-    from fastdns import ctl
-
     snap, path = tmp_path / "snap", tmp_path / "control.sock"
     with Upstream() as upstream:
         with Server(tmp_path, corefile(upstream, snap, 0)) as server:
@@ -119,12 +119,15 @@ def test_what_was_flushed_is_not_loaded_by_a_reload_or_another_keeper(tmp_path: 
 PROGRAM = "from fastdns.cli import entry\nentry()\n"
 
 
-def test_an_upgrade_whose_cache_lies_otherwise_takes_what_was_saved_for_it(tmp_path: Path) -> None:
-    snap = tmp_path / "snap"
-    (tmp_path / "prog.py").write_text("""from fastdns.server.memory import Memory
+OTHERWISE = """from fastdns.server.memory import Memory
 save = Memory.save
 Memory.save = lambda self, note: {**save(self, note), "layouts": OLD}
-""".replace("OLD", repr({**LAYOUTS, "cache": 0})) + PROGRAM)
+""".replace("OLD", repr({**LAYOUTS, "cache": 0})) + PROGRAM
+
+
+def test_an_upgrade_whose_cache_lies_otherwise_takes_what_was_saved_for_it(tmp_path: Path) -> None:
+    snap = tmp_path / "snap"
+    (tmp_path / "prog.py").write_text(OTHERWISE)
     with Upstream() as upstream, Server(tmp_path, corefile(upstream, snap, 0, "0s"),
                                         program=("-m", "prog")) as server:
         assert ask(server.port)
@@ -133,6 +136,43 @@ Memory.save = lambda self, note: {**save(self, note), "layouts": OLD}
         server.process.send_signal(signal.SIGUSR2)
         server.wait_line("[INFO] SIGUSR2: Upgrading complete: fastdns-")
         assert "[WARNING] SIGUSR2: the cache starts empty" in server.out
+        assert f"[INFO] plugin/cache: snapshot {snap}: 1 entries loaded" in server.out
+        assert ask(server.port)
+        assert len(upstream.asked) == asked
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_is_asked_for_while_an_upgrade_has_entries_saved_waits_for_it(tmp_path: Path, readable: bool) -> None:
+    snap, path = tmp_path / "snap", tmp_path / "control.sock"
+    (tmp_path / "prog.py").write_text(OTHERWISE)
+    with Upstream() as upstream, socket.socket(socket.AF_UNIX) as asker, \
+            Server(tmp_path, corefile(upstream, snap, 0), "-control", str(path), program=("-m", "prog")) as server:
+        assert ask(server.port)
+        asked = len(upstream.asked)
+        (keeper,) = server.children("keeper")
+        (tmp_path / "prog.py").write_text(PROGRAM)
+        asker.settimeout(30)
+        asker.connect(str(path))
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            server.process.send_signal(signal.SIGUSR2)
+            server.wait_line("[WARNING] SIGUSR2: the cache starts empty")
+            server.process.send_signal(signal.SIGUSR1)
+            server.wait_line("[INFO] SIGUSR1: Reloading")
+            asker.sendall(b'{"do": "reload"}\n')
+            # Answered by the supervisor, after the question before it.
+            assert ctl.main(["--socket", str(path), "workers"], io.StringIO(), io.StringIO()) == 0
+            if not readable:
+                server.corefile.unlink()
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        assert json.loads(asker.recv(4096)) == {"ok": True, "generation": 2}
+        server.wait_line("[INFO] Reloading complete")
+        assert server.out.count("[INFO] SIGUSR2: Upgrading complete: ") == readable
+        if readable:
+            assert server.out.index("Upgrading complete: ") < server.out.index("[INFO] Reloading\n")
+        else:
+            assert "[ERROR] SIGUSR2: loading updated Caddyfile: " in server.out
         assert f"[INFO] plugin/cache: snapshot {snap}: 1 entries loaded" in server.out
         assert ask(server.port)
         assert len(upstream.asked) == asked

@@ -200,6 +200,40 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["snap"]
 
 
+def test_what_others_wrote_gets_a_name_of_its_own_each_time(tmp_path, monkeypatch):
+    path, there = tmp_path / "snap", []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, to: (there.append(path.exists()), rename(self, to)))
+    for number in range(1, snapshot.KEPT_MAX + 1):
+        path.write_bytes(b"another %d" % number)
+        snapshot._keep(str(path))  # a save that ended here is done again
+        saved(path, 5)
+        path.unlink()
+    kept = [tmp_path / f"snap.kept{number if number > 1 else ''}" for number in range(1, snapshot.KEPT_MAX + 1)]
+    assert [one.read_bytes() for one in kept] == [b"another %d" % number for number in range(1, len(kept) + 1)]
+    assert set(there) == {True}
+    path.write_bytes(b"one too many")
+    with pytest.raises(FileExistsError, match="too many files are kept already"):
+        saved(path, 5)
+    assert path.read_bytes() == b"one too many"
+
+
+def test_a_file_that_may_not_be_read_is_not_replaced(tmp_path, monkeypatch):
+    path, opened = tmp_path / "snap", os.open
+    path.write_bytes(b"a secret")
+
+    def refused(name, flags, *rest):
+        if name == str(path) and not flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", name)
+        return opened(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PermissionError):
+        saved(path, 5)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"a secret" and [p.name for p in tmp_path.iterdir()] == ["snap"]
+
+
 def test_removing_by_name_subtree_and_type():
     into = filled(10, 5000 * NANO)
     survey = Survey(into, 1)
