@@ -159,7 +159,7 @@ class Supervisor:
             self._take_over()
 
     def _take_over(self) -> None:
-        # Who waits for a reload was promised the next generation: the one that begins here, or else what waits its turn.
+        # Who waits for a reload was promised the next generation: the one that begins here, or what waits its turn.
         if why := self.swap.from_file(UPGRADE):
             if self.swap.waiting is None:
                 self.orders.settled(self.number + 1, why)
