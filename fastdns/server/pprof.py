@@ -74,11 +74,13 @@ class Profiler:
         if name == "symbol":
             # Profiles name their functions themselves; there is no address to look up.
             return Answer(200, b"num_symbols: 0\n", fields=(NOSNIFF,))
-        if name == "trace":
-            return await self._trace(words)
-        if name in NAMES:
-            return await self._profile(name, words)
-        return refused(404, "Unknown profile")
+        if name != "trace" and name not in NAMES:
+            return refused(404, "Unknown profile")
+        try:
+            return await (self._trace(words) if name == "trace" else self._profile(name, words))
+        except (OSError, RuntimeError) as error:
+            # No descriptors or no threads to be had.
+            return refused(500, f"cannot look: {error}")
 
     async def _profile(self, name: str, words: dict[str, str]) -> Answer:
         kind = NAMES[name]
@@ -126,8 +128,8 @@ class Profiler:
 
     async def gather(self, words: dict[str, Any]) -> tuple[list[Found], dict[str, int]]:
         """What the processes found, and CPU nanoseconds of those that did not look themselves."""
-        self.busy = True
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.busy = True
         try:
             ours.setblocking(False)
             theirs.setblocking(False)

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -332,6 +333,34 @@ def test_only_so_many_looks_at_a_time() -> None:
         sampler.begin({"kind": "cpu", "seconds": 1}, [], "web")
     for thread in running:
         thread.join(10)
+
+
+def test_whatever_goes_wrong_ends_the_look_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    words = {"kind": "cpu", "seconds": 600}
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ours, theirs = pair()
+        sampler.begin(words, [theirs.detach()], "web")
+        assert ours.recv(1) == b"" and not any(thread.is_alive() for thread in sampler._running)
+        ours.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", lambda *_: refuse(threading.current_thread()))
+        answer = Alone().get("/profile", "seconds=1")
+        assert (answer.status, answer.body) == (500, b"cannot look: can't start new thread\n")
+    with monkeypatch.context() as patch:
+        patch.delattr("fastdns.server.look")
+        patch.setitem(sys.modules, "fastdns.server.look", None)
+        ours, theirs = pair()
+        sampler.begin(words, [theirs.detach()], "web")
+        assert ours.recv(1) == b""
+        ours.close()
+    fd = os.open("/dev/null", os.O_RDONLY)
+    sampler.begin(words, [fd], "web")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 class Alone:
