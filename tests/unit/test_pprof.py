@@ -277,6 +277,39 @@ def test_the_main_thread_is_interrupted_where_it_works() -> None:
         signal.signal(signal.SIGPROF, before if before != signal.SIG_DFL else signal.SIG_IGN)
 
 
+def test_a_look_that_fails_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("the tests run in another thread")
+    before = signal.getsignal(signal.SIGPROF)
+    main_thread.install()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    try:
+        look = Look(0.1)
+        monkeypatch.setattr(look, "add", fail)
+        with pytest.raises(MemoryError):
+            look.cpu()
+        assert not main_thread._active
+        (one,) = (main_thread.start(10_000_000, None, 0),)
+        assert one is not None, "the next look finds the timer free"
+        one.stop()
+        one.stop()
+        # What the main thread found that had no place any more.
+        look = Look(0)
+        full = main_thread.start(10_000_000, None, 0)
+        assert full is not None
+        full.found[()] = ([7, 70], [])
+        look._main(full, 0)
+        assert look.lost == 7 and ("MainThread", [LOST], [7, 70]) in functions_of(look)
+    finally:
+        for ticks_of_main in list(main_thread._active):
+            ticks_of_main.stop()
+        main_thread._installed.clear()
+        signal.signal(signal.SIGPROF, before if before != signal.SIG_DFL else signal.SIG_IGN)
+
+
 def test_clocks() -> None:
     me = threads()[threading.get_ident()]
     assert time.clock_gettime_ns(thread_clock(me[1])) > 0
