@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 RUNNING_MAX = 2  # looks at a time: of two web processes during a reload
 PIECE = 32_768
-PIECE_HEAD = struct.Struct("!IB")  # process id, whether it is the last piece
+PIECE_HEAD = struct.Struct("!IB")  # process id, kind
+MORE, LAST, NAME = 0, 1, 2  # kinds: a piece, the last one, who begins or cannot
 SEND_SECONDS = 5.0
 ALL = ("cpu", "block", "goroutine", "heap", "trace")
 
@@ -48,6 +49,8 @@ def begin(words: dict[str, Any], fds: list[int], who: str, loop: asyncio.Abstrac
         control.close_all([fd])
         return
     try:
+        # First of all, so that the asker knows who was heard and who was not.
+        sock.send(PIECE_HEAD.pack(os.getpid(), NAME) + who.encode(), socket.MSG_NOSIGNAL)
         _begin(words, sock, who, loop)
     except Exception:
         sock.close()
@@ -82,8 +85,8 @@ def send(sock: socket.socket, octets: bytes) -> None:
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLOUT)
     for start in range(0, len(octets), PIECE):
-        last = start + PIECE >= len(octets)
-        piece = PIECE_HEAD.pack(os.getpid(), last) + octets[start:start + PIECE]
+        kind = LAST if start + PIECE >= len(octets) else MORE
+        piece = PIECE_HEAD.pack(os.getpid(), kind) + octets[start:start + PIECE]
         while True:
             try:
                 sock.send(piece, socket.MSG_NOSIGNAL)
