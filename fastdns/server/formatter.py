@@ -19,7 +19,7 @@ from collections.abc import Callable
 from .. import metrics
 from .._log import DROPPED_HELP, LEVELS, Formatter, Rings
 from .._stats import Stats
-from . import control
+from . import control, sampler
 from .consolidate import Consolidator
 from .niceness import give_way
 
@@ -134,8 +134,6 @@ class Printer:
         try:
             for message, fds in self.channel.receive():
                 if "profile" in message:
-                    from . import sampler
-
                     sampler.begin(message["profile"], fds, "formatter")
                 control.close_all(fds)
                 self.stopping = self.stopping or "stop" in message

@@ -13,7 +13,7 @@ import contextlib
 from typing import Any
 
 from .. import metrics
-from . import control, logs
+from . import control, logs, sampler
 from .memory import keeper_row
 from .niceness import give_way
 from .reload import Watcher
@@ -58,8 +58,6 @@ class Keeper:
         try:
             for words, fds in self.channel.receive():
                 if "profile" in words:
-                    from . import sampler
-
                     sampler.begin(words["profile"], fds, "keeper", loop)
                 control.close_all(fds)
                 self._order(words)

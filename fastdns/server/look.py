@@ -128,8 +128,17 @@ class Look:
         began = time.process_time_ns()
         self.used(clocks, names)
         main = threading.main_thread().ident or 0
+        ticks_of_main = main_thread.start(TICK_NS, self.loop, clocks.get(main, 0))
+        try:
+            self._cpu(clocks, names, began, ticks_of_main)
+        finally:
+            if ticks_of_main is not None:
+                ticks_of_main.stop()
+
+    def _cpu(self, clocks: dict[int, int], names: dict[int, tuple[str, int]], began: int,
+             ticks_of_main: main_thread.Ticks | None) -> None:
+        main = threading.main_thread().ident or 0
         at_first = clocks.get(main, 0)
-        ticks_of_main = main_thread.start(TICK_NS, self.loop, at_first)
         before = {ident: ticks(tid) for ident, (name, tid) in names.items() if name == HOT}
         loops: dict[int, tuple[Stack, list[int]]] = {}
         spent = 0
@@ -159,7 +168,10 @@ class Look:
         # What the main thread has found of itself; the little since its last tick goes where it stands now.
         ticks_of_main.stop()
         for values, stack in list(ticks_of_main.found.values()):
-            frames = [(self.named(at.code, at.module), at.line) for at in stack] or [(self.function(LOST), 0)]
+            frames = [(self.named(at.code, at.module), at.line) for at in stack]
+            if not frames:
+                self.lost += values[0]
+                frames = [(self.function(LOST), 0)]
             self.add(MAIN, frames, *values)
         left = used - ticks_of_main.spent
         frame = sys._current_frames().get(threading.main_thread().ident or 0)

@@ -62,10 +62,10 @@ class Ticks:
         values[1] += ns
 
     def stop(self) -> None:
-        """No more signals."""
+        """No more signals; once, because the kernel may give the timer's number to another one."""
         if self in _active:
             _active.remove(self)
-        thread_timer_stop(self._timer)
+            thread_timer_stop(self._timer)
 
 
 _active: list[Ticks] = []  # at most one

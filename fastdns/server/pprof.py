@@ -74,11 +74,13 @@ class Profiler:
         if name == "symbol":
             # Profiles name their functions themselves; there is no address to look up.
             return Answer(200, b"num_symbols: 0\n", fields=(NOSNIFF,))
-        if name == "trace":
-            return await self._trace(words)
-        if name in NAMES:
-            return await self._profile(name, words)
-        return refused(404, "Unknown profile")
+        if name != "trace" and name not in NAMES:
+            return refused(404, "Unknown profile")
+        try:
+            return await (self._trace(words) if name == "trace" else self._profile(name, words))
+        except (OSError, RuntimeError) as error:
+            # No descriptors or no threads to be had.
+            return refused(500, f"cannot look: {error}")
 
     async def _profile(self, name: str, words: dict[str, str]) -> Answer:
         kind = NAMES[name]
@@ -102,12 +104,12 @@ class Profiler:
             asked["gc"] = words.get("gc", "0") not in ("", "0")
         began, began_ns = time.time_ns(), time.monotonic_ns()
         off = kind == "block" and self.rate <= 0
-        found, clocks = ([], {}) if off else await self.gather(asked)
+        found, clocks, silent = ([], {}, []) if off else await self.gather(asked)
         took = time.monotonic_ns() - began_ns
         if words.get("debug", "0") not in ("", "0") and kind != "cpu":
-            return Answer(200, pprof_views.text(kind, found), fields=(NOSNIFF,))
+            return Answer(200, pprof_views.text(kind, found, silent), fields=(NOSNIFF,))
         period = max(TICK_NS, self.rate) if kind == "block" else TICK_NS
-        profile = await asyncio.to_thread(pprof_views.profile, kind, found, clocks, period, began, took)
+        profile = await asyncio.to_thread(pprof_views.profile, kind, found, clocks, silent, period, began, took)
         return attached(name if kind in ("cpu", "goroutine") else f"{name}-delta", profile)
 
     async def _trace(self, words: dict[str, str]) -> Answer:
@@ -120,14 +122,14 @@ class Profiler:
             return refused(400, f"profile duration exceeds {SECONDS_MAX:g} seconds")
         if self.busy:
             return refused(500, "Could not enable tracing: tracing is already enabled")
-        found, _ = await self.gather({"kind": "trace", "seconds": seconds})
-        return Answer(200, await asyncio.to_thread(pprof_views.events, found), "application/json",
+        found, _, silent = await self.gather({"kind": "trace", "seconds": seconds})
+        return Answer(200, await asyncio.to_thread(pprof_views.events, found, silent), "application/json",
                       (NOSNIFF, ("Content-Disposition", 'attachment; filename="trace.json"')))
 
-    async def gather(self, words: dict[str, Any]) -> tuple[list[Found], dict[str, int]]:
-        """What the processes found, and CPU nanoseconds of those that did not look themselves."""
-        self.busy = True
+    async def gather(self, words: dict[str, Any]) -> tuple[list[Found], dict[str, int], list[str]]:
+        """What the processes found, CPU nanoseconds of those that did not look themselves, and of whom nothing came."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.busy = True
         try:
             ours.setblocking(False)
             theirs.setblocking(False)
@@ -137,7 +139,7 @@ class Profiler:
                 # Without a supervisor there is nobody else to ask.
                 self.channel.send({"ask": 0, "do": "profile", "words": words}, [theirs.fileno()])
             theirs.close()
-            found = await receive(ours, words["seconds"] + GRACE)
+            found, silent = await receive(ours, words["seconds"] + GRACE)
             after = await asyncio.to_thread(clocks_of_all) if words["kind"] == "cpu" else {}
         finally:
             ours.close()
@@ -148,30 +150,41 @@ class Profiler:
         for pid, (who, ns) in after.items():
             if pid not in looked:
                 spent[who] = spent.get(who, 0) + max(0, ns - before.get(pid, ("", 0))[1])
-        return found, spent
+        return found, spent, silent
 
 
-async def receive(sock: socket.socket, seconds: float) -> list[Found]:
-    """The answers of all who hold the other end, until the last of them has closed it or the time is over."""
+async def receive(sock: socket.socket, seconds: float) -> tuple[list[Found], list[str]]:
+    """The answers of all who hold the other end, until the last of them has closed it or the time is over; and who is
+    not among them, in words."""
     loop = asyncio.get_running_loop()
     parts: dict[int, bytearray] = {}
     found: list[Found] = []
+    names: dict[int, str] = {}
+    late = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
                 packet = await loop.sock_recv(sock, PACKET_MAX)
                 if not packet:
+                    late = False
                     break
                 if len(packet) < sampler.PIECE_HEAD.size:
                     continue
-                pid, last = sampler.PIECE_HEAD.unpack_from(packet)
+                pid, kind = sampler.PIECE_HEAD.unpack_from(packet)
+                if kind == sampler.NAME:
+                    names[pid] = packet[sampler.PIECE_HEAD.size:].decode("utf-8", "replace")
+                    continue
                 part = parts.setdefault(pid, bytearray())
                 if len(part) <= FOUND_MAX:
                     part += packet[sampler.PIECE_HEAD.size:]
-                if last:
+                if kind == sampler.LAST:
                     with contextlib.suppress(ValueError):
                         found.append(json.loads(parts.pop(pid)))
-    return found
+                        names.pop(pid, None)
+    silent = [f"{name} (pid {pid}): no answer" for pid, name in sorted(names.items())]
+    if late:
+        silent.append(f"not everybody has answered in {seconds:g} s")
+    return found, silent
 
 
 def clocks_of_all() -> dict[int, tuple[str, int]]:

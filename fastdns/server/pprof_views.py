@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from .profile_proto import Frame, Profile
@@ -35,8 +36,10 @@ LIST = (
 )
 
 
-def profile(kind: str, found: list[Found], unseen: dict[str, int], period: int, began_ns: int, took_ns: int) -> bytes:
-    """The gzipped profile. `unseen`: CPU nanoseconds by name of the processes that were not looked into."""
+def profile(kind: str, found: list[Found], unseen: dict[str, int], silent: Sequence[str], period: int, began_ns: int,
+            took_ns: int) -> bytes:
+    """The gzipped profile. `unseen`: CPU nanoseconds by name of the processes that were not looked into. `silent`: who
+    was asked and not heard, in words."""
     out = Profile(KINDS[kind], PERIODS[kind], 1 if kind in ("goroutine", "heap") else period)
     for one in found:
         who = str(one["who"])
@@ -51,10 +54,12 @@ def profile(kind: str, found: list[Found], unseen: dict[str, int], period: int, 
     for who, ns in sorted(unseen.items()):
         if ns > 0:
             out.sample([(UNSEEN, "", 0, 0), (who, "", 0, 0)], [1, ns], (("process", who),))
+    for line in silent:
+        out.comment(line)
     return out.encode(began_ns, took_ns)
 
 
-def text(kind: str, found: list[Found]) -> bytes:
+def text(kind: str, found: list[Found], silent: Sequence[str] = ()) -> bytes:
     """For people: `debug=1`. The largest first, each with its stack."""
     rows = []
     for one in found:
@@ -62,6 +67,7 @@ def text(kind: str, found: list[Found]) -> bytes:
             rows.append((values, f"{one['who']}/{thread}", [(*one["functions"][f], line) for f, line in stack]))
     rows.sort(key=lambda row: (-row[0][-1], row[1]))
     lines = [f"{kind} profile: total {sum(row[0][0] for row in rows)}"]
+    lines += [f"# {line}" for line in silent]
     for values, where, stack in rows:
         lines.append(f"{' '.join(map(str, values))} @ {where}")
         lines += [f"#\t{name}\t{file}:{line}" if file else f"#\t{name}" for name, file, _, line in stack]
@@ -69,7 +75,7 @@ def text(kind: str, found: list[Found]) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
 
-def events(found: list[Found]) -> bytes:
+def events(found: list[Found], silent: Sequence[str] = ()) -> bytes:
     """A trace in Chrome's format, which Perfetto, chrome://tracing and speedscope open. Times are CLOCK_MONOTONIC."""
     out: list[dict[str, Any]] = []
     for one in found:
@@ -86,7 +92,8 @@ def events(found: list[Found]) -> bytes:
         if one["lost"]:
             out.append({"ph": "M", "name": "process_labels", "pid": one["pid"], "tid": 0,
                         "args": {"labels": f"{one['lost']} events were left out"}})
-    return json.dumps({"traceEvents": out, "displayTimeUnit": "ms"}, separators=(",", ":")).encode()
+    whole = {"traceEvents": out, "displayTimeUnit": "ms", "otherData": {"silent": list(silent)}}
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def index(block: bool) -> bytes:

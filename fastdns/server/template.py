@@ -73,6 +73,9 @@ def prepare(channel: control.Channel) -> Shared:
     plan = generation.plan()
     plan["hash"] = corefile.sha512()
     logs.setup(None, "debug" in plan["asks"])
+    if any(facts["service"] == "pprof" for facts in plan["http"]):
+        # Before the fork: the program on disk may be another one when the first profile is asked for.
+        from . import look  # noqa: F401
     channel.send({"plan": plan, "warnings": list(corefile.warnings)})
     words, fds = channel.wait()
     shared = Shared.attach(words, fds, plan, generation)

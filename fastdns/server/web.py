@@ -195,7 +195,8 @@ class Web:
         if self.segment is not None:
             series += metrics.cache_entries(self.stats, self.segment, self.generation)
         if self.observer is not None:
-            series += self.observer.series()
+            # Lists of many workers take a while, and /health shall be told meanwhile.
+            series += await asyncio.to_thread(self.observer.series)
         series += process_metrics.read(os.getppid(), self.runtime)
         return Answer(200, exposition.render(series), exposition.CONTENT_TYPE)
 

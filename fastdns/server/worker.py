@@ -20,7 +20,7 @@ import threading
 from typing import Any
 
 from .. import metrics
-from . import control, logs
+from . import control, logs, sampler
 from .niceness import give_way
 from .shared import Shared
 
@@ -119,8 +119,6 @@ class Worker:
             while True:
                 words, fds = self.channel.wait()
                 if "profile" in words:
-                    from . import sampler
-
                     sampler.begin(words["profile"], fds, f"worker {self.index}", self.loop)
                 control.close_all(fds)
                 if "stop" in words:

@@ -2,8 +2,8 @@
 # cython: language_level=3
 """The compiled half of top: sketches of the busiest clients, names, and suffixes of names that do not exist.
 
-Strategy. Each worker writes a region of its own in a mapping that all processes of a generation share; readers add the
-regions up. Nobody waits for anybody: a worker that dies leaves a region that the next owner of its counter row goes on
+Strategy. Each worker writes a region of its own in memory that all processes map and that the server keeps; readers add
+the regions up. Nobody waits for anybody: a worker that dies leaves a region that the next owner of its counter row goes on
 with, and whose figures grow old like all others.
 
 A list is a Space-Saving sketch cut into sets of sixteen counters; a keyed hash says which set a key belongs to. A key
@@ -22,6 +22,7 @@ epoch's number says which window it holds; who reads an old number leaves it out
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 import os
+import time
 
 from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
 from fastdns._stats cimport Stats, stat_add
@@ -38,6 +39,7 @@ cdef enum:
     ENTRIES_LEAST = 64
     ENTRIES_MOST = 4096
     REGIONS_MOST = 65536
+    REGIONS_KEPT = 8192         # of memory that outlives its processes: of address space, not of memory
     DEPTH_MOST = 8
     RATE_MOST = 1 << 20
     PERIOD = 1 << 30            # nanoseconds
@@ -54,6 +56,11 @@ cdef enum:
     R_SEEN = 10                 # queries that each stands for
     R_DENIED = 12               # ... of which NXDOMAIN
     R_LISTS = 16
+
+# Before the first region, a page of its own: whether the rest holds, when counting began, the keys of the hashes.
+cdef enum:
+    H_BEGUN = 1
+    H_KEYS = 2
 
 # A list: so many words for each counter, all of a kind together.
 cdef enum:
@@ -285,28 +292,55 @@ OPS.stop = NULL
 
 # ---- memory, and reading it
 
+LAYOUT = 1
+"""Of a table: raised when anything in it moves or means something else."""
+
+
+cdef int shape(Config *c, uint64_t entries) except -1:
+    cdef uint64_t sets = 1
+    cdef int kind
+    if not ENTRIES_LEAST <= entries <= ENTRIES_MOST:
+        raise ValueError(f"a list has {ENTRIES_LEAST} to {ENTRIES_MOST} entries")
+    while sets * WAYS < entries:
+        sets *= 2
+    c.mask = sets - 1
+    c.entries = sets * WAYS
+    c.epoch_words = 0
+    for kind in range(LISTS):
+        c.widths[kind] = 2 if kind == CLIENTS else KEY_WORDS
+        c.lists[kind] = c.epoch_words
+        c.epoch_words += c.entries * (L_KEYS + c.widths[kind])
+    c.region_words = -(-(R_LISTS + 2 * c.epoch_words) // PAGE_WORDS) * PAGE_WORDS
+    return 0
+
+
+def octets(uint64_t entries) -> int:
+    """Of a table that may be kept: mostly holes, because only the regions of workers are ever touched. ValueError."""
+    cdef Config c
+    shape(&c, entries)
+    return (PAGE_WORDS + REGIONS_KEPT * c.region_words) * sizeof(uint64_t)
+
 
 cdef class Table:
     """The sketches of a generation: made before the fork, one for all blocks that have the directive.
 
     rows, row_words: shape of the table of counters. entries: counters of a list, rounded up to a power of two. window:
     nanoseconds of an epoch. budget: queries that a worker looks at in about a second. prefixes: bits of an IPv4 and of
-    an IPv6 network. depth: labels of the longest suffix. slots: counters of queries looked at and of evictions.
+    an IPv6 network. depth: labels of the longest suffix. slots: counters of queries looked at and of evictions. fd: a
+    descriptor of `octets(entries)` of shared memory, zeros at first; -1: memory of its own.
     ValueError for what is out of bounds, MemoryError.
     """
 
     cdef Config config
     cdef size_t size
     cdef readonly object lists
+    cdef readonly uint64_t begun        # CLOCK_MONOTONIC when the first one was made of this memory
 
     def __cinit__(self, Stats stats not None, *, uint64_t entries, uint64_t window, uint64_t budget, prefixes,
-                  uint32_t depth, slots):
+                  uint32_t depth, slots, int fd=-1):
         cdef Config *c = &self.config
-        cdef bytes key = os.urandom(sizeof(c.keys))
         cdef bytes mask
         cdef int family
-        if not ENTRIES_LEAST <= entries <= ENTRIES_MOST:
-            raise ValueError(f"a list has {ENTRIES_LEAST} to {ENTRIES_MOST} entries")
         if window == 0 or budget == 0 or not 0 < depth <= DEPTH_MOST:
             raise ValueError("a window, a budget or a depth out of bounds")
         for family, bits in enumerate(prefixes):
@@ -314,47 +348,51 @@ cdef class Table:
                 raise ValueError(f"a prefix of {bits} bits")
             mask = (((1 << bits) - 1) << (128 - bits if family else 32 - bits)).to_bytes(16 if family else 4, "big")
             memcpy(c.bits[family], <const uint8_t *>mask, len(mask))
-        memcpy(c.keys, <const uint8_t *>key, sizeof(c.keys))
         c.window = window
         c.budget = budget
         c.depth = depth
         c.row_words = stats.slots
         c.slot_looked, c.slot_evicted = slots
         self.lists = LIST_NAMES
-        self.share(entries, 1 if stats.rows < 6 else (stats.rows - 4) // 2)
+        self.share(entries, 1 if stats.rows < 6 else (stats.rows - 4) // 2, fd)
 
-    cdef int share(self, uint64_t entries, uint64_t regions) except -1:
+    cdef int share(self, uint64_t entries, uint64_t regions, int fd) except -1:
         cdef Config *c = &self.config
-        cdef uint64_t sets = 1
+        cdef bytes key
+        cdef uint64_t *head
         cdef void *where
-        cdef int kind
         if regions > REGIONS_MOST:
             raise ValueError(f"{regions} regions")
-        while sets * WAYS < entries:
-            sets *= 2
-        c.mask = sets - 1
-        c.entries = sets * WAYS
-        for kind in range(LISTS):
-            c.widths[kind] = 2 if kind == CLIENTS else KEY_WORDS
-            c.lists[kind] = c.epoch_words
-            c.epoch_words += c.entries * (L_KEYS + c.widths[kind])
-        c.region_words = -(-(R_LISTS + 2 * c.epoch_words) // PAGE_WORDS) * PAGE_WORDS
+        shape(c, entries)
         c.regions = regions
-        self.size = c.regions * c.region_words * sizeof(uint64_t)
-        where = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+        self.size = (PAGE_WORDS + c.regions * c.region_words) * sizeof(uint64_t)
+        if regions > REGIONS_KEPT:
+            fd = -1
+        if fd >= 0 and os.fstat(fd).st_size != octets(entries):
+            raise ValueError("the table has another size")
+        where = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED | (MAP_ANONYMOUS if fd < 0 else 0), fd, 0)
         if where == <void *>-1:
             raise MemoryError(f"mapping {self.size} octets of sketches")
-        c.map = <uint64_t *>where
+        head = <uint64_t *>where
+        if fd_load_acquire(head) == 0:
+            # Nobody counts here yet: the template that asked for this memory is the first to see it.
+            key = os.urandom(sizeof(c.keys))
+            memcpy(head + H_KEYS, <const uint8_t *>key, sizeof(c.keys))
+            head[H_BEGUN] = time.monotonic_ns()
+            fd_store_release(head, 1)
+        memcpy(c.keys, head + H_KEYS, sizeof(c.keys))
+        self.begun = head[H_BEGUN]
+        c.map = head + PAGE_WORDS
         return 0
 
     def __dealloc__(self):
         if self.config.map != NULL:
-            munmap(self.config.map, self.size)
+            munmap(self.config.map - PAGE_WORDS, self.size)
 
     @property
     def octets(self) -> int:
         """Address space of all regions; a region's is taken when a worker starts."""
-        return self.size
+        return self.config.regions * self.config.region_words * sizeof(uint64_t)
 
     @property
     def worker_octets(self) -> int:
@@ -380,7 +418,9 @@ cdef class Table:
         cdef int which, kind
         found = []
         for region in range(c.regions):
-            at = c.map + region * c.region_words
+            with nogil:
+                # Lets others have the interpreter between two regions: a large table takes a while.
+                at = c.map + region * c.region_words
             for which in range(2):
                 number = fd_load_acquire(at + R_EPOCHS + which)
                 # One from the future: its worker read the clock after us.

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of top: one table for all blocks, a stage in each, and what the web process tells of it."""
 
+import hashlib
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from fastdns._stats import Series
 from fastdns._wire import name_to_text
-from fastdns.plugin import BlockContext, Observer, Plugin, SetupError
+from fastdns.plugin import BlockContext, BlockPlan, Observer, Plugin, SetupError
 
 from .config import SHOWN_MOST, TOP
 from .figures import Figures, client_text, figures
@@ -20,11 +22,28 @@ PERIOD = 1 << 30  # nanoseconds in which the compiled half looks at so many quer
 LABELS = {"clients": "client", "names": "name", "suffixes": "suffix"}
 
 
+PREFIX = "top "
+
+
+def key(layout: int, config: Any) -> str:
+    """What says that a table means the same: its layout and all settings but how much of it is shown."""
+    settings = {option.name: config[option.name] for option in TOP.options if option.name != "metrics"}
+    return PREFIX + hashlib.sha256(json.dumps([layout, settings], sort_keys=True).encode()).hexdigest()
+
+
 class Top(Plugin, Observer):
     """Counts the busiest clients and names."""
 
     name = "top"
     directive = TOP
+
+    @classmethod
+    def plan(cls, config: Any, plan: BlockPlan) -> None:
+        """Asks for a table that outlives its processes and a reload with the same settings; of several blocks' the
+        first one's is used."""
+        from ._top import LAYOUT, octets
+
+        plan.ask("kept", key=key(LAYOUT, config), octets=octets(config["entries"]))
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         super().__init__(config, block)
@@ -36,7 +55,6 @@ class Top(Plugin, Observer):
         if block.common.setdefault("options", options) != options:
             raise SetupError(self.name, "options differ from those of another block: all blocks share one table")
         if "table" not in block.common:
-            block.common["begun"] = time.monotonic_ns()
             block.common["table"] = Table(
                 block.stats,
                 entries=config["entries"],
@@ -45,8 +63,8 @@ class Top(Plugin, Observer):
                 prefixes=self.prefixes,
                 depth=config["depth"],
                 slots=(LOOKED.slot(stats=block.stats), EVICTIONS.slot(stats=block.stats)),
+                fd=next((fd for name, fd in block.kept.items() if name.startswith(PREFIX)), -1),
             )
-        self.begun: int = block.common["begun"]
         self.table: Table = block.common["table"]
 
     def compiled(self) -> "CompiledStage":
@@ -59,7 +77,7 @@ class Top(Plugin, Observer):
     def read(self, count: int) -> tuple[float, Figures]:
         """The seconds that figures are of, and these."""
         now = time.monotonic_ns()
-        since = max(self.begun, (now // self.window - 1) * self.window)
+        since = max(self.table.begun, (now // self.window - 1) * self.window)
         return max(1.0, (now - since) / NANO), figures(self.table.read(now), self.table.lists, count)
 
     def text(self, kind: str, key: bytes) -> str:

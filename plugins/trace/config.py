@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastdns.corefile.types import Duration, Int, Text, Type
 from fastdns.plugin import Arg, Directive, Dispenser, Option, Settings
@@ -51,6 +52,24 @@ def analytics(d: Dispenser) -> Mapping[str, Any]:
     return {"datadog_analytics_rate": Rate().read(words[0], d) if words else 0.0}
 
 
+def unusable(url: str) -> str:
+    """Why no request can be made of an address; "" where one can. What only the network knows is found when sending."""
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        _ = parts.port
+        host = parts.hostname or ""
+        if host and ":" not in host:
+            host.encode("idna")
+    except ValueError as error:
+        return str(error)
+    if any(letter < " " or letter == "\x7f" for letter in url):
+        return "invalid control character in URL"
+    if not all("!" <= letter <= "~" for letter in parts.netloc.rpartition("@")[2]):
+        return "invalid character in host name"
+    return ""
+
+
 def endpoint(settings: Settings, d: Dispenser) -> Settings:
     """Type and endpoint of the line: a single word is an endpoint, as CoreDNS reads it."""
     first, second = settings["first"], settings["second"]
@@ -60,6 +79,9 @@ def endpoint(settings: Settings, d: Dispenser) -> Settings:
     where = where or ENDPOINTS[kind]
     if kind == "zipkin" and "http" not in where:
         where = f"http://{where}/api/v2/spans"
+    url = where if kind == "zipkin" else f"http://{where}"
+    if why := unusable(url):
+        raise d.fail(f'parse "{url}": {why}')
     return settings.replace(type=kind, endpoint=where)
 
 

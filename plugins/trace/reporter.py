@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastdns.metrics import Counter
 
-from .post import Failed, post
+from .post import Failed, post, verified
 
 if TYPE_CHECKING:
+    import ssl
+
     from ._trace import Found, Tracer
 
 TAKEN = 256
@@ -35,7 +37,8 @@ QUERIES = Counter("fastdns_trace_queries_total", "Queries that were traced.")
 DROPPED = Counter(
     "fastdns_trace_dropped_total",
     "What never reached a collector: queries that found no place in the table (table), spans that found none in a "
-    "query (query), spans or traces that waited too long (backlog) or that the collector did not take (refused).",
+    "query (query), spans or traces that waited too long (backlog) or that the collector did not take (refused), and "
+    "queries or batches that could not be made ready for it (error).",
     ("reason",),
 )
 
@@ -65,6 +68,7 @@ class Reporter:
         self.waiting: deque[Any] = deque()
         self.gone = 0  # what was dropped off the front so far
         self._full = 0
+        self._tls: ssl.SSLContext | None = None
         self._told = -REMIND_SECONDS
         self._loop = asyncio.get_running_loop()
         self._some, self._enough, self._rung = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -90,10 +94,16 @@ class Reporter:
         """Takes what the compiled half has, at most TAKEN traces; how many."""
         found = self.tracer.drain(TAKEN)
         for one in found:
-            self.waiting.extend(self.sending.make(one))
+            try:
+                self.waiting.extend(self.sending.make(one))
+            except Exception as error:
+                self.trouble("a trace cannot be sent", error)
+                DROPPED.inc("error")
             if one[-2]:
                 DROPPED.inc("query", by=one[-2])
-        full, self._full = self.tracer.full - self._full, self.tracer.full
+        # Once: the hot thread counts on meanwhile.
+        now = self.tracer.full
+        full, self._full = now - self._full, now
         if full:
             DROPPED.inc("table", by=full)
         if found:
@@ -130,8 +140,10 @@ class Reporter:
         how = self.sending
         reached = True
         try:
+            if self._tls is None and how.url.startswith("https:"):
+                self._tls = await asyncio.to_thread(verified)
             more = {} if seconds is None else {"seconds": seconds}
-            status = await post(how.url, how.headers(batch), how.encode(batch), **more)
+            status = await post(how.url, how.headers(batch), how.encode(batch), tls=self._tls, **more)
             if not 200 <= status <= 299:
                 self.warn(f"failed the request with status code {status}")
                 DROPPED.inc("refused", by=len(batch))
@@ -141,6 +153,11 @@ class Reporter:
             if how.keep:
                 return False
             DROPPED.inc("refused", by=len(batch))
+        except Exception as error:
+            # Sent again it would fail again; the task goes on.
+            self.trouble("failed to send the request", error)
+            reached = False
+            DROPPED.inc("error", by=len(batch))
         # What was dropped off the front meanwhile is not there any more.
         for _ in range(len(batch) - (self.gone - gone)):
             self.waiting.popleft()
@@ -152,6 +169,10 @@ class Reporter:
         if now - self._told >= REMIND_SECONDS:
             self._told = now
             self.log.warning("%s", text)
+
+    def trouble(self, text: str, error: Exception) -> None:
+        """Logs what nobody thought of."""
+        self.warn(f"{text}: {type(error).__name__}: {error}")
 
     async def stop(self) -> None:
         """Sends what is there, if it goes quickly, and ends."""

@@ -213,7 +213,7 @@ def test_two_readers_at_once_see_the_same_while_it_is_written(tmp_path: Path) ->
     assert first | {"seconds": 0} == second | {"seconds": 0} and first["queries"] == 3000
 
 
-def test_a_reload_begins_anew_and_a_dead_worker_leaves_what_it_had(tmp_path: Path) -> None:
+def test_lists_outlive_processes_and_a_reload_that_leaves_the_settings(tmp_path: Path) -> None:
     with running(tmp_path) as found:
         found.ask(["a.test"] * 30, [f"127.0.0.{i}" for i in range(1, 30)])
         assert found.names() == {"a.test.": 30}
@@ -229,17 +229,34 @@ def test_a_reload_begins_anew_and_a_dead_worker_leaves_what_it_had(tmp_path: Pat
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: found.top()[0] == 0, "another web process")
         assert found.names() == {"a.test.": 40}
-        found.server.write(filled(COREFILE, found.metrics, found.upstream, "depth 2"))
+        (template,) = found.server.children("templat")
+        os.kill(template, signal.SIGKILL)
+        wait_for(lambda: set(found.server.children("templat")) - {template}, "another template")
+        # Of two workers one is of the template before, and the web process is of the new one.
+        for role in ("worker", "web"):
+            gone = found.server.children(role)[0]
+            os.kill(gone, signal.SIGKILL)
+            wait_for(lambda gone=gone: gone not in found.server.children() and found.top()[0] == 0, "the end of one")
+            wait_for(lambda: len(found.json()["workers"]) == 2, "its successor")
+        assert found.names() == {"a.test.": 40}
+        found.ask(["a.test"] * 20, [f"127.0.0.{i}" for i in range(1, 21)])
+        assert found.names() == {"a.test.": 60}
         out = io.StringIO()
+        found.server.write(filled(COREFILE, found.metrics, found.upstream, "depth 3\n        metrics 5"))
         assert ctl.main(["--socket", str(found.path), "reload"], out, out) == 0
         wait_for(lambda: found.json()["generation"] == 2, "the new web process")
+        found.ask(["a.test"] * 5)
+        assert found.names() == {"a.test.": 65} and found.lists()["seconds"] > 0
+        found.server.write(filled(COREFILE, found.metrics, found.upstream, "depth 2"))
+        assert ctl.main(["--socket", str(found.path), "reload"], out, out) == 0
+        wait_for(lambda: found.json()["generation"] == 3, "the new web process")
         assert found.names() == {}
         found.ask(["b.test"] * 3)
         assert found.names() == {"b.test.": 3}
         # A Corefile without the directive lets go of everything.
         found.server.write(filled(BARE, found.metrics, found.upstream))
         assert ctl.main(["--socket", str(found.path), "reload"], out, out) == 0
-        wait_for(lambda: found.json()["generation"] == 3, "the new web process")
+        wait_for(lambda: found.json()["generation"] == 4, "the new web process")
         assert found.json()["lists"] is None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import multiprocessing
+import os
 import random
 from collections import Counter
 from typing import Any
@@ -25,10 +26,12 @@ from fastdns.corefile.lexer import tokenize
 from fastdns.corefile.source import Source
 from fastdns.errors import ConfigError, SetupError
 from fastdns.numbers import NOERROR, NXDOMAIN, SERVFAIL, A
-from fastdns.plugins.top._top import Table, stage
+from fastdns.plugin import BlockPlan
+from fastdns.plugins.top._top import Table, octets, stage
 from fastdns.plugins.top.config import TOP
 from fastdns.plugins.top.figures import busiest, figures, suffixes
 from fastdns.plugins.top.handler import Top
+from fastdns.server.kept import make
 from fastdns.testing import Worker, exchange, question
 
 SECOND = 1_000_000_000
@@ -197,6 +200,45 @@ def test_what_is_out_of_bounds_makes_no_table(wrong, text):
     sound = {"entries": 64, "window": WINDOW, "budget": 1, "prefixes": (32, 64), "depth": 4, "slots": (1, 2)}
     with pytest.raises(ValueError, match=text):
         Table(Stats.create(4), **{**sound, **wrong})
+
+
+def test_tables_of_one_memory_are_one():
+    sound = {"entries": 100, "window": WINDOW, "budget": ALWAYS, "prefixes": (32, 64), "depth": 4,
+             "slots": (LOOKED, EVICTED)}
+    fd = make(octets(100))
+    try:
+        first = Sketch(64)
+        first.table = Table(first.stats, **sound, fd=fd)
+        first.workers = [first.worker(0)]
+        first.ask("a.test.", 3)
+        second = Sketch(64, workers=3)
+        second.table = Table(second.stats, **sound, fd=fd)
+        second.workers = [second.worker(i) for i in range(3)]
+        second.ask("a.test.", 4)
+        second.ask("a.test.", 5, worker=2)
+        assert second.shown(NAMES) == {"a.test.": 12} and second.table.begun == first.table.begun > 0
+        # Nothing but what workers touched takes memory.
+        assert os.fstat(fd).st_blocks * 512 < 8 * second.table.worker_octets < os.fstat(fd).st_size // 100
+        with pytest.raises(ValueError, match="another size"):
+            Table(first.stats, **{**sound, "entries": 64}, fd=fd)
+    finally:
+        os.close(fd)
+    for entries in (63, 4097):
+        with pytest.raises(ValueError, match="64 to 4096 entries"):
+            octets(entries)
+
+
+def test_what_a_table_is_kept_by():
+    def key(text: str) -> Any:
+        plan = BlockPlan(0, (), ())
+        Top.plan(parsed(text)[0], plan)
+        ((kind, facts),) = plan.asks
+        assert kind == "kept" and facts["octets"] > 0
+        return facts["key"]
+
+    assert key("top") == key("top {\nmetrics 5\n}") == key("top {\nwindow 10s\n}")
+    lines = ("window 11s", "entries 512", "samples 5000", "ipv4_prefix 24", "ipv6_prefix 56", "depth 3")
+    assert len({key("top"), *(key(f"top {{\n{line}\n}}") for line in lines)}) == 7
 
 
 def test_a_row_of_counters_without_a_region_starts_no_worker():

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -123,6 +124,16 @@ SYNTAX = 'parsing "x": invalid syntax'
         ("trace {\n zipkin_max_backlog_size -1\n}", "-1 is negative"),
         ("trace {\n zipkin_max_batch_size -2\n}", "-2 is negative"),
         ("trace {\n zipkin_max_batch_interval -1s\n}", "-1s is negative"),
+        # CoreDNS starts, and sends nothing.
+        ("trace [::1", 'parse "http://[::1/api/v2/spans": Invalid IPv6 URL'),
+        ("trace datadog [::1", 'parse "http://[::1": Invalid IPv6 URL'),
+        ("trace http://a:99999/", 'parse "http://a:99999/": Port out of range 0-65535'),
+        ("trace http://a:b/", """parse "http://a:b/": Port could not be cast to integer value as 'b'"""),
+        ('trace "http://a b/"', 'parse "http://a b/": invalid character in host name'),
+        ("trace http://\u00e9/", 'parse "http://\u00e9/": invalid character in host name'),
+        ("trace http://a/\x7f", 'parse "http://a/\x7f": invalid control character in URL'),
+        (f"trace http://{'a' * 64}/", f'parse "http://{"a" * 64}/": '
+         "encoding with 'idna' codec failed (UnicodeError: label too long)"),
         ("trace {\n datadog_analytics_rate NaN\n}",
          "datadog analytics rate must be between 0 and 1, 'nan' is not supported"),
     ],
@@ -325,6 +336,8 @@ def test_post(collector: Collector) -> None:
     ((path, head, body),) = collector.got
     assert (path, body, head["b3"]) == (f"{SPANS_PATH}?x=1", b"[]", "0")
     assert head["Authorization"] == "Basic bWU6YSBi" and head["Host"] == f"127.0.0.1:{collector.port}"
+    assert asyncio.run(post(collector.url + "?a b=%20\u00e9", [], b"")) == 202
+    assert collector.got.pop()[0] == f"{SPANS_PATH}?a%20b=%20%C3%A9"
     collector.status = 503
     assert asyncio.run(post(collector.url, [], b"")) == 503
     collector.release.clear()
@@ -337,13 +350,17 @@ def test_post(collector: Collector) -> None:
     [
         ("httpx://a/", 'Post "httpx://a/": unsupported protocol scheme "httpx"'),
         ("http:///x", 'Post "http:///x": http: no Host in request URL'),
+        ("http://[::1/", 'parse "http://[::1/": Invalid IPv6 URL'),
+        ("http://\u00e9/", """Post "http://\u00e9/": 'ascii' codec can't encode"""),
+        ("http://a/\udc80", """Post "http://a/\udc80": 'utf-8' codec can't encode"""),
+        (f"http://{'a' * 64}/", f'Post "http://{"a" * 64}/": encoding with'),
         ("http://a:99999/", 'parse "http://a:99999/": Port out of range 0-65535'),
     ],
 )
 def test_urls_that_lead_nowhere(url: str, text: str) -> None:
     with pytest.raises(Failed) as caught:
         asyncio.run(post(url, [], b""))
-    assert str(caught.value) == text
+    assert str(caught.value).startswith(text)
 
 
 def test_a_collector_that_is_not_there_or_talks_nonsense() -> None:
@@ -493,6 +510,86 @@ def test_a_collector_that_refuses(collector: Collector, counted: Stats, caplog: 
     asyncio.run(main())
     assert [record.getMessage() for record in caplog.records] == ["failed the request with status code 500"]
     assert count(counted, "fastdns_trace_dropped_total", reason="refused") == 2
+
+
+def test_what_nobody_thought_of_ends_no_task(collector: Collector, counted: Stats,
+                                             caplog: pytest.LogCaptureFixture) -> None:
+    """A trace that cannot be made ready is dropped, and a batch, each counted and told; what comes later is sent."""
+    def make(found: Any) -> list[int]:
+        return [1 // found[0]]
+
+    def encode(batch: list[int]) -> bytes:
+        if len(collector.got) == 0 and not caplog.records[1:]:
+            raise LookupError("not thought of")
+        return json.dumps(batch).encode()
+
+    async def main() -> None:
+        source = Source()
+        one = Reporter(source, sending(collector.url, make=make, encode=encode), logging.getLogger("plugin/trace"))
+        source.give(0)
+        await until(lambda: count(counted, "fastdns_trace_dropped_total", reason="error") == 1)
+        one._told -= REMIND_SECONDS
+        source.give(1, 1)
+        await until(lambda: count(counted, "fastdns_trace_dropped_total", reason="error") == 3)
+        source.give(1)
+        await until(lambda: collector.got)
+        await one.stop()
+
+    asyncio.run(main())
+    assert bodies(collector) == [[1]]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a trace cannot be sent: ZeroDivisionError: integer division or modulo by zero",
+        "failed to send the request: LookupError: not thought of"]
+
+
+def test_what_the_hot_thread_counts_meanwhile_is_counted_once(counted: Stats) -> None:
+    class Busy(Source):
+        """Its figure rises whenever it is read."""
+
+        @property
+        def full(self) -> int:
+            self.reads += 1
+            return self.reads
+
+        @full.setter
+        def full(self, value: int) -> None:
+            self.reads = value
+
+    async def main() -> int:
+        source = Busy()
+        one = Reporter(source, sending("http://127.0.0.1:1/"), logging.getLogger("x"))
+        for _ in range(5):
+            one.drain()
+        reads = source.reads
+        await one.stop()
+        return reads
+
+    reads = asyncio.run(main())
+    assert count(counted, "fastdns_trace_dropped_total", reason="table") == reads + 1 == 6
+
+
+def test_authorities_are_read_once_and_not_in_the_loop(counted: Stats, monkeypatch: pytest.MonkeyPatch,
+                                                       caplog: pytest.LogCaptureFixture) -> None:
+    made: list[int] = []
+
+    def verified() -> ssl.SSLContext:
+        made.append(threading.get_ident())
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr("fastdns.plugins.trace.post.verified", verified)
+    monkeypatch.setattr("fastdns.plugins.trace.reporter.verified", verified)
+
+    async def main() -> None:
+        source = Source()
+        one = Reporter(source, sending(f"https://127.0.0.1:{free_port()}/"), logging.getLogger("x"))
+        source.give(1)
+        await until(lambda: caplog.records)
+        for _ in range(3):
+            assert await one.send() is False
+        await one.stop()
+
+    asyncio.run(main())
+    assert len(made) == 1 and made[0] != threading.get_ident()
 
 
 def test_datadogs_traces_do_not_wait_for_a_second_try(counted: Stats) -> None:

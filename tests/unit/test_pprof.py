@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -276,6 +277,39 @@ def test_the_main_thread_is_interrupted_where_it_works() -> None:
         signal.signal(signal.SIGPROF, before if before != signal.SIG_DFL else signal.SIG_IGN)
 
 
+def test_a_look_that_fails_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("the tests run in another thread")
+    before = signal.getsignal(signal.SIGPROF)
+    main_thread.install()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    try:
+        look = Look(0.1)
+        monkeypatch.setattr(look, "add", fail)
+        with pytest.raises(MemoryError):
+            look.cpu()
+        assert not main_thread._active
+        (one,) = (main_thread.start(10_000_000, None, 0),)
+        assert one is not None, "the next look finds the timer free"
+        one.stop()
+        one.stop()
+        # What the main thread found that had no place any more.
+        look = Look(0)
+        full = main_thread.start(10_000_000, None, 0)
+        assert full is not None
+        full.found[()] = ([7, 70], [])
+        look._main(full, 0)
+        assert look.lost == 7 and ("MainThread", [LOST], [7, 70]) in functions_of(look)
+    finally:
+        for ticks_of_main in list(main_thread._active):
+            ticks_of_main.stop()
+        main_thread._installed.clear()
+        signal.signal(signal.SIGPROF, before if before != signal.SIG_DFL else signal.SIG_IGN)
+
+
 def test_clocks() -> None:
     me = threads()[threading.get_ident()]
     assert time.clock_gettime_ns(thread_clock(me[1])) > 0
@@ -299,16 +333,18 @@ def test_answers_come_in_pieces_from_several_processes() -> None:
             sampler.PIECE_HEAD.pack(9, 1) + b'{"who":"y"}'), theirs.send(sampler.PIECE_HEAD.pack(10, 1) + b"{"),
             theirs.send(sampler.PIECE_HEAD.pack(11, 0) + b"{}"), theirs.close()))
         thread.start()
-        found = asyncio.run(pprof.receive(ours, 10))
+        found, silent = asyncio.run(pprof.receive(ours, 10))
         thread.join()
-    assert [one["who"] for one in found] == ["x" * 100_000, "y"]
+    assert [one["who"] for one in found] == ["x" * 100_000, "y"] and silent == []
 
 
 def test_a_silent_process_is_waited_for_so_long() -> None:
     ours, theirs = pair()
     with ours, theirs:
         theirs.send(sampler.PIECE_HEAD.pack(9, 1) + b'{"who":"y"}')
-        assert asyncio.run(pprof.receive(ours, 0.2)) == [{"who": "y"}]
+        theirs.send(sampler.PIECE_HEAD.pack(8, sampler.NAME) + b"keeper")
+        assert asyncio.run(pprof.receive(ours, 0.2)) == (
+            [{"who": "y"}], ["keeper (pid 8): no answer", "not everybody has answered in 0.2 s"])
 
 
 def test_nobody_waits_any_more_ends_the_look() -> None:
@@ -332,6 +368,56 @@ def test_only_so_many_looks_at_a_time() -> None:
         sampler.begin({"kind": "cpu", "seconds": 1}, [], "web")
     for thread in running:
         thread.join(10)
+
+
+def test_whatever_goes_wrong_ends_the_look_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    words = {"kind": "cpu", "seconds": 600}
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ours, theirs = pair()
+        sampler.begin(words, [theirs.detach()], "web")
+        assert ours.recv(99)[5:] == b"web" and ours.recv(99) == b""
+        assert not any(thread.is_alive() for thread in sampler._running)
+        ours.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", lambda *_: refuse(threading.current_thread()))
+        answer = Alone().get("/profile", "seconds=1")
+        assert (answer.status, answer.body) == (500, b"cannot look: can't start new thread\n")
+    with monkeypatch.context() as patch:
+        patch.delattr("fastdns.server.look")
+        patch.setitem(sys.modules, "fastdns.server.look", None)
+        ours, theirs = pair()
+        sampler.begin(words, [theirs.detach()], "web")
+        assert ours.recv(99)[5:] == b"web" and ours.recv(99) == b""
+        ours.close()
+    fd = os.open("/dev/null", os.O_RDONLY)
+    sampler.begin(words, [fd], "web")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_who_is_asked_and_not_heard_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the profile's comments: here the only process has looks enough already."""
+    monkeypatch.setattr(sampler, "RUNNING_MAX", 0)
+    words = f"web (pid {os.getpid()}): no answer"
+    top = list(fields(gzip.decompress(Alone().get("/profile", "seconds=1").body)))
+    strings = [bytes(value).decode() for field, value in top if field == 6]
+    assert [strings[value] for field, value in top if field == 13 and isinstance(value, int)] == [words]
+    assert f"# {words}\n" in Alone().get("/goroutine", "debug=1").body.decode()
+    assert json.loads(Alone().get("/trace", "seconds=0.1").body)["otherData"] == {"silent": [words]}
+    # An answer of which more comes than is kept, and one that is cut off.
+    monkeypatch.setattr(pprof, "FOUND_MAX", 10)
+    ours, theirs = pair()
+    with ours, theirs:
+        theirs.send(sampler.PIECE_HEAD.pack(7, sampler.NAME) + b"worker 3")
+        for kind in (sampler.MORE, sampler.MORE, sampler.LAST):
+            theirs.send(sampler.PIECE_HEAD.pack(7, kind) + b'{"who": "worker 3"' if kind == sampler.MORE else
+                        sampler.PIECE_HEAD.pack(7, kind) + b"}")
+        theirs.close()
+        assert asyncio.run(pprof.receive(ours, 10)) == ([], ["worker 3 (pid 7): no answer"])
 
 
 class Alone:

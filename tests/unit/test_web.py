@@ -17,11 +17,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from fastdns import metrics
-from fastdns._stats import Stats
+from fastdns._stats import Series, Stats
 from fastdns.errors import StartError
+from fastdns.plugin import Observer
 from fastdns.server import control, web
 from fastdns.server.http import Answer, Server
 from tests.machine import needs_ipv6
+
+
+def test_an_observer_is_read_beside_the_loop() -> None:
+    class Lists(Observer):
+        def series(self) -> list[Series]:
+            self.thread = threading.get_ident()
+            return [Series("lists_of_mine", (), "gauge", (), "Lists.", 0, (3,))]
+
+    stats, lists = Stats.create(8), Lists()
+    metrics.declare(stats)
+    answer = asyncio.run(web.Web([], (), stats, None, 1, lists).metrics())
+    assert b"lists_of_mine 3" in answer.body and lists.thread != threading.get_ident()
 
 
 class Running:
