@@ -12,9 +12,9 @@ import asyncio
 import email.utils
 import socket
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h11
 
@@ -52,7 +52,7 @@ Handler = Callable[[], Awaitable[Answer]]
 
 
 class Tree(NamedTuple):
-    """Everything below a prefix: `answer` gets path and query, and has `seconds`."""
+    """Everything below a prefix: `answer` gets path and query, and has `seconds`, unless the client leaves before."""
 
     prefix: str
     answer: Callable[[str, str], Awaitable[Answer]]
@@ -160,11 +160,31 @@ class Server:
             path, _, query = request.target.decode("ascii", "replace").partition("?")
             tree = next((tree for tree in self.trees if tree.holds(path)), None)
             seconds = SECONDS if tree is None else SECONDS + tree.seconds
-            await asyncio.wait_for(self._answer(http, writer, request, path, query, tree), seconds)
+            answering = asyncio.wait_for(self._answer(http, writer, request, path, query, tree), seconds)
+            await (answering if tree is None else self._unless_left(answering, http, reader))
             if self._leaving or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
             self._idle.add(task)
+
+    async def _unless_left(self, answering: Coroutine[Any, Any, None], http: h11.Connection,
+                           reader: asyncio.StreamReader) -> None:
+        # An answer that takes long, unless nobody waits for it any more. A client that asks on has its turn later; of
+        # one read so much is kept, more stays in the socket.
+        task = asyncio.ensure_future(answering)
+        more = asyncio.ensure_future(reader.read(16384))
+        try:
+            await asyncio.wait((task, more), return_when=asyncio.FIRST_COMPLETED)
+            if more.done():
+                octets = more.result()
+                if not octets and not task.done():
+                    raise ConnectionAbortedError
+                http.receive_data(octets)
+            await task
+        finally:
+            task.cancel()
+            more.cancel()
+            await asyncio.gather(task, more, return_exceptions=True)
 
     async def _request(self, http: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
         # The next request, its body read; None at the end of the connection.

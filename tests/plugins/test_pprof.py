@@ -166,8 +166,7 @@ def test_a_client_that_leaves_costs_nothing_for_long() -> None:
     port = free_port()
     with Server(f". {{\n    pprof 127.0.0.1:{port}\n    demo\n}}\n") as server:
         with pytest.raises(TimeoutError):
-            get(port, "/profile?seconds=3", 0.5)
-        assert get(port, "/profile?seconds=1")[0] == 500
+            get(port, "/profile?seconds=300", 0.5)
         for _ in range(100):
             if get(port, "/goroutine")[0] == 200:
                 break

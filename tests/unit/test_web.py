@@ -21,7 +21,7 @@ from fastdns._stats import Series, Stats
 from fastdns.errors import StartError
 from fastdns.plugin import Observer
 from fastdns.server import control, web
-from fastdns.server.http import Answer, Server
+from fastdns.server.http import Answer, Server, Tree
 from tests.machine import needs_ipv6
 
 
@@ -35,6 +35,45 @@ def test_an_observer_is_read_beside_the_loop() -> None:
     metrics.declare(stats)
     answer = asyncio.run(web.Web([], (), stats, None, 1, lists).metrics())
     assert b"lists_of_mine 3" in answer.body and lists.thread != threading.get_ident()
+
+
+def test_who_asks_on_while_an_answer_takes_long_is_answered_in_turn() -> None:
+    asked: list[str] = []
+    cancelled: list[str] = []
+
+    async def slowly(_path: str, query: str) -> Answer:
+        asked.append(query)
+        try:
+            await asyncio.sleep(60 if query == "long" else 0.3)
+        except asyncio.CancelledError:
+            cancelled.append(query)
+            raise
+        return Answer(200, query.encode())
+
+    def request(query: str) -> bytes:
+        return f"GET /slow?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+    async def main() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        server = Server({}, None, [Tree("/slow", slowly, 100.0)])
+        await server.start([sock])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("one"))
+        await asyncio.sleep(0.1)
+        writer.write(request("two") + request("three"))
+        for word in (b"one", b"two", b"three"):
+            assert (await reader.readuntil(word)).endswith(word)
+        writer.write(request("long"))
+        while asked[-1] != "long":
+            await asyncio.sleep(0.01)
+        writer.close()
+        while not cancelled:
+            await asyncio.sleep(0.01)
+        await server.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert asked == ["one", "two", "three", "long"] and cancelled == ["long"]
 
 
 class Running:
