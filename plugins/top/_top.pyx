@@ -3,8 +3,8 @@
 """The compiled half of top: sketches of the busiest clients, names, and suffixes of names that do not exist.
 
 Strategy. Each worker writes a region of its own in memory that all processes map and that the server keeps; readers add
-the regions up. Nobody waits for anybody: a worker that dies leaves a region that the next owner of its counter row goes on
-with, and whose figures grow old like all others.
+the regions up. Nobody waits for anybody: a worker that dies leaves a region that the next owner of its counter row goes
+on with, and whose figures grow old like all others.
 
 A list is a Space-Saving sketch cut into sets of sixteen counters; a keyed hash says which set a key belongs to. A key
 that has no counter takes the least one of its set over, with its count, and that count is noted as the most that it may
