@@ -236,6 +236,9 @@ cdef struct Finish:
 cdef void wire_echo(uint16_t code) noexcept nogil
     # Asks for a further option code to be echoed (`rewrite edns0 local`). At set-up, before the fork.
 
+cdef void wire_echo_none() noexcept nogil
+    # Forgets those that were asked for: another configuration is set up in this process.
+
 cdef uint32_t wire_limit(const Packet *pkt, bint udp) noexcept nogil
     # max(512, advertised) for UDP (at most what a datagram carries, 65,507), 65,535 for TCP.
 

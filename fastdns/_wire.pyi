@@ -95,6 +95,9 @@ def finish(
 def echo_option(code: int) -> None:
     """Has a further EDNS option code echoed from then on, in the whole process."""
 
+def echo_none() -> None:
+    """Forgets the codes that were asked for: another configuration is set up in this process."""
+
 def build(
     query: bytes, flags: int, rcode: int, records: Iterable[tuple[int, bytes | None, int, int, int, bytes]]
 ) -> bytes:

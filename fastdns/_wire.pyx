@@ -289,6 +289,12 @@ cdef void wire_echo(uint16_t code) noexcept nogil:
     echoed_codes[code >> 3] |= <uint8_t>(1 << (code & 7))
 
 
+cdef void wire_echo_none() noexcept nogil:
+    global echoed_any
+    echoed_any = False
+    memset(echoed_codes, 0, CODES_OCTETS)
+
+
 cdef uint32_t echo_options(const Packet *pkt, const Finish *f, uint8_t *out) noexcept nogil:
     # The options of the query that go back, each of CoreDNS's five once; octets. out NULL: only counts them.
     # The walk ends with the last one wanted, so that a flood of options is walked by admission alone.

@@ -264,6 +264,10 @@ def echo_option(uint16_t code):
     wire_echo(code)
 
 
+def echo_none():
+    wire_echo_none()
+
+
 def build(bytes query not None, uint16_t flags, int rcode, records):
     cdef _Block q = _Block(query)
     cdef _Block owner, rdata

@@ -226,8 +226,9 @@ class Generation:
         """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache, `kept`
         descriptors of the memory that plugins asked for under "kept", in the plan's order."""
         from ._chain import Program
-        from ._wire import name_from_text
+        from ._wire import echo_none, name_from_text
 
+        echo_none()
         metrics.declare_plugins(stats)
         asks = [facts for block in self.blocks for kind, facts in block.plan.asks if kind == "kept"]
         self.kept = {(facts["block"], facts["key"]): fd for facts, fd in zip(asks, kept, strict=False)}

@@ -93,7 +93,6 @@ BROKEN = [
     ("(p) {\n    policy ¦sequental\n}\n. {\n    forward . 192.0.2.1 {\n        import p\n    }\n}\n",
      "unknown policy 'sequental'", "'sequential'"),
     # What is lost might have said who reaches a block: nothing is said about two of them.
-    (". {\n    ¦view a {\n        expr true\n    }\n    whoami\n}\n. {\n    whoami\n}\n", "not built yet", ""),
     (". {\n    ¦bnid 127.0.0.1\n    whoami\n}\n. {\n    whoami\n}\n", "Unknown directive 'bnid'", "'bind'"),
     (". {\n    import ¦nosuch\n    whoami\n}\n. {\n    whoami\n}\n", "File to import not found", ""),
     # More keys.
@@ -120,7 +119,6 @@ BROKEN = [
     (". {\n    forward . 192.0.2.1 {\n        next ¦NOCODE\n        max_concurrent ¦x\n        ¦except\n    }\n}\n",
      "", "the line is written"),
     (". {\n    health ¦8080\n    whoami\n}\n", "address 8080: missing port in address", "HOST:PORT"),
-    (". {\n    loadbalance ¦weighted w.txt {\n        reload 10s\n    }\n    whoami\n}\n", "not built yet", ""),
     (". {\n    local {\n        localhost_prefix ¦maybe\n    }\n    whoami\n}\n",
      "expects 'on' or 'off'", "one of: on"),
     (". {\n    log {\n        class all ¦} \n    whoami\n}\n", "invalid Class: }", ""),

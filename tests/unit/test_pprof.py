@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastdns.server import control, main_thread, pprof, pprof_views, sampler
-from fastdns.server.look import EVENTS_MAX, LOOP_KERNEL, LOOP_USER, LOST, Look
+from fastdns.server.look import EVENTS_MAX, LOOP_KERNEL, LOOP_USER, LOST, TICK_NS, Look
 from fastdns.server.profile_proto import Profile, varint
 from fastdns.server.thread_clocks import process_clock, thread_clock, threads, ticks
 
@@ -133,14 +133,25 @@ def functions_of(look: Look) -> list[tuple[str, list[str], list[int]]]:
 
 
 def test_cpu_time_is_what_the_scheduler_says() -> None:
-    look = Look(0.5)
+    class Timed(Look):
+        """Reads the process's clock within the look too: on a busy machine much may pass before and after."""
+
+        within = 0
+
+        def moments(self, tick_ns: int = TICK_NS) -> Iterator[tuple[int, int]]:
+            begin = time.process_time_ns()
+            yield from super().moments(tick_ns)
+            self.within = time.process_time_ns() - begin
+
+    look = Timed(0.5)
     before = time.process_time_ns()
     with spinning("busy"):
         look.cpu()
         used = time.process_time_ns() - before
     found = functions_of(look)
     total = sum(values[1] for _, _, values in found)
-    assert 0.7 * used <= total <= used
+    # The process's clock may lack what other threads used since the kernel's last tick.
+    assert 0 < look.within - 2 * TICK_NS <= total <= used + 2 * TICK_NS
     busy = [(stack, values) for thread, stack, values in found if thread == "busy"]
     assert sum(values[1] for _, values in busy) > 0.5 * total
     assert any(name.endswith("spin_for_the_test") for stack, _ in busy for name in stack)

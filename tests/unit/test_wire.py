@@ -24,6 +24,12 @@ ADMITTED = [probe for probe in PROBES if probe.udp.admission in ("ok", "badvers"
 REFUSED = [probe for probe in PROBES if probe.udp.admission in ("formerr", "notimp", "badvers")]
 
 
+@pytest.fixture(autouse=True)
+def no_further_codes() -> None:
+    """What a configuration of another test in this process asked for is forgotten."""
+    _wire.echo_none()
+
+
 def flags_of(message: bytes) -> int:
     return struct.unpack_from("!H", message, 2)[0]
 

@@ -18,6 +18,12 @@ WWW, ORG = b"\xc0\x0c", b"\xc0\x18"
 LONGEST = b"\x01a" * 127 + b"\x00"
 
 
+@pytest.fixture(autouse=True)
+def no_further_codes() -> None:
+    """What a configuration of another test in this process asked for is forgotten."""
+    _wire.echo_none()
+
+
 def reply(*records: bytes, counts=None, name=NAME) -> bytes:
     """A reply with its records in the answer section unless `counts` says otherwise."""
     return header(flags=QR | RD, counts=counts or (1, len(records), 0, 0)) + question(name) + b"".join(records)
@@ -387,6 +393,8 @@ def test_a_registered_code_is_echoed() -> None:
     assert not read(_wire.finish(client, reply(record()))).options
     _wire.echo_option(65123)
     assert [int(o.otype) for o in read(_wire.finish(client, reply(record()))).options] == [65123]
+    _wire.echo_none()
+    assert not read(_wire.finish(client, reply(record()))).options
 
 
 def test_own_options_of_a_reply_win_over_the_echo() -> None:
