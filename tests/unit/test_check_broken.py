@@ -95,6 +95,9 @@ BROKEN = [
     # What is lost might have said who reaches a block: nothing is said about two of them.
     (". {\n    ¦bnid 127.0.0.1\n    whoami\n}\n. {\n    whoami\n}\n", "Unknown directive 'bnid'", "'bind'"),
     (". {\n    import ¦nosuch\n    whoami\n}\n. {\n    whoami\n}\n", "File to import not found", ""),
+    (". {\n    acl {\n        ¦alow net 192.0.2.0/24\n    }\n    whoami\n}\n",
+     "unexpected token \"alow\"", "'allow'"),
+    (". {\n    bufsize ¦100\n    whoami\n}\n", "Wrong argument count", ""),
     # More keys.
     ("a.test:53 ¦A.TEST {\n    whoami\n}\n", "already defined", "line 1"),
     ("¦.:-1 {\n    whoami\n}\n", "address -1: invalid port", ""),
