@@ -8,7 +8,7 @@ reads it from there, so one store does for all.
 
 from libc.stdint cimport uint16_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -28,16 +28,11 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the configuration alive."""
-
-    cdef uint16_t size
-
-
 def stage(int size) -> CompiledStage:
     """The stage that allows at most `size` octets, 512 to 4096. ValueError."""
-    cdef _Owner owner = _Owner()
+    cdef Memory config
     if not 512 <= size <= 4096:
         raise ValueError(f"a size of {size} octets")
-    owner.size = <uint16_t>size
-    return compiled_stage(&OPS, &owner.size, owner)
+    config = zeroed(sizeof(uint16_t))
+    (<uint16_t *>config.at)[0] = <uint16_t>size
+    return compiled_stage(&OPS, config.at, config)

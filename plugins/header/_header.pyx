@@ -8,7 +8,7 @@ parsed form, from which upstreams are asked and replies are made; a reply's in i
 
 from libc.stdint cimport uint16_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
 from fastdns._wire cimport FLAG_AA, FLAG_RA, FLAG_RD, WIRE_HEADER, get16, put16
 
 cdef struct Masks:
@@ -42,12 +42,6 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the masks alive."""
-
-    cdef Config config
-
-
 cdef int fill(Masks *m, pair) except -1:
     cdef uint16_t flags = FLAG_AA | FLAG_RA | FLAG_RD
     set_, clear = pair
@@ -61,7 +55,8 @@ cdef int fill(Masks *m, pair) except -1:
 def stage(query, response) -> CompiledStage:
     """The stage that changes flags of queries and of replies: (those to set, those to clear) of each. ValueError for
     other flags than AA, RA and RD."""
-    cdef _Owner owner = _Owner()
-    fill(&owner.config.query, query)
-    fill(&owner.config.response, response)
-    return compiled_stage(&OPS, &owner.config, owner)
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
+    fill(&config.query, query)
+    fill(&config.response, response)
+    return compiled_stage(&OPS, config, memory)

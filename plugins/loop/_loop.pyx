@@ -13,7 +13,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 import secrets
 
 from fastdns._stage cimport NEXT, RCODE, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
-from fastdns._sys cimport calloc, fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, free, memcmp, memcpy
+from fastdns._sys cimport fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, memcmp, memcpy
 from fastdns._wire cimport RCODE_REFUSED, wire_lower, wire_name_from_text
 
 WORDS = ("seen", "off", "client_high", "client_low", "client_port")
@@ -153,30 +153,22 @@ def stage(str qname, list slots) -> CompiledStage:
     return compiled_stage(&OPS, config, memory)
 
 
-cdef class _Ways:
-    """Keeps the upstreams of a stage alive."""
-
-    cdef Ways ways
-
-    def __dealloc__(self):
-        free(self.ways.at)
-
-
 def quarantine(list slots) -> CompiledStage:
     """The stage that ends probes of `action quarantine`. slots: of each upstream the shared words in the order of
     WAY_WORDS. ValueError for too many upstreams."""
-    cdef _Ways owner = _Ways()
+    cdef Memory memory
+    cdef Ways *ways
     if len(slots) > WAYS:
         raise ValueError(f"at most {WAYS} upstreams")
-    owner.ways.at = <Way *>calloc(len(slots) or 1, sizeof(Way))
-    if owner.ways.at == NULL:
-        raise MemoryError
+    memory = zeroed(sizeof(Ways) + len(slots) * sizeof(Way))
+    ways = <Ways *>memory.at
+    ways.at = <Way *>(ways + 1)
     for i, (first, second, seen) in enumerate(slots):
-        owner.ways.at[i].first = first
-        owner.ways.at[i].second = second
-        owner.ways.at[i].seen = seen
-    owner.ways.n = <uint32_t>len(slots)
-    return compiled_stage(&RETURNED, &owner.ways, owner)
+        ways.at[i].first = first
+        ways.at[i].second = second
+        ways.at[i].seen = seen
+    ways.n = <uint32_t>len(slots)
+    return compiled_stage(&RETURNED, ways, memory)
 
 
 def probe(str qname) -> tuple:

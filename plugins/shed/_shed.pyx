@@ -9,9 +9,10 @@ socket.
 
 from libc.stdint cimport uint32_t
 
-from fastdns._stage cimport DROP, NEXT, PROTO_UDP, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport (
+    DROP, NEXT, PROTO_UDP, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed,
+)
 from fastdns._stats cimport stat_add
-from fastdns._sys cimport calloc, free
 
 cdef struct Counted:
     # Of one listener.
@@ -55,26 +56,15 @@ OPS.start = start
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the configuration alive."""
-
-    cdef Config config
-
-    def __dealloc__(self):
-        free(self.config.listeners)
-
-
 def stage(slots) -> CompiledStage:
     """The stage of one block. slots: for each listener of the server the counters of queries and replies that were
     dropped, or None where the block is not reached by it."""
-    cdef _Owner owner = _Owner()
-    cdef Config *c = &owner.config
-    c.listeners = <Counted *>calloc(len(slots) or 1, sizeof(Counted))
-    if c.listeners == NULL:
-        raise MemoryError
+    cdef Memory memory = zeroed(sizeof(Config) + len(slots) * sizeof(Counted))
+    cdef Config *c = <Config *>memory.at
+    c.listeners = <Counted *>(c + 1)
     c.count = <uint32_t>len(slots)
     for i, pair in enumerate(slots):
         if pair is not None:
             c.listeners[i].ours = True
             c.listeners[i].query, c.listeners[i].response = pair
-    return compiled_stage(&OPS, &owner.config, owner)
+    return compiled_stage(&OPS, c, memory)

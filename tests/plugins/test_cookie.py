@@ -30,7 +30,7 @@ from fastdns.plugins.cookie.handler import drawn_secret
 from fastdns.testing import Answer, Worker, exchange, question
 from tests.faults import serving
 from tests.faults.upstream import Upstream
-from tests.machine import needs_ipv6
+from tests.machine import needs, needs_ipv6
 from tests.probes import installed
 
 OPTION = 10
@@ -380,7 +380,7 @@ def test_two_servers_draw_two_secrets_and_none_is_exported():
 
 
 @pytest.mark.real_servers
-@pytest.mark.skipif(shutil.which("dig") is None, reason="needs dig")
+@needs("dig")
 def test_dig(worker):
     command = ["dig", "@127.0.0.1", "-p", str(worker.port), "a.test.", "A", "+tries=1", f"+cookie={MINE.hex()}", "+qr"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -389,7 +389,7 @@ def test_dig(worker):
 
 
 @pytest.mark.real_servers
-@pytest.mark.skipif(shutil.which("kdig") is None, reason="needs kdig")
+@needs("kdig")
 def test_kdig(worker):
     command = ["kdig", "@127.0.0.1", "-p", str(worker.port), "a.test.", "A", "+retry=1", f"+cookie={MINE.hex()}"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
