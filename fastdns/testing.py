@@ -22,7 +22,6 @@ import asyncio
 import contextlib
 import os
 import queue
-import random
 import secrets
 import signal
 import socket
@@ -41,32 +40,13 @@ from . import __version__
 from ._wire import name_from_text
 from .message import Message, text
 from .numbers import ANY, IN, NOERROR
+from .ports import free_port
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 5.0
 SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>; the socket module has no name for it
 RECEIVE_OCTETS = 4 << 20  # a flood of questions waits, as it does at the real server
 ADDRESS = "127.0.0.1"
-
-
-def _candidates() -> range:
-    # Below the range that the kernel gives to whoever asks for any port: one of those may be somebody's source port
-    # by the time it is bound.
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    return range(max(1024, low - 16_384), low) if low > 4096 else range(1024, 65_536)
-
-
-def free_port(address: str = ADDRESS) -> int:
-    """A port of the address (`::`: of all) that is free for UDP and TCP now. OSError when none was found."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    source = random.SystemRandom()
-    for port in (source.choice(_candidates()) for _ in range(100)):
-        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
-            with contextlib.suppress(OSError):
-                udp.bind((address, port))
-                tcp.bind((address, port))
-                return port
-    raise OSError(f"no port of {address} is free for both UDP and TCP")
 
 
 def question(

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from bench.peers import COREFILE, PEERS, environment
 from fastdns.bench._load import Load, Questions
-from fastdns.bench.target import Target, TargetError, free_port
+from fastdns.bench.target import Target, TargetError
 from fastdns.bench.turns import Shape, Turn
+from fastdns.ports import free_port
 
 from .ask import warm_name
 from .quota import quota

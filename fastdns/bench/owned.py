@@ -18,9 +18,10 @@ import sys
 
 from ..corefile.blocks import ServerBlock
 from ..corefile.source import Corefile, load_source, read_source
+from ..ports import free_port
 from .arguments import Options
 from .errors import BenchError
-from .target import LOOPBACK, Target, TargetError, free_port
+from .target import LOOPBACK, Target, TargetError
 
 SCHEME = "dns"
 CHOSEN = 0

@@ -16,11 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import FastdnsError
+from ..ports import free_port
 from ._load import Load, Questions
 from .cpu import CoreMeter, CpuMeter
 from .questions import synthetic
 from .tally import Tally
-from .target import LOOPBACK, Target, TargetError, free_port
+from .target import LOOPBACK, Target, TargetError
 
 NAMES = 1000
 WARM_SECONDS = 1.0

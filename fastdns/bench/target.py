@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from fastdns.errors import FastdnsError
+from fastdns.ports import free_port
 
 from .cpu import tree
 from .questions import query
@@ -49,18 +50,6 @@ class Server(Protocol):
     @property
     def port(self) -> int: ...
     def pids(self) -> list[int]: ...
-
-
-def free_port(address: str = LOOPBACK) -> int:
-    """A port of the address that is free for UDP and TCP now. OSError when none can be found."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for _ in range(100):
-        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
-            udp.bind((address, 0))
-            with contextlib.suppress(OSError):
-                tcp.bind((address, udp.getsockname()[1]))
-                return int(udp.getsockname()[1])
-    raise OSError(f"no port of {address} is free for both UDP and TCP")
 
 
 def answers(address: str, port: int, question: bytes, protocol: str = "udp", seconds: float = ANSWER_SECONDS) -> bool:

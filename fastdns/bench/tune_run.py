@@ -17,11 +17,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..ports import free_port
 from ._load import Load
 from .cpu import CoreMeter, CpuMeter, first_line
 from .errors import BenchError
 from .questions import Questions
-from .target import Target, free_port
+from .target import Target
 from .tune_copy import Copy
 from .tune_curve import Curve, Point, Visit
 from .tune_search import search

@@ -49,6 +49,7 @@ PYTHON: dict[str, set[str]] = {
     "errors": set(),
     "corefile": {"errors"},
     "numbers": set(),
+    "ports": set(),
     "metrics": {"compiled"},
     "snapshot": {"compiled"},
     "rdata": {"compiled"},
@@ -97,11 +98,12 @@ PYTHON: dict[str, set[str]] = {
     "top": {"ctl_talk", "errors"},
     "cli": {"errors", "corefile", "order", "registry", "server", "bench"},  # the bench by its command alone
     # The tuner asks what a Corefile listens on (chain) and how many workers a server has here (server.placement).
-    "bench": {"errors", "corefile", "compiled", "chain", "server"},
+    "bench": {"errors", "ports", "corefile", "compiled", "chain", "server"},
     "__main__": {"cli"},
     "__init__": set(),
     "testing": {
         "errors",
+        "ports",
         "numbers",
         "corefile",
         "message",

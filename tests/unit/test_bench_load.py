@@ -17,7 +17,7 @@ import pytest
 from fastdns.bench._load import TRANSPORTS, Load, Questions
 from fastdns.bench.floor import bound
 from fastdns.bench.questions import query, read
-from fastdns.bench.target import free_port
+from fastdns.ports import free_port
 from tests.machine import may, needs, needs_ipv6
 from tests.planted import REFUSED, SERVFAIL, Planted
 

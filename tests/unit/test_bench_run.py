@@ -25,8 +25,9 @@ from fastdns.bench.questions import query
 from fastdns.bench.report import Report
 from fastdns.bench.session import Places, Session, place
 from fastdns.bench.tally import Tally
-from fastdns.bench.target import Target, free_port
+from fastdns.bench.target import Target
 from fastdns.corefile.source import Source, load_source
+from fastdns.ports import free_port
 from tests.machine import needs, program
 from tests.made_reports import report
 

@@ -13,7 +13,8 @@ import pytest
 
 from fastdns.bench._load import Load
 from fastdns.bench.questions import query, synthetic
-from fastdns.bench.target import Address, Target, TargetError, answers, free_port
+from fastdns.bench.target import Address, Target, TargetError, answers
+from fastdns.ports import free_port
 from tests.planted import Planted
 
 COREFILE = """. {

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fastdns.bench.target import free_port
+from fastdns.ports import free_port
 from fastdns.server import steer
 from fastdns.server.listen import Key, Listeners
 

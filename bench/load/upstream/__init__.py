@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bench.peers import installed
 from fastdns.bench.questions import query
-from fastdns.bench.target import Target, free_port
+from fastdns.bench.target import Target
+from fastdns.ports import free_port
 
 HERE = Path(__file__).resolve().parent
 ZONE = "example.org.zone"
