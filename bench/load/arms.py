@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from .scenario import Scenario
 from .upstream import Upstream, upstream
 
 LOG = "queries"  # what the peers' configurations in `observed` call it
+REFUSED = IPv4Address("172.16.0.0")  # where the networks that `acl` refuses begin: no client has such an address
 GUESS = 150_000.0  # answers a second to be ready for, before a server has shown its rate
 
 
@@ -144,12 +146,20 @@ def write_hosts(file: Path, names: int) -> str:
     return str(file)
 
 
+def write_prefixes(file: Path, prefixes: int) -> str:
+    """Writes rules of `acl` that refuse so many networks of 16 addresses; its path, which Corefiles read as {$ACL}."""
+    with file.open("w") as out:
+        out.writelines(f"block net {REFUSED + 16 * n}/28\n" for n in range(prefixes))
+    return str(file)
+
+
 def start_arms(
     scenario: Scenario, plan: Plan, folder: Path, behind: Upstream | None, stack: contextlib.ExitStack
 ) -> tuple[list[Arm], dict[str, str]]:
     """Starts the floor, our own server and every peer of the scenario that is installed; and why some did not start."""
     upstream_port = behind.port if behind else 0
     hosts = write_hosts(folder / "hosts", scenario.questions.names) if scenario.hosts else ""
+    rules = write_prefixes(folder / "acl", scenario.prefixes) if scenario.prefixes else ""
 
     def start(name: str, command: Callable[[Path, int], Sequence[str]], reload: signal.Signals | None = None) -> Arm:
         place = folder / name
@@ -160,7 +170,7 @@ def start_arms(
             [*before, *command(place, port)],
             port,
             cpus=str(plan.server_cpu),
-            environment={**environment(port, upstream_port, free_port()), "HOSTS": hosts},
+            environment={**environment(port, upstream_port, free_port()), "HOSTS": hosts, "ACL": rules},
         )
         return Arm(name, stack.enter_context(target), place, reload)
 

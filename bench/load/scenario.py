@@ -22,6 +22,7 @@ FILE = "scenario.toml"
 UPSTREAMS = ("zone", "slow", "none")
 ATTACKS = ("", "overload", "names", "trickle")
 MOST_NAMES = 1_000_000
+MOST_PREFIXES = 65_536  # 172.16/12 has so many of 16 addresses
 MOST_RATE = 1_000_000  # questions a second
 MOST_CPUS = 1024
 
@@ -51,7 +52,8 @@ class Scenario:
     """One scenario. `shapes` are words that `shape_of` understands; `quota` is in CPUs, 0 for no limit; `reload`: the
     server reads its configuration again just before it is measured; `attack`: what happens to it in half of a turn
     (attack.py), and `holds` the bound of its figure: at least, for `trickle` at most; `hosts`: servers get a hosts file
-    of all names that are asked again; `place`: where it stands in the tables."""
+    of all names that are asked again; `prefixes`: and rules of `acl` that refuse so many networks, none of a client;
+    `place`: where it stands in the tables."""
 
     name: str
     folder: Path
@@ -66,6 +68,7 @@ class Scenario:
     attack: str = ""
     holds: float = 0.0
     hosts: bool = False
+    prefixes: int = 0
     place: int = 0
 
 
@@ -79,6 +82,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "attack": (str,),
     "holds": (int, float),
     "hosts": (bool,),
+    "prefixes": (int,),
     "place": (int,),
     "questions": (dict,),
     "flood": (dict,),
@@ -144,6 +148,7 @@ def build(name: str, file: Path, table: Mapping[str, Any], known: Collection[str
     demand(0 <= questions.fresh <= 1, "questions.fresh must be between 0 and 1")
     demand(0 <= questions.names <= MOST_NAMES, f"questions.names must be between 0 and {MOST_NAMES}")
     demand(questions.names > 0 or questions.fresh == 1, "questions.names must be positive unless all are fresh")
+    demand(0 <= table.get("prefixes", 0) <= MOST_PREFIXES, f"prefixes must be between 0 and {MOST_PREFIXES}")
     demand(not table.get("hosts") or questions.fresh == 0, "questions.fresh must be 0 where there is a hosts file")
     flood = None
     if "flood" in table:

@@ -50,6 +50,13 @@ def rcodes(found: list[bytes | None]) -> dict[int, int]:
     return counts
 
 
+def ingress(web: int, event: str) -> int:
+    """What /metrics on that port tells of an event of the way in."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
+        lines = re.findall(r'^fastdns_ingress_total\{event="(\w+)"\} (\d+)', page.read().decode(), re.M)
+    return int(dict(lines).get(event, 0))
+
+
 def test_one_of_two_is_silent() -> None:
     with Upstream(lambda asked: []) as silent, Upstream() as up:
         to = f"127.0.0.1:{silent.port} 127.0.0.1:{up.port}"
@@ -172,21 +179,17 @@ def test_forwarding_to_itself_ends(sockets: int) -> None:
         "  read_timeout 300ms\n  max_fails 0\n  max_connect_attempts 2\n }\n}\n"
     )
 
-    def queries() -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
-            return int(re.findall(r'^fastdns_ingress_total\{event="query"\} (\d+)', page.read().decode(), re.M)[0])
-
     with Server(corefile):
         assert exchange(question("a.test.", A), port)[3] & 15 == 2
         if sockets == 1:
-            assert queries() == 1 + 2  # the client's, and one for each attempt
+            assert ingress(web, "query") == 1 + 2  # the client's, and one for each attempt
             return
         # A worker that is asked by the other after its own question has ended begins anew, which happens now and then;
         # each time it is as likely as not to ask itself, so it ends. At rest: nothing comes for longer than a question
         # lives.
         before = -1
         for _ in range(20):
-            if before == (before := queries()):
+            if before == (before := ingress(web, "query")):
                 break
             time.sleep(1.0)
         else:
@@ -198,7 +201,9 @@ def test_forwarding_to_itself_ends(sockets: int) -> None:
 @pytest.mark.parametrize("error", ["EIO", "ENOBUFS", "EPERM"])
 def test_sends_that_fail_are_repeated_one_by_one(error: str) -> None:
     """The kernel refuses every second sendmmsg of every process of the server."""
-    with Upstream() as up, Server(f". {{\n  forward . 127.0.0.1:{up.port}\n}}\n") as server:
+    web = free_port()
+    corefile = f". {{\n  prometheus 127.0.0.1:{web}\n  forward . 127.0.0.1:{{port}}\n}}\n"
+    with Upstream() as up, Server(corefile.replace("{port}", str(up.port))) as server:
         workers = subprocess.run(
             ["ps", "-o", "pid=", "-s", str(server.process.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
@@ -216,8 +221,10 @@ def test_sends_that_fail_are_repeated_one_by_one(error: str) -> None:
         finally:
             tracer.send_signal(signal.SIGINT)
             tracer.wait(10)
-        # What the loop cannot send to a client it may give up; a question must reach the upstream, and only once.
-        assert 2 not in found and found[0] > 150
+        # A reply alone in its call is given up with that call, and counted: how many those are is for chance, as every
+        # second call is a client's or the upstream's. A question must reach the upstream, and only once.
+        assert set(found) <= {0, -1}
+        assert found.get(-1, 0) == ingress(web, "send_error")
         assert sorted(one.name for one in up.asked) == sorted(f"n{n}.test." for n in range(200))
         for n in range(20):
             assert Answer.of(exchange(question(f"after{n}.test.", A), server.port)).answer

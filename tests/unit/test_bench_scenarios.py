@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.load import __main__ as command
 from bench.load import report, scenario
-from bench.load.arms import Plan, Skipped, plan_for
+from bench.load.arms import Plan, Skipped, plan_for, write_hosts, write_prefixes
 from bench.load.ask import Names
 from bench.load.quota import NoQuota, quota
 from bench.load.upstream import Knot, Nsd, Slow
@@ -52,9 +52,10 @@ def test_there_are_the_scenarios_that_the_page_names():
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_scenario_and_corefile_can_be_read(name, monkeypatch):
+def test_scenario_and_corefile_can_be_read(name, monkeypatch, tmp_path):
     one = scenario.load(name, PEERS)
-    for word, value in environment(1053, 2053, 3053).items():
+    files = {"HOSTS": write_hosts(tmp_path / "hosts", 3), "ACL": write_prefixes(tmp_path / "acl", 3)}
+    for word, value in {**environment(1053, 2053, 3053), **files}.items():
         monkeypatch.setenv(word, value)
     generation = chain.load(load_source(read_source(str(one.folder / COREFILE))))
     assert [(at.address, at.port) for at in generation.listeners] == [("127.0.0.1", 1053)]
