@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import StartError
+from ..published import make
 from . import placement
 from .listen import Key
 from .memory import Memory, cache_octets, cache_tables
@@ -76,6 +77,8 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
         fds += [sock.fileno() for sock in udp + tcp]
     shared = host.memory.fds(generation.segment)
     kept = host.memory.kept.open(generation.plan["asks"].get("kept", []))
-    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept),
+    boards = generation.plan["boards"]
+    generation.boards = [make(generation.number) for _ in boards]
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept), "boards": boards,
              "generation": generation.number, "fresh": host.memory.left}
-    return words, shared + kept + fds
+    return words, shared + kept + generation.boards + fds

@@ -15,6 +15,7 @@ COMPILED = [
     "_process",
     "_wire",
     "_stats",
+    "_published",
     "_log",
     "_cache",
     "_stage",
@@ -78,6 +79,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "server": {
+        "published",
         "snapshot",
         "errors",
         "numbers",
@@ -119,6 +121,7 @@ PYTHON: dict[str, set[str]] = {
 }
 PLUGIN_MAY = {
     "expression", "gotemplate", "rrtext", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled",
+    "published",
 }
 
 
