@@ -92,6 +92,7 @@ from .numbers import (
     TXT,
     A,
 )
+from .tasks import end_task
 
 if TYPE_CHECKING:
     from ._cache import Segment
@@ -494,4 +495,5 @@ __all__ = [
     "Stream",
     "Way",
     "ZoneKey",
+    "end_task",
 ]

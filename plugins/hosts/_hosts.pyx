@@ -14,7 +14,7 @@ from struct import unpack
 
 from fastdns._published cimport Feed, Image as Published, Mapped, feed_follow, feed_moved, image_close, image_whole
 from fastdns._stage cimport (
-    NEXT, RCODE, REPLY, CompiledStage, Memory, Query, Stage, StageOps, Worker, Zone, compiled_stage, zeroed,
+    NEXT, RCODE, CompiledStage, Memory, Query, Stage, StageOps, Worker, Zone, compiled_stage, query_replied, zeroed,
 )
 from fastdns._sys cimport calloc, free, memcmp, memcpy, memmove, memset
 from fastdns._wire cimport (
@@ -139,18 +139,6 @@ cdef void begin(Worker *w, Answer *a, Query *q) noexcept nogil:
     a.lower = memcmp(q.pkt.wire + WIRE_HEADER, q.pkt.qname, n) == 0
 
 
-cdef int answered(Query *q, const Answer *a) noexcept nogil:
-    if a.out.bad:
-        q.rcode = RCODE_SERVFAIL
-        return RCODE
-    q.rcode = RCODE_NOERROR
-    q.reply_len = a.out.n
-    q.ulen = a.ulen
-    q.has_opt = False
-    q.options_len = 0
-    return REPLY
-
-
 # ---- names and addresses
 
 
@@ -195,7 +183,7 @@ cdef int names_to(Worker *w, const Config *c, Answer *a, Query *q, const View *o
             p = p if has6(p) else wild
             if has6(p) and not append6(a, q, c.ttl, v, p):
                 break
-    return answered(q, a) if known else NEXT
+    return query_replied(q, &a.out, a.ulen) if known else NEXT
 
 
 cdef bint address4(const uint8_t *name, uint32_t n, uint8_t *out) noexcept nogil:
@@ -257,7 +245,7 @@ cdef int pointers(Worker *w, const Config *c, Answer *a, Query *q, const View *o
     if of_one == NULL or append_names(a, q, c.ttl, one, of_one):
         if of_two != NULL:
             append_names(a, q, c.ttl, two, of_two)
-    return answered(q, a)
+    return query_replied(q, &a.out, a.ulen)
 
 
 # ---- the stage

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastdns._wire import name_from_text
 from fastdns.corefile.names import under
 from fastdns.errors import CorefileError
-from fastdns.plugin import BlockContext, Channel, Plugin, Settings, SetupError
+from fastdns.plugin import BlockContext, Channel, Plugin, Settings, SetupError, end_task
 
 from ._hosts import Image, stage
 from .config import FILE, HOSTS
@@ -129,11 +129,8 @@ class Hosts(Plugin):
 
     async def stop_server(self) -> None:
         """Ends the watching."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
+        task, self.task = self.task, None
+        await end_task(task)
 
     async def watch(self, channel: Channel) -> None:
         """Looks at the file at its interval."""

@@ -8,14 +8,13 @@ what cannot be parsed leaves the weights that there are. Errors have CoreDNS's w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from fastdns.corefile.addresses import parse_ip
 from fastdns.corefile.units import format_duration, parse_uint
-from fastdns.plugin import Channel, StartError
+from fastdns.plugin import Channel, StartError, end_task
 
 FILE_MOST = 16 << 20  # octets
 LINE_MOST = 65536
@@ -101,11 +100,8 @@ class Watch:
 
     async def stop(self) -> None:
         """Looks no more."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
+        task, self.task = self.task, None
+        await end_task(task)
 
     async def repeat(self) -> None:
         """Looks every `interval`."""

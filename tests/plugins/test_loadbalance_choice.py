@@ -298,8 +298,8 @@ def test_a_file_is_read(tmp_path):
     kept = Kept(tmp_path / "weights")
     kept.load(GOOD)
     assert kept.lines == [("INFO", f"plugin/loadbalance: Successfully reloaded weight file {kept.path}")]
-    for address, weight in [("192.0.2.1", 3), ("2001:db8::1", 255), ("192.0.2.4", 5), ("192.0.2.9", 1)]:
-        assert kept.weight(WWW, address) == weight
+    for address, wanted in [("192.0.2.1", 3), ("2001:db8::1", 255), ("192.0.2.4", 5), ("192.0.2.9", 1)]:
+        assert kept.weight(WWW, address) == wanted
     assert kept.weight("other.test.", "192.0.2.2") == 7
 
 
