@@ -2,6 +2,7 @@
 """Types of the compiled half of hosts."""
 
 from collections.abc import Sequence
+
 from fastdns._published import Mapped
 from fastdns._stage import CompiledStage
 

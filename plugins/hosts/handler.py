@@ -2,7 +2,8 @@
 """The plugin class of hosts: reads the file in the keeper, once for the whole server, and again when it changed.
 
 Strategy: the keeper makes an image of the file before any worker serves, and after that beside its loop, so a million
-names hold nobody up. Workers map it (fastdns/published.py). The lines in the Corefile are an image of their own, made at set-up.
+names hold nobody up. Workers map it (fastdns/published.py). The lines in the Corefile are an image of their own, made
+at set-up.
 """
 
 from __future__ import annotations
