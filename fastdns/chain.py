@@ -182,10 +182,10 @@ class Generation:
     def plan(self) -> dict[str, Any]:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
-        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones.
-        `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked
-        for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
-        everything, by kind. `boards`: names of the instances that publish data.
+        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones,
+        blocks. `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what
+        was asked for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or
+        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -201,6 +201,7 @@ class Generation:
                     "steer": at.steer,
                     "server": at.server,
                     "zones": list(at.routes),
+                    "blocks": sorted(at.blocks()),
                 }
                 for at in self.listeners
             ],

@@ -106,7 +106,8 @@ class Grammar:
         """Whether too little is left because of what was taken out, maybe of another occurrence: where all are read as
         one, there is too little but once."""
         directive: Directive | None = getattr(self.plugin, "directive", None)
-        return directive is not None and directive.whole and bool(self.shortened or self.touched) and ARGUMENTS in message
+        before = bool(self.shortened or self.touched)
+        return before and directive is not None and directive.whole and ARGUMENTS in message
 
     def _locate(self, error: ConfigError) -> int:
         """The index of the token that an error stands at; 0 where it does not say."""

@@ -43,7 +43,7 @@ BROKEN = [
     ("a.test ¦a.test {\n    whoami\n}\n", "already defined", ""),
     (". {\n    bind 127.0.0.1\n    whoami\n}\n¦. {\n    whoami\n}\n", "zone overlap listener capacity", "line 1"),
     # Lines that are read as one: that nothing is left follows from the mistake.
-    (". {\n    header {\n        response set ¦bogus\n    }\n    header\n    whoami\n}\n", "unsupported flag=bogus", ""),
+    (". {\n    header {\n        response set ¦bogus\n    }\n    header\n    whoami\n}\n", "flag=bogus", ""),
     (". {\n    header\n    header {\n        ¦bogus set aa\n    }\n    whoami\n}\n", "invalid selector=bogus", "query"),
     (". {\n    header {\n    }\n    header x\n    header {\n        query ¦put rd\n    }\n    whoami\n}\n",
      "unknown flag action=put", "query set|clear FLAGS"),
