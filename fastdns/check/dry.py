@@ -158,9 +158,10 @@ def _noted(stage: Stage, findings: Findings) -> Iterator[None]:
 
 
 def _create(generation: chain.Generation, stage: Stage, context: Any, findings: Findings) -> Plugin | None:
+    made = None
     with _noted(stage, findings):
-        return generation.create(stage.name, stage.config, context)
-    return None
+        made = generation.create(stage.name, stage.config, context)
+    return made
 
 
 def _place(stage: Stage, findings: Findings) -> None:
