@@ -58,7 +58,7 @@ cdef int _pass(Worker *w, Stage *s, Query *q) noexcept nogil:
 
 
 def passing(name: str) -> CompiledStage:
-    """The stage of a plugin that does nothing at its place in the chain: every query goes on, and none passes Python."""
+    """The stage of a plugin that does nothing at its place in the chain: every query goes on, none through Python."""
     cdef Memory memory = zeroed(sizeof(StageOps))
     cdef StageOps *ops = <StageOps *>memory.at
     cdef bytes octets = name.encode("ascii")

@@ -94,6 +94,10 @@ def constant(tree: ListNode) -> str | None:
 class _Compiler(Pipelines):
     """Compiles one tree."""
 
+    def __init__(self, template: Template, root: type[Struct] | None) -> None:
+        super().__init__(template.name, template.source, template.functions, root)
+        self.bodies = template.bodies
+
     def row(self, tree: ListNode) -> Action:
         """Actions in a row."""
         actions = [self.action(node) for node in tree.nodes]
@@ -188,7 +192,7 @@ class _Compiler(Pipelines):
 
     def invoke(self, node: TemplateNode) -> Action:
         """{{template}}: sees what it is given and nothing else."""
-        bodies, name, fail = self.template.bodies, node.name, self.failure(node)
+        bodies, name, fail = self.bodies, node.name, self.failure(node)
         value = self.pipe(node.pipe) if node.pipe is not None else None
 
         def run(state: State, dot: Any) -> None:

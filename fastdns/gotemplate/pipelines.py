@@ -8,13 +8,13 @@ its map or an element of its list costs one attribute (quick.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..corefile.units import quote
 from .execution import ExecError, State, Value, bounded, field, method
-from .functions import FunctionError
+from .functions import Function, FunctionError
 from .nodes import (
     BoolNode,
     ChainNode,
@@ -32,9 +32,6 @@ from .nodes import (
 from .quick import quick
 from .values import MISSING, Struct, truth, type_name
 
-if TYPE_CHECKING:
-    from .compiler import Template
-
 CALL = 3  # steps of a call, and one for each 8 octets of its arguments
 SHIFT = 3
 
@@ -42,8 +39,10 @@ SHIFT = 3
 class Pipelines:
     """Compiles the values of one tree; `size` is how many places its variables need."""
 
-    def __init__(self, template: Template, root: type[Struct] | None) -> None:
-        self.template = template
+    def __init__(self, name: str, source: str, functions: Mapping[str, Function], root: type[Struct] | None) -> None:
+        self.name = name
+        self.source = source
+        self.functions = functions
         self.root = root  # what the dot is; None where it may be anything
         self.scopes: list[dict[str, int]] = [{"$": 0}]
         self.size = 1
@@ -52,7 +51,7 @@ class Pipelines:
 
     def failure(self, node: Node) -> Callable[[object], ExecError]:
         """Makes the exception of an execution that fails at a node."""
-        source, name = self.template.source, self.template.name
+        source, name = self.source, self.name
         line = 1 + source.count("\n", 0, node.at)
         column = node.at - (source.rfind("\n", 0, node.at) + 1)
         head = f"template: {name}:{line}:{column}: executing {quote(name)} at <{node}>: "
@@ -204,7 +203,7 @@ class Pipelines:
 
     def call(self, node: Node, word: IdentifierNode, args: list[Node], final: Value | None) -> Value:
         """A function with its arguments."""
-        name, function = word.name, self.template.functions[word.name]
+        name, function = word.name, self.functions[word.name]
         fail = self.failure(node)
         given, least = len(args) + (final is not None), len(function.fixed)
         if function.rest is None and given != least:

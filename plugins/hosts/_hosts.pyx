@@ -2,8 +2,8 @@
 # cython: language_level=3
 """The compiled half of hosts: looks a name up in an image and writes the answer.
 
-Strategy: two images, of the file and of the lines in the Corefile, which is never replaced. That of the file is what the
-keeper published last (_published.pxd): one load per query says whether there is a newer one, which is then mapped
+Strategy: two images, of the file and of the lines in the Corefile, which is never replaced. That of the file is what
+the keeper published last (_published.pxd): one load per query says whether there is a newer one, which is then mapped
 before it is asked. An answer during which it was taken away is thrown away and made anew.
 """
 

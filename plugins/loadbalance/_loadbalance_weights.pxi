@@ -56,8 +56,8 @@ cdef uint32_t weight_of(const Table *t, uint64_t hash) noexcept nogil:
 
 
 def image(list weights) -> bytes:
-    """The image of these weights: (name, address of 16 octets, 1 to 255), names in lower-cased wire form. Of several for
-    one address the first counts. ValueError for what is none, and for more than 131,072."""
+    """The image of these weights: (name, address of 16 octets, 1 to 255), names in lower-cased wire form. Of several
+    for one address the first counts. ValueError for what is none, and for more than 131,072."""
     cdef bytearray made
     cdef Head head
     cdef bytes key = os.urandom(16)

@@ -2,8 +2,8 @@
 #
 # The way up of rewrite: a reply gets the client's question, and its records are changed back.
 #
-# Strategy: what the rules did is known by the draft, which was made again. Where names stay, TTLs and code are changed in
-# place; else all records are written anew into the scratch, and the reply is that.
+# Strategy: what the rules did is known by the draft, which was made again. Where names stay, TTLs and code are changed
+# in place; else all records are written anew into the scratch, and the reply is that.
 
 cdef bint map_back(const Config *c, const Draft *d, Text *t) noexcept nogil:
     # A name of the reply, after all name rules in the opposite order. Whether it changed.
