@@ -49,6 +49,7 @@ from fastdns._stage cimport (
     query_labels,
 )
 from fastdns._log cimport LEVEL_ERROR
+from fastdns._published cimport Mapped, publications
 from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport (

@@ -123,9 +123,6 @@ cdef class Bridge:
         self.r.slot_quota = stats.intern(
             "fastdns_python_quota_total", (), "counter", (),
             "Queries refused because Python waited for the CPU quota for a whole period.")
-        for block in self.stages:
-            for stage in block:
-                self.follow(stage, stats)
         self.running = True
         loop.add_reader(self.r.python_fd, self.drain)
         self.drain()
@@ -246,19 +243,13 @@ cdef class Bridge:
 
     # ------------------------------------------------------------------------------------------ plugins
 
-    cdef int follow(self, _PythonStage stage, Stats stats) except -1:
-        # Has an eye on what the stage's plugin publishes.
-        if stage is not None and stage.plugin.board is not None:
-            stage.version = stats.shared(stage.plugin.board.slot)
-        return 0
-
     cdef int refresh(self, _Request request, _PythonStage stage) except -1:
         # Gives a plugin what was published since its last query.
-        if stage.version == NULL or fd_load_relaxed(stage.version) == stage.seen:
+        if stage.generation == NULL or fd_load_relaxed(stage.generation) == stage.seen:
             return 0
         try:
-            stage.seen, data = stage.plugin.board.read()
-            stage.plugin.on_update(data, stage.seen)
+            stage.seen, data = stage.board.read()
+            stage.plugin.on_update(data, publications(stage.seen))
         except Exception as error:
             stat_add(self.row, self.slot_panics, 1)
             self.complain(request, error)

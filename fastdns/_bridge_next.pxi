@@ -13,7 +13,8 @@ cdef class _PythonStage:
     cdef bint eager
     cdef bint threaded
     cdef double deadline        # seconds
-    cdef const uint64_t *version    # of what the plugin publishes; NULL: it does not
+    cdef object board
+    cdef const uint64_t *generation     # of what the plugin publishes; NULL: it does not
     cdef uint64_t seen
 
     def __init__(self, plugin):
@@ -23,6 +24,11 @@ cdef class _PythonStage:
         self.threaded = not inspect.iscoroutinefunction(plugin.serve_dns)
         self.eager = bool(plugin.eager) and not self.threaded
         self.deadline = float(plugin.deadline)
+        self.board = plugin.board
+        if self.board is not None:
+            self.generation = (<Mapped?>self.board).feed.generation
+            self.seen = fd_load_acquire(self.generation)
+            self.seen -= publications(self.seen)
 
 
 def _wants_traceback(plugin):

@@ -41,7 +41,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from fastdns._sys cimport memcpy, sockaddr_in6
-from fastdns._wire cimport FLAG_DO, Message, Packet
+from fastdns._wire cimport FLAG_DO, RCODE_NOERROR, RCODE_SERVFAIL, Message, Packet, Writer
 from fastdns._log cimport Ring
 
 cdef enum:                      # Verdict
@@ -158,7 +158,7 @@ cdef struct Query:
     uint64_t stage_word         # for the stage that suspended it
     uint8_t *owned              # request octets that were allocated for it, freed with it
     uint8_t *kept               # reply and options of a query that is held on its way up, freed with it
-    void *texts                 # values of labels that came from Python, freed with it: a list of allocations
+    void *texts                 # freed with it, a list of allocations: labels that came from Python, a stage's own room
     # -- the tail: copied and cleared only where it counts
     Asked asked
     char error[160]
@@ -357,6 +357,18 @@ cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
     s = &q.block.stages[q.gate - 1]
     return s.ops.past(w, s, q)
 
+cdef inline int query_replied(Query *q, const Writer *out, uint32_t ulen) noexcept nogil:
+    # The verdict of a stage that wrote a reply to q.reply without an OPT; what found no room is a SERVFAIL.
+    if out.bad:
+        q.rcode = RCODE_SERVFAIL
+        return RCODE
+    q.rcode = RCODE_NOERROR
+    q.reply_len = out.n
+    q.ulen = ulen
+    q.has_opt = False
+    q.options_len = 0
+    return REPLY
+
 cdef inline Label *query_labels(const Query *q) noexcept nogil:
     return <Label *>(q.frames + q.block.label_off)
 
@@ -378,8 +390,11 @@ cdef class CompiledStage:
     cdef readonly str name
 
 cdef class Memory:
-    # Zeroed octets that live as long as the object: the configuration of a stage that needs no other memory.
+    # The configuration of a stage: zeroed octets that live as long as the object, and further ones that it points to.
     cdef void *at
+    cdef list parts
+    cdef void *room(self, size_t n, size_t size) except NULL
+        # Zeros for n elements (at least one) that live as long as the object. MemoryError.
 
 cdef Memory zeroed(size_t octets)
 

@@ -8,3 +8,6 @@ class CompiledStage:
     def name(self) -> str: ...
     @property
     def owner(self) -> object: ...
+
+def passing(name: str) -> CompiledStage:
+    """The stage of a plugin that does nothing at its place in the chain: every query goes on."""

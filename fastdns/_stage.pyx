@@ -25,6 +25,16 @@ cdef class Memory:
     def __dealloc__(self):
         free(self.at)
 
+    cdef void *room(self, size_t n, size_t size) except NULL:
+        cdef Memory part = Memory.__new__(Memory)
+        part.at = calloc(n or 1, size)
+        if part.at == NULL:
+            raise MemoryError
+        if self.parts is None:
+            self.parts = []
+        self.parts.append(part)
+        return part.at
+
 
 cdef Memory zeroed(size_t octets):
     cdef Memory made = Memory.__new__(Memory)
@@ -41,3 +51,17 @@ cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owne
     stage.owner = owner
     stage.name = ops.name.decode("ascii")
     return stage
+
+
+cdef int _pass(Worker *w, Stage *s, Query *q) noexcept nogil:
+    return NEXT
+
+
+def passing(name: str) -> CompiledStage:
+    """The stage of a plugin that does nothing at its place in the chain: every query goes on, none through Python."""
+    cdef Memory memory = zeroed(sizeof(StageOps))
+    cdef StageOps *ops = <StageOps *>memory.at
+    cdef bytes octets = name.encode("ascii")
+    ops.name = octets
+    ops.request = _pass
+    return compiled_stage(ops, NULL, (memory, octets))

@@ -11,11 +11,13 @@ Corefile, as CoreDNS does, so that of two mistakes the same is reported. All key
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,7 +38,7 @@ from .plugin import (
     Rcode,
     RouteFilter,
 )
-from .published import Board
+from .published import GRACE_SECONDS, Board, Packs, make
 
 if TYPE_CHECKING:
     from ._cache import Segment
@@ -173,16 +175,17 @@ class Generation:
         self.started: list[tuple[str, Plugin]] = []
         self.common: dict[str, dict[str, Any]] = {}
         self.kept: dict[tuple[int, str], int] = {}
+        self.files: dict[str, int] = {}
 
     # ---- first phase
 
     def plan(self) -> dict[str, Any]:
         """What the configuration asks of the server, as data that pickles and is JSON.
 
-        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones.
-        `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what was asked
-        for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or absent. `asks`:
-        everything, by kind.
+        `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones,
+        blocks. `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what
+        was asked for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or
+        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -198,6 +201,7 @@ class Generation:
                     "steer": at.steer,
                     "server": at.server,
                     "zones": list(at.routes),
+                    "blocks": sorted(at.blocks()),
                 }
                 for at in self.listeners
             ],
@@ -213,6 +217,9 @@ class Generation:
             "cache": asks.get("cache", []),
             "lameduck": sum(facts["seconds"] for facts in asks.get("lameduck", [])),
             "asks": asks,
+            "boards": [_board(block.plan.index, name, stanza) for name in self.line for block in self.blocks
+                       for stanza, config in enumerate(block.configs.get(name, ()))
+                       if self.classes[name].publishes(config)],
         }
         for kind in LAST_WINS:
             if kind in asks:
@@ -222,9 +229,10 @@ class Generation:
     # ---- second phase
 
     def build(self, stats: Stats, segment: Segment | None, block_ids: list[int], generation: int,
-              kept: Sequence[int] = ()) -> Program:
+              kept: Sequence[int] = (), boards: Mapping[str, int] | None = None) -> Program:
         """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache, `kept`
-        descriptors of the memory that plugins asked for under "kept", in the plan's order."""
+        descriptors of the memory that plugins asked for under "kept", in the plan's order, `boards` those of files for
+        published data, by the plan's names, which become the instances'."""
         from ._chain import Program
         from ._wire import echo_none, name_from_text
 
@@ -232,14 +240,14 @@ class Generation:
         metrics.declare_plugins(stats)
         asks = [facts for block in self.blocks for kind, facts in block.plan.asks if kind == "kept"]
         self.kept = {(facts["block"], facts["key"]): fd for facts, fd in zip(asks, kept, strict=False)}
+        self.files = dict(boards or {})
         for name in self.line:
             for block in self.blocks:
                 for stanza, config in enumerate(block.configs.get(name, ())):
                     context = self.context(block, name, stanza, stats, segment, block_ids, generation)
-                    plugin = self.create(name, config, context)
-                    if type(plugin).on_update is not Plugin.on_update:
-                        plugin.board = Board(stats, generation, f"{block.plan.index}.{name}.{stanza}")
-                    block.members.append((name, plugin))
+                    block.members.append((name, self.create(name, config, context)))
+        while self.files:
+            os.close(self.files.popitem()[1])  # of plugins that are others on disk than when the plan was made
         program = Program(len(self.listeners), len(self.blocks))
         for index, at in enumerate(self.listeners):
             any_class = any(self.classes[name].any_class
@@ -263,6 +271,10 @@ class Generation:
         plugin = self.classes[name](config, context)
         if not 0 < plugin.deadline <= DEADLINE_MOST:
             raise SetupError(name, f"a deadline has more than 0 and at most {DEADLINE_MOST} seconds")
+        if self.classes[name].publishes(config):
+            # Where nobody gave files, as in a test, this process is the whole server.
+            fd = self.files.pop(_board(context.index, name, context.stanza), None)
+            plugin.board = Board(make(context.generation) if fd is None else fd)
         return plugin
 
     def context(self, block: Block, name: str, stanza: int, stats: Stats, segment: Segment | None,
@@ -315,9 +327,10 @@ class Generation:
 
     async def start_server(self, keeper: Keeper) -> None:
         """Runs the hooks of the keeper; what had started is stopped when one fails."""
+        loop = asyncio.get_running_loop()
 
         def start(plugin: Plugin) -> Any:
-            publish = plugin.board.publish if plugin.board is not None else None
+            publish = _publisher(plugin.board, loop) if plugin.board is not None else None
             return plugin.start_server(Channel(keeper.log, keeper.fatal, publish))
 
         await self._start(start, self.stop_server)
@@ -382,6 +395,26 @@ class Generation:
                 await _finished(hook(plugin))
             except Exception:
                 logging.getLogger(f"plugin/{name}").exception("cannot stop")
+
+
+def _board(block: int, name: str, stanza: int) -> str:
+    return f"{block}.{name}.{stanza}"
+
+
+def _publisher(board: Board, loop: asyncio.AbstractEventLoop) -> Callable[[bytes | Packs], int]:
+    """`board.publish` for any thread of the keeper; what was replaced is given back later."""
+
+    def retire(version: int) -> None:
+        # What cannot be given back now is so at the next publication.
+        with contextlib.suppress(OSError):
+            board.retire(version)
+
+    def publish(data: bytes | Packs) -> int:
+        version = board.publish(data)
+        loop.call_soon_threadsafe(loop.call_later, GRACE_SECONDS, retire, version)
+        return version
+
+    return publish
 
 
 async def _finished(result: Any) -> None:

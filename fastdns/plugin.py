@@ -92,13 +92,14 @@ from .numbers import (
     TXT,
     A,
 )
+from .tasks import end_task
 
 if TYPE_CHECKING:
     from ._cache import Segment
     from ._filter import Filter
     from ._stage import CompiledStage
     from ._stats import Series, Stats
-    from .published import Board
+    from .published import Board, Packs
 
 DEADLINE = 5.0
 """Seconds that a query may spend in Python unless its plugin says otherwise."""
@@ -205,7 +206,7 @@ class Channel:
         self,
         log: Callable[[str, str], None],
         fatal: Callable[[str], None],
-        publish: Callable[[bytes], int] | None = None,
+        publish: Callable[[bytes | Packs], int] | None = None,
     ) -> None:
         self.log = log
         """Prints a line: level (INFO, WARNING, ERROR) and text."""
@@ -213,11 +214,13 @@ class Channel:
         """Logs a text at level FATAL and ends the whole server with status 1."""
         self._publish = publish
 
-    def publish(self, data: bytes) -> int:
+    def publish(self, data: bytes | Packs) -> int:
         """Gives every worker `data`, read-only, the newest version alone: the plugin's `on_update` runs there before
-        the next query that the plugin serves. Returns the version, from 1. OSError when memory is short."""
+        the next query that the plugin serves; a compiled half follows by itself (`_published.pxd`). What is large need
+        not be octets in a row before: an object that knows how many `octets` it has and `pack`s them into a buffer.
+        Any thread may call. Returns the version, from 1. OSError when memory is short."""
         if self._publish is None:
-            raise TypeError("the plugin has no on_update")
+            raise TypeError("the plugin publishes nothing: it has no on_update")
         return self._publish(data)
 
 
@@ -263,6 +266,12 @@ class Plugin:
     @classmethod
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """Says what a configuration asks of the server as a whole. Raises ConfigError."""
+
+    @classmethod
+    def publishes(cls, config: Any) -> bool:
+        """Whether an instance publishes data from the keeper: by default one that has `on_update`. Before `compiled` it
+        then has a `board`, which a compiled half follows."""
+        return cls.on_update is not Plugin.on_update
 
     @classmethod
     def concerns(cls, config: Any, name: str) -> bool:
@@ -486,4 +495,5 @@ __all__ = [
     "Stream",
     "Way",
     "ZoneKey",
+    "end_task",
 ]

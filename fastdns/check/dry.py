@@ -8,8 +8,10 @@ on.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,16 +144,24 @@ def _promise(plugin: type[Plugin]) -> str:
     return PYTHON if plugin.compiled is Plugin.compiled else COMPILED
 
 
-def _create(generation: chain.Generation, stage: Stage, context: Any, findings: Findings) -> Plugin | None:
+@contextlib.contextmanager
+def _noted(stage: Stage, findings: Findings) -> Iterator[None]:
+    """What a set-up raises becomes a finding."""
     try:
-        return generation.create(stage.name, stage.config, context)
+        yield
     except SideEffect as effect:
         findings.at(NOTE, stage.token, f"plugin/{stage.name}: not set up here: its set-up {effect}")
     except ConfigError as error:
         findings.refuse(error, None if error.line else stage.token)
     except Exception as error:
         findings.refuse(SetupError(stage.name, f"{type(error).__name__}: {error}"), stage.token)
-    return None
+
+
+def _create(generation: chain.Generation, stage: Stage, context: Any, findings: Findings) -> Plugin | None:
+    made = None
+    with _noted(stage, findings):
+        made = generation.create(stage.name, stage.config, context)
+    return made
 
 
 def _place(stage: Stage, findings: Findings) -> None:
@@ -165,13 +175,7 @@ def _place(stage: Stage, findings: Findings) -> None:
     if plugin is None:
         stage.why = "not set up here; its class has a compiled half"
         return
-    try:
+    with _noted(stage, findings):
         if plugin.compiled() is None:
             told = f": {plugin.why_python}" if plugin.why_python else ""
             stage.runs, stage.why = PYTHON, f"'{stage.name}' has no compiled half for what it is told here{told}"
-    except SideEffect as effect:
-        findings.at(NOTE, stage.token, f"plugin/{stage.name}: not set up here: its set-up {effect}")
-    except ConfigError as error:
-        findings.refuse(error, None if error.line else stage.token)
-    except Exception as error:
-        findings.refuse(SetupError(stage.name, f"{type(error).__name__}: {error}"), stage.token)

@@ -90,7 +90,7 @@ class Grammar:
         at = self._aim(error, at, *(row or self._head(one)), one)
         token = self.tokens[at]
         message = words(error)
-        told = row is not None or not (touched or key in self.shortened) or (
+        told = row is not None or not (touched or key in self.shortened or self._follows(message)) or (
             touched != ALL and at > one.start and _begins(message, token.text) and ARGUMENTS not in message)
         if told:
             # A brace that the reader made up has no place of its own.
@@ -101,6 +101,13 @@ class Grammar:
             self._take_option(row, at, told)
         else:
             self.touched[key] = self._take_from_head(one, at, touched, "not built yet" in message)
+
+    def _follows(self, message: str) -> bool:
+        """Whether too little is left because of what was taken out, maybe of another occurrence: where all are read as
+        one, there is too little but once."""
+        directive: Directive | None = getattr(self.plugin, "directive", None)
+        before = bool(self.shortened or self.touched)
+        return before and directive is not None and directive.whole and ARGUMENTS in message
 
     def _locate(self, error: ConfigError) -> int:
         """The index of the token that an error stands at; 0 where it does not say."""

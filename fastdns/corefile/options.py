@@ -46,7 +46,7 @@ class Directive:
     `unknown` words the error for an option that is not in the table. `check(settings, d)` looks at
     one finished occurrence (raise `d.fail(...)`) and may return changed Settings. `parse_one(d)` replaces all of it
     for an odd grammar: it is called at each occurrence, the current token is the directive's name. `usage` is then the
-    line as a README shows it.
+    line as a README shows it. `whole`: what it is called at first reads all occurrences of the block as one.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Directive:
     check: Callable[[Settings, Dispenser], Settings | None] | None = None
     parse_one: Callable[[Dispenser], Any] | None = None
     usage: str = ""
+    whole: bool = False
 
     def parse(self, d: Dispenser) -> list[Any]:
         """One Settings per occurrence, in order. Raises SetupError, worded as CoreDNS words it."""

@@ -57,6 +57,14 @@ class Arg:
         return word if self.required else f"[{word}]"
 
 
+def first_alone(d: Dispenser) -> None:
+    """The lines of a directive without arguments of which CoreDNS reads the first one only."""
+    if d.next_arg():
+        raise d.arg_err()
+    while d.next():
+        continue
+
+
 def zones_arg(key: str = "zones", show: str = "ZONES") -> Arg:
     """The usual `[ZONES...]`: where none is written, the zones of the server block."""
     return Arg(key, Zone(), default=BLOCK_ZONES, optional=True, rest=True, show=show)

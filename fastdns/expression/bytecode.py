@@ -16,10 +16,10 @@ from typing import Any
 
 from .._filter import COMPARISONS, OPERATIONS, Filter
 from .._log import CLASSES, TYPES
-from .checker import LOGIC, spine
 from .compiled import Expression
 from .environment import parse_cidr, parse_ip
 from .nodes import Binary, Builtin, Call, Conditional, Constant, Name, Node, Pointer, Predicate, Unary
+from .operators import LOGIC, spine
 
 INTEGERS = ("size", "id", "opcode", "bufsize")
 ADDRESSES = {"client_ip": 0, "server_ip": 1}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from ..corefile.regexes import compile_regex
 from .errors import ExpressionError
 from .nodes import (
     Array,
@@ -33,43 +32,30 @@ from .nodes import (
     Slice,
     Unary,
 )
+from .operators import LOGIC, operation
 from .signatures import BUILTINS, CHECKS, METHODS, SIGNATURES, elements
 from .types import (
     ANY,
     ARRAY,
     BOOL,
     BYTES,
-    DURATION,
     FLOAT,
     GROUPS,
     INT,
     MAP,
     NIL,
     STRING,
-    TIME,
     UNKNOWN,
     Type,
     array_of,
     assignable,
-    comparable,
     either,
     function,
 )
 
 HEIGHT_MAX = 150
-LOGIC = {"and": "and", "&&": "and", "or": "or", "||": "or"}
 BOOLEAN_RESULT = ("all", "none", "any", "one", "filter", "count", "find", "findIndex", "findLast", "findLastIndex")
 GENERIC = function((ANY,), ANY, fails=True, variadic=True)
-
-
-def spine(node: Binary) -> list[Node]:
-    """The operands of `a and b and c`, in order: however many there are, they make the tree no higher."""
-    kind, out = LOGIC[node.operator], [node.right]
-    left = node.left
-    while isinstance(left, Binary) and LOGIC.get(left.operator) == kind:
-        out.append(left.right)
-        left = left.left
-    return [left, *reversed(out)]
 
 
 class Checker:
@@ -156,7 +142,7 @@ class Checker:
         if node.operator in LOGIC:
             return self.logic(node)
         left, right = self.check(node.left), self.check(node.right)
-        kind = self.operation(node, left, right)
+        kind = operation(node, left, right, self.error)
         if kind is None:
             raise self.error(node, f"invalid operation: {node.operator} (mismatched types {left} and {right})")
         return kind
@@ -173,83 +159,6 @@ class Checker:
                 raise self.error(pair, f"invalid operation: {pair.operator} (mismatched types {left} and {right})")
             pair.type = left = BOOL
         return BOOL
-
-    def operation(self, node: Binary, left: Type, right: Type) -> Type | None:
-        """What an operator makes of two types; None: it does not take them."""
-        operator, pair = node.operator, (left.kind, right.kind)
-        numbers = left.number and right.number
-        promoted = FLOAT if "float" in pair else INT
-        if operator in ("==", "!="):
-            return BOOL if comparable(left, right) else None
-        if operator in ("<", ">", "<=", ">="):
-            same = left.kind == right.kind and left.kind in ("string", "time", "duration")
-            known = either(left, right, "int", "float", "string", "time", "duration")
-            return BOOL if numbers or same or known else None
-        if operator in ("+", "-", "*"):
-            return promoted if numbers else self.arithmetic(operator, left, right)
-        if operator in ("/", "**", "^"):
-            return FLOAT if numbers or either(left, right, "int", "float") else None
-        if operator == "%":
-            return INT if pair == ("int", "int") or either(left, right, "int") else None
-        if operator == "..":
-            return array_of(INT) if pair == ("int", "int") or either(left, right, "int") else None
-        if operator == "in":
-            return self.membership(node, left, right)
-        if operator == "??":
-            return self.coalesce(left, right)
-        if operator == "matches":
-            self.regex(node)
-            if left.go == BYTES.go and right.kind == "string":
-                return BOOL
-        return BOOL if pair == ("string", "string") or either(left, right, "string") else None
-
-    def arithmetic(self, operator: str, left: Type, right: Type) -> Type | None:
-        """+, -, * of what is not two numbers."""
-        pair = (left.kind, right.kind)
-        exact: dict[tuple[str, str, str], Type] = {
-            ("+", "string", "string"): STRING, ("+", "time", "duration"): TIME, ("+", "duration", "time"): TIME,
-            ("+", "duration", "duration"): DURATION, ("-", "time", "time"): DURATION,
-            ("-", "time", "duration"): TIME, ("-", "duration", "duration"): DURATION,
-            ("*", "duration", "duration"): DURATION,
-        }  # fmt: skip
-        if (operator, *pair) in exact:
-            return exact[(operator, *pair)]
-        if operator == "*" and ((left.number and pair[1] == "duration") or (pair[0] == "duration" and right.number)):
-            return DURATION
-        kinds = {"+": ("string", "time"), "-": ("time",), "*": ()}[operator]
-        return UNKNOWN if either(left, right, "int", "float", "duration", *kinds) else None
-
-    def membership(self, node: Binary, left: Type, right: Type) -> Type | None:
-        """`in`."""
-        if right.kind == "map":
-            key = right.key or ANY
-            if not left.unknown and not assignable(left, key):
-                raise self.error(node, f"cannot use {left} as type {key} in map key")
-            return BOOL
-        if right.kind == "array":
-            element = right.element or ANY
-            if not comparable(left, element):
-                raise self.error(node, f"cannot use {left} as type {element} in array")
-            return BOOL
-        if right.kind == "time" and (left.kind == "string" or left.unknown):
-            return BOOL         # a struct to Go, of which no field can be seen
-        return BOOL if right.unknown or (left.unknown and right.kind == "string") else None
-
-    def coalesce(self, left: Type, right: Type) -> Type:
-        """`??`."""
-        if left.kind == "nil":
-            return right
-        if right.kind == "nil" or assignable(right, left):
-            return left
-        return UNKNOWN
-
-    def regex(self, node: Binary) -> None:
-        """A literal behind `matches` must be a regular expression."""
-        if isinstance(node.right, Constant) and isinstance(node.right.value, str):
-            try:
-                compile_regex(node.right.value)
-            except ValueError as error:
-                raise self.error(node, str(error)) from None
 
     # ---- access
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from ..corefile.regexes import compile_regex
 from . import functions
-from .checker import LOGIC, spine
 from .errors import ExpressionError
 from .frame import WORK, Absent, Code, Frame, weight
 from .loops import LOOPS, collected
@@ -41,6 +40,7 @@ from .nodes import (
     size,
 )
 from .operations import OPERATIONS, SIMPLE, matched
+from .operators import LOGIC, spine
 from .signatures import SIGNATURES
 from .types import Type
 from .values import Failure, arithmetic, boolean, cut, fetch, go_type, negate, to_int

@@ -8,11 +8,11 @@ each query.
 
 from __future__ import annotations
 
-from .checker import LOGIC, spine
 from .errors import ExpressionError
 from .evaluator import Evaluator
 from .frame import OVER, Frame
 from .nodes import Array, Binary, Builtin, Call, Constant, Let, Map, Name, Node, Predicate, Slice, Unary, children
+from .operators import LOGIC, spine
 
 CHANGING = ("now",)
 

@@ -11,7 +11,7 @@ start more than all of this. Depth, nodes and length are bounded, so no text mak
 from __future__ import annotations
 
 from .errors import ExpressionError
-from .lexer import BRACKET, BYTES, END, IDENTIFIER, NUMBER, OPERATOR, STRING, Lexer, Token, go_quote, is_identifier
+from .lexer import BRACKET, BYTES, END, IDENTIFIER, NUMBER, OPERATOR, STRING, Token, is_identifier
 from .nodes import (
     Array,
     Binary,
@@ -31,6 +31,7 @@ from .nodes import (
     Slice,
     Unary,
 )
+from .tokens import Tokens
 
 LENGTH_MAX = 16384
 NODES_MAX = 4096
@@ -54,19 +55,16 @@ PREDICATES = {
 }  # fmt: skip
 
 
-class Parser:
+class Parser(Tokens):
     """`parse()` gives the tree of a text. `builtins`: names of the language's functions; `own`: what the environment
     has, which goes before them."""
 
     def __init__(self, text: str, builtins: frozenset[str], own: frozenset[str]) -> None:
         if len(text) > LENGTH_MAX:
             raise ExpressionError(f"the expression has more than {LENGTH_MAX} characters", text, LENGTH_MAX)
-        self.text = text
+        super().__init__(text)
         self.builtins = builtins
         self.own = own
-        self.tokens = Lexer(text).tokens()
-        self.stash: Token | None = None
-        self.current = next(self.tokens)
         self.predicates = 0
         self.depth = 0
         self.nodes = 0
@@ -77,34 +75,6 @@ class Parser:
         if not self.current.is_(END):
             raise self.unexpected()
         return node
-
-    # ---- tokens
-
-    def error(self, message: str, token: Token | None = None) -> ExpressionError:
-        """A mistake at a token, or at the current one."""
-        return ExpressionError(message, self.text, (token or self.current).at)
-
-    def unexpected(self, token: Token | None = None) -> ExpressionError:
-        """Nothing in the grammar wants the token."""
-        return self.error(f"unexpected token {token or self.current}", token)
-
-    def next(self) -> Token:
-        """Goes on; returns the token that was current."""
-        token = self.current
-        if token.kind == END:
-            raise self.error("unexpected end of expression")
-        self.current, self.stash = self.stash or next(self.tokens), None
-        return token
-
-    def at(self, kind: str, *values: str) -> bool:
-        """Whether the current token is this."""
-        return self.current.is_(kind, *values)
-
-    def expect(self, kind: str, *values: str) -> Token:
-        """The current token must be this; goes on."""
-        if not self.current.is_(kind, *values):
-            raise self.unexpected()
-        return self.next()
 
     def made(self, node: Node) -> Node:
         """Counts a node."""
@@ -274,26 +244,6 @@ class Parser:
         if token.is_(BRACKET, "{"):
             return self.postfix(self.map())
         raise self.unexpected()
-
-    def number(self, text: str) -> int | float:
-        """What a number is worth."""
-        text = text.replace("_", "")
-        kind = {"0x": "hex", "0b": "binary", "0o": "octal"}.get(text[:2].lower(), "integer")
-        floating = kind != "hex" and ("." in text or "e" in text.lower())
-        try:
-            if floating:
-                value = float(text)
-                if value == float("inf"):
-                    raise OverflowError
-                return value
-            number = int(text, 10 if kind == "integer" else 0)
-            if number >= 1 << 63:
-                raise OverflowError
-            return number
-        except (ValueError, OverflowError) as error:
-            name, parse = ("float", "ParseFloat") if floating else (kind, "ParseInt")
-            cause = "invalid syntax" if isinstance(error, ValueError) else "value out of range"
-            raise self.error(f"invalid {name} literal: strconv.{parse}: parsing {go_quote(text)}: {cause}") from None
 
     def call(self, token: Token, arguments: list[Node], overridden: bool = True) -> Node:
         """A call; `arguments` has what a pipe brings."""

@@ -10,7 +10,8 @@ same with the same words, values keep the types that Go's rules ask for (values.
 name up. Every execution has a budget: a text from a Corefile must not cost a query more than a millisecond.
 """
 
-from .compiler import Budget, ExecError, Template
+from .compiler import Template
+from .execution import Budget, ExecError
 from .functions import BUILTINS, Function, FunctionError, parse_int
 from .lexer import TemplateError
 from .values import MISSING, StringMap, Strings, Struct, Uint8, Uint16, Uint32, Uint64

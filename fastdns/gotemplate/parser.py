@@ -8,12 +8,12 @@ Corefile may come from anybody. Complex numbers are refused: nothing in a query 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 
 from ..corefile.units import quote
 from . import lexer as lex
-from .lexer import Lexer, TemplateError, Token
+from .cursor import Cursor
+from .lexer import Token
 from .nodes import (
     ActionNode,
     BoolNode,
@@ -35,13 +35,10 @@ from .nodes import (
     VariableNode,
     is_empty,
 )
-from .strings import BadString, unquote
 
 DEPTH_MAX = 60  # of parentheses and of controls within controls
 OPERANDS = (lex.BOOL, lex.CHAR_CONSTANT, lex.DOT, lex.FIELD, lex.IDENTIFIER, lex.NUMBER, lex.NIL, lex.RAW_STRING,
             lex.STRING, lex.VARIABLE, lex.LEFT_PAREN)
-INT64, UINT64 = 1 << 63, 1 << 64
-FLOAT_MARKS = re.compile(r"[.eEpP]")
 
 
 class _End(Node):
@@ -55,20 +52,16 @@ class _End(Node):
         return f"{{{{{self.word}}}}}"
 
 
-class Parser:
+class Parser(Cursor):
     """Reads one template; `trees` gets its tree and those that it defines, by name."""
 
     def __init__(self, name: str, text: str, functions: Container[str]) -> None:
-        self.name = name
-        self.text = text
+        super().__init__(name, text)
         self.functions = functions
-        self.tokens = Lexer(text).tokens()
-        self.at = 0
         self.variables = ["$"]
         self.loops = 0
         self.depth = 0
         self.controls = 0
-        self.action_line = 0
         self.trees: dict[str, ListNode] = {}
 
     def parse(self) -> dict[str, ListNode]:
@@ -88,54 +81,6 @@ class Parser:
             root.nodes.append(node)
         self._add(self.name, root)
         return self.trees
-
-    # ---- tokens
-
-    def next(self) -> Token:
-        """The next token; the last one again and again."""
-        token = self.tokens[self.at]
-        self.at = min(self.at + 1, len(self.tokens) - 1)
-        return token
-
-    def peek(self) -> Token:
-        """The next token, left where it is."""
-        return self.tokens[self.at]
-
-    def next_word(self) -> Token:
-        """The next token that is no blank."""
-        while self.peek().kind == lex.SPACE:
-            self.at += 1
-        return self.next()
-
-    def peek_word(self) -> Token:
-        """The next token that is no blank, left where it is."""
-        while self.peek().kind == lex.SPACE:
-            self.at += 1
-        return self.peek()
-
-    def error(self, message: str, token: Token | None = None) -> TemplateError:
-        """The exception, placed at a token (the last one read)."""
-        token = token or self.tokens[max(self.at - 1, 0)]
-        column = token.at - (self.text.rfind("\n", 0, token.at) + 1) + 1
-        return TemplateError(f"template: {self.name}:{token.line}: {message}", token.line, column)
-
-    def unexpected(self, token: Token, context: str) -> TemplateError:
-        """What does not belong here, or the lexer's complaint."""
-        if token.kind != lex.ERROR:
-            return self.error(f"unexpected {token} in {context}", token)
-        extra = ""
-        if self.action_line and self.action_line != token.line:
-            extra = f" in action started at {self.name}:{self.action_line}"
-            if token.text.endswith(" action"):
-                extra = extra[len(" in action") :]
-        return self.error(f"{token}{extra}", token)
-
-    def expect(self, kind: str, context: str) -> Token:
-        """The next token, which must be of a kind."""
-        token = self.next_word()
-        if token.kind != kind:
-            raise self.unexpected(token, context)
-        return token
 
     # ---- lists and controls
 
@@ -166,13 +111,7 @@ class Parser:
     def _template_name(self, token: Token, context: str) -> str:
         if token.kind not in (lex.STRING, lex.RAW_STRING):
             raise self.unexpected(token, context)
-        return self._unquote(token)
-
-    def _unquote(self, token: Token) -> str:
-        try:
-            return unquote(token.text)
-        except BadString:
-            raise self.error("invalid syntax", token) from None
+        return self.unquote(token)
 
     def _list(self) -> tuple[ListNode, _End]:
         self.controls += 1
@@ -357,7 +296,7 @@ class Parser:
         if kind == lex.BOOL:
             return BoolNode(at, token.text == "true")
         if kind in (lex.NUMBER, lex.CHAR_CONSTANT):
-            return self._number(token)
+            return self.number(token)
         if kind == lex.LEFT_PAREN:
             self.depth += 1
             if self.depth > DEPTH_MAX:
@@ -366,67 +305,7 @@ class Parser:
             self.depth -= 1
             return pipe
         if kind in (lex.STRING, lex.RAW_STRING):
-            return StringNode(at, token.text, self._unquote(token))
+            return StringNode(at, token.text, self.unquote(token))
         self.at = mark
         self.peek_word()
         return None
-
-    def _number(self, token: Token) -> NumberNode:
-        text = token.text
-        if token.kind == lex.CHAR_CONSTANT:
-            rune = self._unquote(token)
-            if not rune:
-                raise self.error("invalid syntax", token)
-            if len(rune) != 1:
-                raise self.error(f"malformed character constant: {text}", token)
-            return NumberNode(token.at, text, ord(rune), float(ord(rune)), ord(rune))
-        if text.endswith("i") and not text.lower().startswith(("0x", "+0x", "-0x")):
-            raise self.error(f"complex number {text}: not supported", token)
-        whole, broken = _integer(text), _float(text)
-        if whole is None and broken is not None and broken == int(broken) and abs(broken) < INT64:
-            whole = int(broken)
-        if whole is None and broken is None and re.fullmatch(r"[+-]?[0-9]+", text):
-            raise self.error(f"integer overflow: {quote(text)}", token)
-        if whole is None and broken is None:
-            raise self.error(f"illegal number syntax: {quote(text)}", token)
-        if whole is not None and not -INT64 <= whole < UINT64:
-            raise self.error(f"integer overflow: {quote(text)}", token)
-        if whole is not None and broken is None:
-            broken = float(whole)
-        ideal: int | float | None = whole
-        marked = FLOAT_MARKS.search(text) and not re.match(r"[+-]?0[xX][^pP]*$", text)
-        if marked:
-            ideal = broken
-        return NumberNode(token.at, text, whole, broken, ideal)
-
-
-def _integer(text: str) -> int | None:
-    """A Go integer literal; a leading 0 means octal."""
-    sign, digits = (text[0], text[1:]) if text[:1] in "+-" else ("", text)
-    if re.fullmatch(r"0_?[0-7]+(_[0-7]+)*", digits):
-        digits = "0o" + digits[1:].lstrip("_")
-    try:
-        return int(sign + digits, 0)
-    except ValueError:
-        return None
-
-
-def _float(text: str) -> float | None:
-    """A Go float literal."""
-    body = text.lower()
-    if re.match(r"[+-]?0x", body):
-        if "p" not in body:
-            return None
-        try:
-            return float.fromhex(body.replace("_", ""))
-        except (ValueError, OverflowError):
-            return None
-    if not re.fullmatch(r"[+-]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(e[+-]?[0-9_]+)?", body) or "__" in body:
-        return None
-    if not FLOAT_MARKS.search(body):
-        return None
-    try:
-        value = float(body)
-    except ValueError:
-        return None
-    return None if value in (float("inf"), float("-inf")) else value

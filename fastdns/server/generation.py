@@ -64,6 +64,7 @@ class Generation:
         self.added: list[tuple[Listener, int]] = []
         self.leaving_sockets: list[socket.socket] = []
         self.segment: Segment | None = None
+        self.boards: list[int] = []  # files of published data, which outlive its template
         self.foreign = False  # it uses memory that this supervisor has not: nothing can join it
         self.template = Child(TEMPLATE, control.gone()) if adopted else self._start_template()
 
@@ -340,6 +341,11 @@ class Generation:
         child.deadline = time.monotonic() + seconds
         if not child.send(words):
             child.kill(9)
+
+    def forget(self) -> None:
+        """Nothing of it is left: neither will anybody read what its plugins published."""
+        control.close_all(self.boards)
+        self.boards = []
 
     def member(self, role: str) -> Child | None:
         """The living member of a role that has one."""

@@ -182,6 +182,9 @@ def _restored(host: Supervisor, words: State) -> Generation:
     workers, cpus, why = words["placement"]
     generation.placement = Placement(workers, None if cpus is None else tuple(cpus), why)
     generation.build = words["build"][0], words["build"][1]
+    # Where opening.py has put them.
+    before = sum(generation.build[0].get(kind, 0) for kind in ("shared", "kept"))
+    generation.boards = generation.build[1][before:before + len(generation.build[0].get("boards", ()))]
     generation.vacant, generation.started = words["vacant"], set(words["started"])
     generation.young_deaths, generation.fork_at = words["young_deaths"], words["fork_at"]
     generation.sockets = {(key[0], key[1], key[2]): count for key, count in words["sockets"]}
@@ -191,6 +194,7 @@ def _restored(host: Supervisor, words: State) -> Generation:
     generation.foreign = words["foreign"] or not counted or (words["cache"] and generation.segment is None)
     if generation.foreign:
         generation.build = {}, []  # no template of it will be started any more
+        generation.forget()
     for child in map(_restored_child, words["members"]):
         generation.adopt(child)
         if not counted:

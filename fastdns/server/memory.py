@@ -235,3 +235,15 @@ def cache_octets(tables: list[Table]) -> tuple[int, int]:
         return Segment.least_for(tables), Segment.size_for(tables)
     except ValueError as error:
         raise StartError(f"the shared cache cannot be made: {error}") from None
+
+
+def plugin_octets(plan: dict[str, Any]) -> tuple[int, int]:
+    """Octets that plugins may come to take: (in all, each worker). An ask for more than will be touched says so,
+    because a limit counts pages: what is only reserved costs address space, of which there is enough. `touched`: of a
+    kept table, where that is not all of it; `each`: by a worker, of a table that equal keys share, or of what waits at
+    the socket of a listener ("backlog")."""
+    kept, backlogs = plan["asks"].get("kept", []), plan["asks"].get("backlog", [])
+    each = sum({ask["key"]: ask["each"] for ask in kept if "each" in ask}.values())
+    for at in plan["listeners"]:
+        each += max((ask["each"] for ask in backlogs if ask["block"] in at["blocks"]), default=0)
+    return sum(ask.get("touched", ask["octets"]) for ask in kept), each

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import StartError
+from ..published import make
 from . import placement
 from .listen import Key
-from .memory import Memory, cache_octets, cache_tables
+from .memory import Memory, cache_octets, cache_tables, plugin_octets
 
 if TYPE_CHECKING:
     from .generation import Generation
@@ -32,11 +33,12 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
     wanted = [placement.usable_cpus(have) if at["sockets"] < 0 else at["sockets"] for at in plan["listeners"]]
     ids = host.blocks.allot([block["settings"] for block in plan["blocks"]])
     least, full = cache_octets(cache_tables(plan, ids, max(placement.usable_cpus(have), *wanted)))
-    fixed = placement.expected(have, least, full)
-    place = placement.place(have, wanted, fixed)
-    if (text := placement.too_large(have, place.workers, least)) is not None:
+    tables, each = plugin_octets(plan)
+    fixed = placement.expected(have, least, full) + tables
+    place = placement.place(have, wanted, fixed, each)
+    if (text := placement.too_large(have, place.workers, least + tables, each)) is not None:
         raise StartError(text)
-    usual = placement.default_workers(have, fixed)
+    usual = placement.default_workers(have, fixed, each)
     counts = [((at["scheme"], at["address"], at["port"]), count or usual)
               for at, count in zip(plan["listeners"], wanted, strict=True)]
     if host.current is None:
@@ -49,7 +51,7 @@ def open_for(host: Supervisor, generation: Generation, plan: dict[str, Any]) -> 
             raise StartError(f"{place.workers} workers beside the old ones need more counter rows than this server was "
                              f"started with: restart it")
         raise NotYetError
-    room = placement.room(have, place.workers)
+    room = placement.room(have, place.workers, tables, each)
     if room is not None and host.current is not None and host.memory.segment is not None:
         room = max(least, room - host.memory.segment.taken)  # while both live
     generation.segment = host.memory.segment_for(cache_tables(plan, ids, place.workers), room)
@@ -76,6 +78,8 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
         fds += [sock.fileno() for sock in udp + tcp]
     shared = host.memory.fds(generation.segment)
     kept = host.memory.kept.open(generation.plan["asks"].get("kept", []))
-    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept),
+    boards = generation.plan["boards"]
+    generation.boards = [make(generation.number) for _ in boards]
+    words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept), "boards": boards,
              "generation": generation.number, "fresh": host.memory.left}
-    return words, shared + kept + fds
+    return words, shared + kept + generation.boards + fds

@@ -50,17 +50,18 @@ def usable_cpus(have: Limits) -> int:
     return max(1, min(len(have.cpus), math.ceil(have.quota - 1e-9)))
 
 
-def default_workers(have: Limits, fixed: int = 0) -> int:
-    """Workers where no `multisocket` is given; `fixed` octets are taken whatever their number."""
+def default_workers(have: Limits, fixed: int = 0, each: int = 0) -> int:
+    """Workers where no `multisocket` is given; `fixed` octets are taken whatever their number, `each` by every worker
+    beside its own."""
     count = usable_cpus(have)
     if have.memory is not None:
-        count = min(count, (have.memory - BASE_OCTETS - fixed) // WORKER_OCTETS)
+        count = min(count, (have.memory - BASE_OCTETS - fixed) // (WORKER_OCTETS + each))
     return max(1, count)
 
 
-def place(have: Limits, sockets: Collection[int], fixed: int = 0) -> Placement:
+def place(have: Limits, sockets: Collection[int], fixed: int = 0, each: int = 0) -> Placement:
     """Decide. `sockets` has one entry for each listener: what `multisocket` asked for, 0 where it asked nothing."""
-    usual = default_workers(have, fixed)
+    usual = default_workers(have, fixed, each)
     workers = max((count or usual for count in sockets), default=usual)
     asked = any(sockets)
     cpus = None
@@ -95,14 +96,14 @@ def expected(have: Limits, least: int, full: int) -> int:
     return full if have.memory is None else max(least, min(full, have.memory // 2))
 
 
-def room(have: Limits, workers: int) -> int | None:
+def room(have: Limits, workers: int, tables: int = 0, each: int = 0) -> int | None:
     """Octets that are left for the cache beside everything else; None where nothing limits them."""
-    return None if have.memory is None else have.memory - BASE_OCTETS - workers * WORKER_OCTETS
+    return None if have.memory is None else have.memory - BASE_OCTETS - tables - workers * (WORKER_OCTETS + each)
 
 
-def too_large(have: Limits, workers: int, fixed: int) -> str | None:
+def too_large(have: Limits, workers: int, fixed: int, each: int = 0) -> str | None:
     """Why a start cannot fit into the memory limit, with both figures; None where it can."""
-    need = BASE_OCTETS + fixed + workers * WORKER_OCTETS
+    need = BASE_OCTETS + fixed + workers * (WORKER_OCTETS + each)
     if have.memory is None or need <= have.memory:
         return None
     return (f"not enough memory: {workers} workers and {fixed} octets of shared memory need {need} octets, "

@@ -63,12 +63,13 @@ class Shared:
         log_wake = next(take)
         segment = attach_cache([next(take) for _ in range(words["shared"] - 3)])
         kept = [next(take) for _ in range(words.get("kept", 0))]
+        boards = {name: next(take) for name in words.get("boards", ())}
         sockets = [([next(take) for _ in range(udp)], [next(take) for _ in range(tcp)])
                    for udp, tcp in words["listeners"]]
         # Set-up counts as the keeper does: nobody else uses that row yet.
         metrics.attach(stats, stats.rows - 1)
         generation.fresh = bool(words.get("fresh"))
-        program = generation.build(stats, segment, words["block_ids"], words["generation"], kept)
+        program = generation.build(stats, segment, words["block_ids"], words["generation"], kept, boards)
         for fd in kept:
             os.close(fd)  # whoever wants it has mapped it
         dropped = bind_dropped(program, metrics.dropped_cells(stats, [at["server"] for at in plan["listeners"]]))

@@ -413,6 +413,7 @@ class Supervisor:
             generation.retire((FORMATTER,))
         elif not generation.members and generation in self.generations:
             self.generations.remove(generation)
+            generation.forget()
             self.listeners.forget(generation.leaving_sockets)
             self._steer()
             ends = self.script is not None or self.exit_status is not None

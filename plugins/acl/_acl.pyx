@@ -12,10 +12,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    DROP, NEXT, RCODE, REPLY, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage,
+    DROP, NEXT, RCODE, REPLY, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed,
 )
 from fastdns._stats cimport stat_add
-from fastdns._sys cimport calloc, free, memcmp, memcpy
+from fastdns._sys cimport memcmp, memcpy
 from fastdns._wire cimport RCODE_NOERROR, RCODE_REFUSED, RCODE_SERVFAIL, WIRE_MAX, get32, wire_rcode
 
 cdef enum:                      # actions, as tables.py numbers them
@@ -234,125 +234,102 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef void *room(size_t n, size_t size) except NULL:
-    cdef void *at = calloc(n or 1, size)
-    if at == NULL:
-        raise MemoryError
-    return at
+cdef int name_zones(Memory m, list names) except -1:
+    cdef Config *c = <Config *>m.at
+    cdef bytes name
+    cdef Zone *zone
+    c.zones = <Zone *>m.room(len(names), sizeof(Zone))
+    for i, name in enumerate(names):
+        if not 0 < len(name) <= 255:
+            raise ValueError(f"{name!r} is no name in wire form")
+        zone = &c.zones[i]
+        zone.name = name
+        zone.len = <uint32_t>len(name)
+        zone.hash = name_hash(zone.name, zone.len)
+    return 0
 
 
-cdef class _Owner:
-    """Keeps the tables alive, and the octets of the zones' names."""
-
-    cdef Config config
-    cdef list names
-
-    def __dealloc__(self):
-        cdef uint32_t i
-        if self.config.rules != NULL:
-            for i in range(self.config.rule_count):
-                free(self.config.rules[i].cells)
-                free(self.config.rules[i].table[0].starts4)
-                free(self.config.rules[i].table[0].decisions)
-                free(self.config.rules[i].table[1].starts6)
-                free(self.config.rules[i].table[1].decisions)
-        if self.config.servers != NULL:
-            for i in range(self.config.server_count):
-                free(self.config.servers[i].zones)
-        free(self.config.rules)
-        free(self.config.zones)
-        free(self.config.decisions)
-        free(self.config.exceptions)
-        free(self.config.servers)
-
-    cdef int name_zones(self, zones) except -1:
-        cdef bytes name
-        cdef Zone *zone
-        self.names = list(zones)
-        self.config.zones = <Zone *>room(len(self.names), sizeof(Zone))
-        for i, name in enumerate(self.names):
-            if not 0 < len(name) <= 255:
-                raise ValueError(f"{name!r} is no name in wire form")
-            zone = &self.config.zones[i]
-            zone.name = name
-            zone.len = <uint32_t>len(name)
-            zone.hash = name_hash(zone.name, zone.len)
-        return 0
-
-    cdef int take_decisions(self, decisions) except -1:
-        cdef uint32_t at = 0
-        self.config.decisions = <Decision *>room(len(decisions), sizeof(Decision))
-        self.config.exceptions = <Exception_ *>room(sum(len(own) for _, own in decisions), sizeof(Exception_))
-        for i, (rest, own) in enumerate(decisions):
-            if not 0 <= rest < ACTIONS or len(own) > 65535:
+cdef int take_decisions(Memory m, decisions) except -1:
+    cdef Config *c = <Config *>m.at
+    cdef uint32_t at = 0
+    c.decisions = <Decision *>m.room(len(decisions), sizeof(Decision))
+    c.exceptions = <Exception_ *>m.room(sum(len(own) for _, own in decisions), sizeof(Exception_))
+    for i, (rest, own) in enumerate(decisions):
+        if not 0 <= rest < ACTIONS or len(own) > 65535:
+            raise ValueError("not a decision")
+        c.decisions[i].first = at
+        c.decisions[i].count = <uint16_t>len(own)
+        c.decisions[i].rest = rest
+        for qtype, action in own:
+            if not 0 <= action < ACTIONS:
                 raise ValueError("not a decision")
-            self.config.decisions[i].first = at
-            self.config.decisions[i].count = <uint16_t>len(own)
-            self.config.decisions[i].rest = rest
-            for qtype, action in own:
-                if not 0 <= action < ACTIONS:
-                    raise ValueError("not a decision")
-                self.config.exceptions[at].qtype = qtype
-                self.config.exceptions[at].action = action
-                at += 1
-        return 0
+            c.exceptions[at].qtype = qtype
+            c.exceptions[at].action = action
+            at += 1
+    return 0
 
-    cdef int take_zones(self, Rule *r, own) except -1:
-        cdef uint32_t cells = 4
-        cdef uint32_t cell, zone
-        r.root = -1
-        for zone in own:
-            if zone >= <uint32_t>len(self.names):
-                raise IndexError("no such zone")
-        while cells < 2 * len(own):
-            cells *= 2
-        r.mask = cells - 1
-        below = {zone for zone in own if len(self.names[zone]) > 1}
-        if set(own) - below:
-            r.root = min(set(own) - below)
-        if not below:
-            return 0
-        r.cells = <uint32_t *>room(cells, sizeof(uint32_t))
-        for zone in below:
-            cell = self.config.zones[zone].hash & r.mask
-            while r.cells[cell] != 0:
-                cell = (cell + 1) & r.mask
-            r.cells[cell] = zone + 1
-        return 0
 
-    cdef int take_stretches(self, Stretches *t, int family, bytes starts, bytes numbers, uint32_t decisions) except -1:
-        cdef size_t width = 16 if family else 4
-        cdef size_t n = len(numbers) // 4
-        cdef size_t i
-        if n == 0 or n > 0x7FFFFFFF or len(numbers) != <Py_ssize_t>(4 * n) or len(starts) != <Py_ssize_t>(width * n):
-            raise ValueError("tables that do not fit together")
-        t.n = <uint32_t>n
-        t.decisions = <uint32_t *>room(n, 4)
-        memcpy(t.decisions, <const uint8_t *>numbers, 4 * n)
-        if family:
-            t.starts6 = <uint64_t *>room(n, width)
-            memcpy(t.starts6, <const uint8_t *>starts, width * n)
-        else:
-            t.starts4 = <uint32_t *>room(n, width)
-            memcpy(t.starts4, <const uint8_t *>starts, width * n)
-        for i in range(n):
-            if t.decisions[i] >= decisions:
-                raise IndexError("no such decision")
+cdef int take_zones(Memory m, list names, Rule *r, own) except -1:
+    cdef Config *c = <Config *>m.at
+    cdef uint32_t cells = 4
+    cdef uint32_t cell, zone
+    r.root = -1
+    for zone in own:
+        if zone >= <uint32_t>len(names):
+            raise IndexError("no such zone")
+    while cells < 2 * len(own):
+        cells *= 2
+    r.mask = cells - 1
+    below = {zone for zone in own if len(names[zone]) > 1}
+    if set(own) - below:
+        r.root = min(set(own) - below)
+    if not below:
         return 0
+    r.cells = <uint32_t *>m.room(cells, sizeof(uint32_t))
+    for zone in below:
+        cell = c.zones[zone].hash & r.mask
+        while r.cells[cell] != 0:
+            cell = (cell + 1) & r.mask
+        r.cells[cell] = zone + 1
+    return 0
 
-    cdef int take_servers(self, slots) except -1:
-        cdef size_t zones = COUNTED * len(self.names)
-        cdef size_t j
-        self.config.servers = <Server *>room(len(slots), sizeof(Server))
-        self.config.server_count = <uint32_t>len(slots)
-        for i, (allowed, counters) in enumerate(slots):
-            if <size_t>len(counters) != zones:
-                raise ValueError(f"{zones} counters are needed")
-            self.config.servers[i].allowed = allowed
-            self.config.servers[i].zones = <uint32_t *>room(zones, sizeof(uint32_t))
-            for j in range(zones):
-                self.config.servers[i].zones[j] = counters[j]
-        return 0
+
+cdef int take_stretches(Memory m, Stretches *t, int family, bytes starts, bytes numbers,
+                        uint32_t decisions) except -1:
+    cdef size_t width = 16 if family else 4
+    cdef size_t n = len(numbers) // 4
+    cdef size_t i
+    if n == 0 or n > 0x7FFFFFFF or len(numbers) != <Py_ssize_t>(4 * n) or len(starts) != <Py_ssize_t>(width * n):
+        raise ValueError("tables that do not fit together")
+    t.n = <uint32_t>n
+    t.decisions = <uint32_t *>m.room(n, 4)
+    memcpy(t.decisions, <const uint8_t *>numbers, 4 * n)
+    if family:
+        t.starts6 = <uint64_t *>m.room(n, width)
+        memcpy(t.starts6, <const uint8_t *>starts, width * n)
+    else:
+        t.starts4 = <uint32_t *>m.room(n, width)
+        memcpy(t.starts4, <const uint8_t *>starts, width * n)
+    for i in range(n):
+        if t.decisions[i] >= decisions:
+            raise IndexError("no such decision")
+    return 0
+
+
+cdef int take_servers(Memory m, uint32_t names, slots) except -1:
+    cdef Config *c = <Config *>m.at
+    cdef size_t zones = COUNTED * <size_t>names
+    cdef size_t j
+    c.servers = <Server *>m.room(len(slots), sizeof(Server))
+    c.server_count = <uint32_t>len(slots)
+    for i, (allowed, counters) in enumerate(slots):
+        if <size_t>len(counters) != zones:
+            raise ValueError(f"{zones} counters are needed")
+        c.servers[i].allowed = allowed
+        c.servers[i].zones = <uint32_t *>m.room(zones, sizeof(uint32_t))
+        for j in range(zones):
+            c.servers[i].zones[j] = counters[j]
+    return 0
 
 
 def stage(zones, rules, decisions, slots) -> CompiledStage:
@@ -362,20 +339,22 @@ def stage(zones, rules, decisions, slots) -> CompiledStage:
     decisions of its stretches, packed as tables.py does. decisions: (action, ((type, action), ...)). slots: for each
     listener that of what passes, and three for each zone. ValueError, IndexError for tables that do not fit together.
     """
-    cdef _Owner owner = _Owner()
+    cdef Memory m = zeroed(sizeof(Config))
+    cdef Config *c = <Config *>m.at
+    cdef list names = list(zones)
     cdef Rule *r
     if not slots:
         raise ValueError("a listener is needed")
-    owner.name_zones(zones)
-    owner.take_decisions(decisions)
-    owner.config.rules = <Rule *>room(len(rules), sizeof(Rule))
-    owner.config.rule_count = <uint32_t>len(rules)
+    name_zones(m, names)
+    take_decisions(m, decisions)
+    c.rules = <Rule *>m.room(len(rules), sizeof(Rule))
+    c.rule_count = <uint32_t>len(rules)
     for i, (own, *tables) in enumerate(rules):
-        r = &owner.config.rules[i]
-        owner.take_zones(r, own)
+        r = &c.rules[i]
+        take_zones(m, names, r, own)
         for family, (starts, numbers) in enumerate(tables):
-            owner.take_stretches(&r.table[family], family, starts, numbers, <uint32_t>len(decisions))
+            take_stretches(m, &r.table[family], family, starts, numbers, <uint32_t>len(decisions))
         if r.table[0].n == 0 or r.table[1].n == 0:
             raise ValueError("a table for each IP version is needed")
-    owner.take_servers(slots)
-    return compiled_stage(&OPS, &owner.config, owner)
+    take_servers(m, <uint32_t>len(names), slots)
+    return compiled_stage(&OPS, c, (m, names))

@@ -7,9 +7,9 @@ Strategy: one comparison for every other query; the answer is made of constants.
 
 from libc.stdint cimport uint8_t
 
-from fastdns._stage cimport NEXT, RCODE, REPLY, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
+from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, query_replied
 from fastdns._wire cimport (
-    CLASS_IN, RCODE_NOERROR, RCODE_SERVFAIL, SECTION_ANSWER, TYPE_ANY, WIRE_MAX, Writer, writer_reply, writer_rr,
+    CLASS_IN, RCODE_NOERROR, SECTION_ANSWER, TYPE_ANY, WIRE_MAX, Writer, writer_reply, writer_rr,
 )
 
 cdef enum:
@@ -28,15 +28,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     writer_reply(&out, &q.pkt, q.reply, WIRE_MAX, 0, RCODE_NOERROR)
     # Class IN whatever the question's, as CoreDNS does.
     writer_rr(&out, SECTION_ANSWER, NULL, 0, TYPE_HINFO, CLASS_IN, TTL, HINFO, RDATA)
-    if out.bad:
-        q.rcode = RCODE_SERVFAIL
-        return RCODE
-    q.rcode = RCODE_NOERROR
-    q.reply_len = out.n
-    q.ulen = out.n - 2 + q.pkt.qname_len
-    q.has_opt = False
-    q.options_len = 0
-    return REPLY
+    return query_replied(q, &out, out.n - 2 + q.pkt.qname_len)
 
 
 cdef StageOps OPS

@@ -7,13 +7,12 @@ what is wrong with a save costs a line and leaves the old file.
 """
 
 import asyncio
-import contextlib
 import os
 from pathlib import Path
 
 from fastdns import snapshot
 from fastdns._cache import Segment, Survey
-from fastdns.plugin import Channel
+from fastdns.plugin import Channel, end_task
 
 from .metrics import SNAPSHOTS
 
@@ -45,10 +44,8 @@ class Keeping:
 
     async def stop(self) -> None:
         """Saves no more."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
+        task, self.task = self.task, None
+        await end_task(task)
 
     async def repeat(self) -> None:
         """Saves every `interval`."""

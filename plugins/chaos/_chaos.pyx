@@ -8,10 +8,12 @@ random starting point and in a random direction and stride, so that no list is c
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastdns._stage cimport NEXT, RCODE, REPLY, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport calloc, free, memcmp, memcpy
+from fastdns._stage cimport (
+    NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, query_replied, zeroed,
+)
+from fastdns._sys cimport memcmp, memcpy
 from fastdns._wire cimport (
-    CLASS_CH, RCODE_NOERROR, RCODE_SERVFAIL, SECTION_ANSWER, TYPE_TXT, WIRE_MAX, Writer, writer_reply, writer_rr,
+    CLASS_CH, RCODE_NOERROR, SECTION_ANSWER, TYPE_TXT, WIRE_MAX, Writer, writer_reply, writer_rr,
 )
 
 cdef enum:
@@ -86,15 +88,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     else:
         records = c.count
         put_authors(w, c, &out)
-    if out.bad:
-        q.rcode = RCODE_SERVFAIL
-        return RCODE
-    q.rcode = RCODE_NOERROR
-    q.reply_len = out.n
-    q.ulen = out.n + records * (q.pkt.qname_len - 2)
-    q.has_opt = False
-    q.options_len = 0
-    return REPLY
+    return query_replied(q, &out, out.n + records * (q.pkt.qname_len - 2))
 
 
 cdef StageOps OPS
@@ -115,27 +109,17 @@ cdef int fill(Text *text, bytes octets) except -1:
     return 0
 
 
-cdef class _Owner:
-    """Keeps the texts alive."""
-
-    cdef Config config
-
-    def __dealloc__(self):
-        free(self.config.authors)
-
-
 def stage(bytes version, bytes hostname, authors) -> CompiledStage:
     """The stage that says these. ValueError for a text of more than 255 octets, and for authors whose records, twelve
     octets and the text's, are more than AUTHORS_OCTETS."""
-    cdef _Owner owner = _Owner()
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
     if sum(RECORD + 1 + len(author) for author in authors) > AUTHORS_MAX:
         raise ValueError(f"authors take at most {AUTHORS_MAX} octets")
-    fill(&owner.config.version, version)
-    fill(&owner.config.hostname, hostname)
-    owner.config.authors = <Text *>calloc(len(authors) or 1, sizeof(Text))
-    if owner.config.authors == NULL:
-        raise MemoryError
+    fill(&config.version, version)
+    fill(&config.hostname, hostname)
+    config.authors = <Text *>memory.room(len(authors), sizeof(Text))
     for i, author in enumerate(authors):
-        fill(&owner.config.authors[i], author)
-    owner.config.count = <uint32_t>len(authors)
-    return compiled_stage(&OPS, &owner.config, owner)
+        fill(&config.authors[i], author)
+    config.count = <uint32_t>len(authors)
+    return compiled_stage(&OPS, config, memory)

@@ -12,10 +12,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastdns._stage cimport (
-    NEXT, ORIGIN_LOOKUP, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, stage_frame,
+    NEXT, ORIGIN_LOOKUP, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, stage_frame, zeroed,
 )
 from fastdns._stats cimport stat_add
-from fastdns._sys cimport calloc, free, malloc, memcpy, memset
+from fastdns._sys cimport free, malloc, memcpy, memset
 from fastdns._wire cimport (
     CLASS_IN, FLAG_TC, OPCODE_QUERY, OPTION_EXPIRE, OPTION_NSID, OPTION_PADDING, RCODE_FORMERR, RCODE_NOERROR,
     RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_ANSWER, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA,
@@ -247,30 +247,19 @@ OPS.stop = stop
 OPS.answer = answer
 
 
-cdef class _Owner:
-    """Keeps the configuration alive."""
-
-    cdef Config config
-
-    def __dealloc__(self):
-        free(self.config.translated)
-
-
 def stage(bytes prefix, bint translate_all, bint allow_ipv4, slots) -> CompiledStage:
     """The stage that embeds addresses in `prefix`, 4 to 12 octets. `translate_all`: answers with AAAA records too.
     `allow_ipv4`: for clients with IPv4 too. `slots`: a counter for each listener. ValueError."""
-    cdef _Owner owner = _Owner()
-    cdef Config *c = &owner.config
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *c = <Config *>memory.at
     if not 4 <= len(prefix) <= PREFIX_MOST or not slots:
         raise ValueError("a prefix has 4 to 12 octets, and a listener is needed")
     memcpy(c.prefix, <const uint8_t *>prefix, len(prefix))
     c.octets = <uint32_t>len(prefix)
     c.translate_all = translate_all
     c.allow_ipv4 = allow_ipv4
-    c.translated = <uint32_t *>calloc(len(slots), sizeof(uint32_t))
-    if c.translated == NULL:
-        raise MemoryError
+    c.translated = <uint32_t *>memory.room(len(slots), sizeof(uint32_t))
     for i, slot in enumerate(slots):
         c.translated[i] = slot
     c.server_count = <uint32_t>len(slots)
-    return compiled_stage(&OPS, c, owner)
+    return compiled_stage(&OPS, c, memory)

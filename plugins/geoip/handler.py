@@ -44,9 +44,9 @@ class Geoip(Plugin, MetadataProvider):
         raise SetupError(self.name, config.error(f"failed to open database file: {why}"))
 
     def compiled(self) -> "CompiledStage":
-        from ._geoip import stage
+        from fastdns._stage import passing
 
-        return stage()
+        return passing(self.name)
 
     def metadata(self, query: Query) -> None:
         """All labels of the database's kind. A database of IPv4 alone says nothing of IPv6 addresses."""

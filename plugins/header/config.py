@@ -73,5 +73,6 @@ HEADER = Directive(
         Option("response", usage="response set|clear FLAGS...", help="Changes what the plugins behind answer."),
     ),
     parse_one=occurrence,
+    whole=True,
     help="Sets and clears header flags.",
 )

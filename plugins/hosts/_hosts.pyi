@@ -2,11 +2,9 @@
 """Types of the compiled half of hosts."""
 
 from collections.abc import Sequence
-from typing import Final
 
+from fastdns._published import Mapped
 from fastdns._stage import CompiledStage
-
-HEAD_OCTETS: Final[int]
 
 class Image:
     @property
@@ -16,7 +14,7 @@ class Image:
     @property
     def names(self) -> int: ...
     def __init__(self, text: bytes, zones: Sequence[bytes], reverse: bool) -> None: ...
-    def pack(self, out: object, version: int) -> None: ...
+    def pack(self, out: bytearray | memoryview) -> None: ...
 
 def stage(
     zones: Sequence[bytes],
@@ -24,7 +22,5 @@ def stage(
     unsupported: bool,
     ttl: int,
     inline: bytes,
-    files: tuple[int, int],
-    slot: int,
-    owner: object,
+    board: Mapped,
 ) -> CompiledStage: ...

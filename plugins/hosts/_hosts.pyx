@@ -2,10 +2,9 @@
 # cython: language_level=3
 """The compiled half of hosts: looks a name up in an image and writes the answer.
 
-Strategy: two images, of the file and of the lines in the Corefile, which is never replaced. That of the file lies in
-memory that the keeper writes and every worker maps (board.py): one load per query says whether there is a newer one,
-which is then mapped before it is asked. The old one may be taken away only by zeroing its version first, so an answer
-during which the version changed is thrown away and made anew.
+Strategy: two images, of the file and of the lines in the Corefile, which is never replaced. That of the file is what
+the keeper published last (_published.pxd): one load per query says whether there is a newer one, which is then mapped
+before it is asked. An answer during which it was taken away is thrown away and made anew.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -13,13 +12,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from os import urandom
 from struct import unpack
 
+from fastdns._published cimport Feed, Image as Published, Mapped, feed_follow, feed_moved, image_close, image_whole
 from fastdns._stage cimport (
-    NEXT, RCODE, REPLY, CompiledStage, Memory, Query, Stage, StageOps, Worker, Zone, compiled_stage, zeroed,
+    NEXT, RCODE, CompiledStage, Memory, Query, Stage, StageOps, Worker, Zone, compiled_stage, query_replied, zeroed,
 )
-from fastdns._sys cimport (
-    MAP_SHARED, PROT_READ, c_pread, calloc, fd_fence_acquire, fd_load_acquire, fd_load_relaxed, free, memcmp, memcpy,
-    memmove, memset, mmap, munmap,
-)
+from fastdns._sys cimport calloc, free, memcmp, memcpy, memmove, memset
 from fastdns._wire cimport (
     CLASS_IN, FLAG_AA, FLAG_TC, RCODE_NOERROR, RCODE_SERVFAIL, SECTION_ANSWER, TYPE_A, TYPE_AAAA, TYPE_PTR, WIRE_HEADER,
     WIRE_MAX, Writer, get16, put16, wire_lower, wire_name_from_text, wire_name_under, wire_siphash13, writer_reply,
@@ -28,8 +25,6 @@ from fastdns._wire cimport (
 
 include "_hosts_image.pxi"
 include "_hosts_build.pxi"
-
-HEAD_OCTETS = HEAD
 
 cdef enum:
     TRIES = 3                   # images that go away while they are read
@@ -48,14 +43,12 @@ cdef struct Config:
     const Zone *through         # where names that are not known go on; none: nowhere
     bint unsupported
     uint32_t ttl
-    uint32_t slot               # the shared word that holds the version of the file's image
-    int files[2]                # versions take turns; -1: there is no file
+    Feed feed                   # the file's image
     View inline
 
 cdef struct State:
-    uint64_t seen               # the version that is mapped; 0: none
-    size_t mapped               # octets of it
-    View file
+    Published image
+    View file                   # ... opened
 
 cdef struct Answer:
     Writer out
@@ -67,42 +60,10 @@ cdef struct Answer:
 # ---- the file's image
 
 
-cdef void close_image(State *st) noexcept nogil:
-    if st.file.base != NULL:
-        munmap(<void *>st.file.base, st.mapped)
-    st.file.base = NULL
-    st.seen = 0
-
-
-cdef void follow(Worker *w, const Config *c, State *st) noexcept nogil:
-    # Maps the newest image. One that cannot be had leaves the one before, and is tried again.
-    cdef uint64_t version = fd_load_acquire(w.shared + c.slot)
-    cdef int fd = c.files[version & 1]
-    cdef Head head
-    cdef View view
-    cdef void *at
-    if version == 0 or version == st.seen or fd < 0:
-        return
-    if c_pread(fd, &head, sizeof(Head), 0) != sizeof(Head) or head.version != version or head.magic != MAGIC:
-        return
-    at = mmap(NULL, head.size, PROT_READ, MAP_SHARED, fd, 0)
-    if at == <void *>-1:
-        return
-    if not view_open(&view, <const uint8_t *>at, head.size) or view.h.version != version:
-        munmap(at, head.size)
-        return
-    close_image(st)
-    st.file = view
-    st.mapped = head.size
-    st.seen = version
-
-
-cdef inline bint whole(const State *st) noexcept nogil:
-    # Whether what was read since `follow` was all of one version.
-    if st.file.base == NULL:
-        return True
-    fd_fence_acquire()
-    return fd_load_relaxed(<const uint64_t *>st.file.base) == st.seen
+cdef void follow(const Config *c, State *st) noexcept nogil:
+    # The newest image. One that cannot be had leaves the one before, and is tried again.
+    if feed_follow(&c.feed, &st.image):
+        view_open(&st.file, st.image.at, st.image.octets)
 
 
 # ---- writing
@@ -178,18 +139,6 @@ cdef void begin(Worker *w, Answer *a, Query *q) noexcept nogil:
     a.lower = memcmp(q.pkt.wire + WIRE_HEADER, q.pkt.qname, n) == 0
 
 
-cdef int answered(Query *q, const Answer *a) noexcept nogil:
-    if a.out.bad:
-        q.rcode = RCODE_SERVFAIL
-        return RCODE
-    q.rcode = RCODE_NOERROR
-    q.reply_len = a.out.n
-    q.ulen = a.ulen
-    q.has_opt = False
-    q.options_len = 0
-    return REPLY
-
-
 # ---- names and addresses
 
 
@@ -234,7 +183,7 @@ cdef int names_to(Worker *w, const Config *c, Answer *a, Query *q, const View *o
             p = p if has6(p) else wild
             if has6(p) and not append6(a, q, c.ttl, v, p):
                 break
-    return answered(q, a) if known else NEXT
+    return query_replied(q, &a.out, a.ulen) if known else NEXT
 
 
 cdef bint address4(const uint8_t *name, uint32_t n, uint8_t *out) noexcept nogil:
@@ -296,7 +245,7 @@ cdef int pointers(Worker *w, const Config *c, Answer *a, Query *q, const View *o
     if of_one == NULL or append_names(a, q, c.ttl, one, of_one):
         if of_two != NULL:
             append_names(a, q, c.ttl, two, of_two)
-    return answered(q, a)
+    return query_replied(q, &a.out, a.ulen)
 
 
 # ---- the stage
@@ -317,13 +266,13 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
             and in_zones(c.through, c.through_count, name, n)):
         return NEXT
     for _i in range(TRIES):
-        if fd_load_acquire(w.shared + c.slot) != st.seen:
-            follow(w, c, st)
+        if feed_moved(&c.feed, &st.image):
+            follow(c, st)
         if qtype == TYPE_PTR:
             verdict = pointers(w, c, &a, q, &st.file, &c.inline)
         else:
             verdict = names_to(w, c, &a, q, &st.file, &c.inline)
-        if whole(st):
+        if image_whole(&st.image):
             break
     else:
         q.rcode = RCODE_SERVFAIL
@@ -341,13 +290,13 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
     if st == NULL:
         return -1
     s.state = st
-    follow(w, <const Config *>s.config, st)
+    follow(<const Config *>s.config, st)
     return 0
 
 
 cdef void stop(Worker *w, Stage *s) noexcept nogil:
     if s.state != NULL:
-        close_image(<State *>s.state)
+        image_close(&(<State *>s.state).image)
         free(s.state)
         s.state = NULL
 
@@ -375,11 +324,9 @@ cdef Memory zone_list(zones):
     return memory
 
 
-def stage(zones, through, bint unsupported, uint32_t ttl, bytes inline, tuple files, uint32_t slot,
-          owner) -> CompiledStage:
+def stage(zones, through, bint unsupported, uint32_t ttl, bytes inline, Mapped board not None) -> CompiledStage:
     """The stage that answers for `zones`, names that it does not know going on in `through` (both wire form, lower
-    case). `inline`: an image, or nothing. `files`: descriptors of the memory that the file's images take turns in;
-    `slot`: of the shared word with the version; `owner` keeps the descriptors open."""
+    case). `inline`: an image, or nothing. `board`: where images of the file are published."""
     cdef Memory memory = zeroed(sizeof(Config))
     cdef Config *config = <Config *>memory.at
     cdef Memory own = zone_list(zones)
@@ -390,8 +337,7 @@ def stage(zones, through, bint unsupported, uint32_t ttl, bytes inline, tuple fi
     config.through_count = <uint32_t>len(through)
     config.unsupported = unsupported
     config.ttl = ttl
-    config.slot = slot
-    config.files[0], config.files[1] = files
+    config.feed = board.feed
     if inline and not view_open(&config.inline, <const uint8_t *>inline, len(inline)):
         raise ValueError("no image")
-    return compiled_stage(&OPS, config, (memory, own, on, inline, owner))
+    return compiled_stage(&OPS, config, (memory, own, on, inline, board))

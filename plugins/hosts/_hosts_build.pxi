@@ -360,8 +360,8 @@ cdef class Image:
     def names(self) -> int:
         return self.b.h.names
 
-    def pack(self, out, uint64_t version) -> None:
-        """Writes the image to a buffer of at least `octets` octets, its version last."""
+    def pack(self, out) -> None:
+        """Writes the image to a buffer of at least `octets` octets."""
         cdef uint8_t[::1] room = out
         cdef Head *h = &self.b.h
         cdef uint8_t *p
@@ -369,7 +369,6 @@ cdef class Image:
             raise ValueError("too small a buffer")
         p = &room[0]
         with nogil:
-            h.version = 0
             memcpy(p, h, sizeof(Head))
             memcpy(p + h.index, self.b.index, (h.index_mask + 1) * SLOT)
             memcpy(p + h.pool, self.b.pool, h.pool_octets)
@@ -378,7 +377,6 @@ cdef class Image:
             memcpy(p + h.rindex, self.b.rindex, (h.rindex_mask + 1) * 4)
             memcpy(p + h.nodes, self.b.nodes, h.node_count * NODE)
             memcpy(p + h.rlinks, self.b.rlinks, h.rlink_count * RLINK)
-            memcpy(p, &version, 8)
 
 
 cdef inline uint64_t after(uint64_t at, uint64_t octets) noexcept nogil:

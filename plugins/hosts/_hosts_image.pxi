@@ -6,11 +6,11 @@
 # in a pool, each behind what it has: its first IPv4 address, which is mostly the only one, and the heads of the lists
 # of the others. An index by keyed hash leads there; a tag of the hash beside the place spares most comparisons with
 # another name. Reverse: an index leads to addresses, each with a list of names. A number 0 ends a list. The reader
-# has checked the head and checks every number, because the octets may be taken away under its hands (see board.py).
+# has checked the head and checks every number, because the octets may be taken away under its hands (_published.pxd).
 
 cdef enum:
     HEAD = 192                  # octets kept for the head
-    MAGIC = 0x31536f4844460001
+    MAGIC = 0x31536f4844460002
     FAMILY4 = 1                 # flags of a name
     REC_NAME = 14               # octets of a name's record before its octets
     REC_FLAGS = 12
@@ -22,7 +22,6 @@ cdef enum:
     RLINK = 8                   # place of a name, next
 
 cdef struct Head:
-    uint64_t version            # first: zeroed before anything else is touched
     uint64_t magic
     uint64_t size
     uint64_t key[2]

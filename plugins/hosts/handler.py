@@ -2,7 +2,8 @@
 """The plugin class of hosts: reads the file in the keeper, once for the whole server, and again when it changed.
 
 Strategy: the keeper makes an image of the file before any worker serves, and after that beside its loop, so a million
-names hold nobody up. Workers map it (board.py). The lines in the Corefile are an image of their own, made at set-up.
+names hold nobody up. Workers map it (fastdns/published.py). The lines in the Corefile are an image of their own, made
+at set-up.
 """
 
 from __future__ import annotations
@@ -11,25 +12,23 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdns._wire import name_from_text
 from fastdns.corefile.names import under
 from fastdns.errors import CorefileError
-from fastdns.plugin import BlockContext, Channel, Plugin, Settings, SetupError
+from fastdns.plugin import BlockContext, Channel, Plugin, Settings, SetupError, end_task
 
 from ._hosts import Image, stage
-from .board import Board
 from .config import FILE, HOSTS
 from .metrics import ENTRIES, RELOADED
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
+    from fastdns.published import Board
 
 FILE_MOST = 256 << 20  # octets of a file
-GRACE_SECONDS = 1.0  # until an image that was replaced is given back
 
 
 def wire(zones: tuple[str, ...]) -> list[bytes]:
@@ -42,6 +41,12 @@ class Hosts(Plugin):
 
     name = "hosts"
     directive = HOSTS
+    board: Board
+
+    @classmethod
+    def publishes(cls, config: Settings) -> bool:
+        """Images of the file."""
+        return True
 
     @classmethod
     def concerns(cls, config: Any, name: str) -> bool:
@@ -56,7 +61,6 @@ class Hosts(Plugin):
         self.zones = wire(config.zones)
         self.inline = Image("\n".join(config.inline).encode("utf-8", "surrogateescape"), self.zones,
                             not config.no_reverse)
-        self.memory = Board(block.stats, f"{block.generation}.{block.index}")
         self.state: tuple[int, int] | None = None  # time and size of what was read
         self.task: asyncio.Task[None] | None = None
 
@@ -77,13 +81,10 @@ class Hosts(Plugin):
 
     def compiled(self) -> CompiledStage:
         config = self.config
-        if self.memory.current():
-            # The server has been serving: its keeper fills memory that what is forked from here does not have.
-            self.refresh(self.memory.fill)
         inline = bytearray(self.inline.octets)
-        self.inline.pack(inline, 1)
+        self.inline.pack(inline)
         return stage(self.zones, wire(config.fallthrough), config.fallthrough_unsupported, config.ttl,
-                     bytes(inline) if self.inline.names else b"", self.memory.pair, self.memory.slot, self.memory)
+                     bytes(inline) if self.inline.names else b"", self.board)
 
     # ---- the file
 
@@ -104,7 +105,7 @@ class Hosts(Plugin):
             return text, state
         return None
 
-    def refresh(self, give: Callable[[Image], None] | None = None) -> bool:
+    def refresh(self, channel: Channel) -> bool:
         """Reads the file if it changed; whether workers have a new image."""
         found = self.read()
         if found is None:
@@ -112,43 +113,31 @@ class Hosts(Plugin):
         text, state = found
         try:
             image = Image(text, self.zones, not self.config.no_reverse)
-            (give or self.memory.publish)(image)
+            channel.publish(image)
         except (MemoryError, ValueError, OSError) as error:
             self.log.error("%s is not used: %s", self.path, error or type(error).__name__)
             return False
         self.state = state
-        if give is None:
-            ENTRIES.set(image.entries + self.inline.entries, self.path)
-            RELOADED.set(state[0] / 1e9)
+        ENTRIES.set(image.entries + self.inline.entries, self.path)
+        RELOADED.set(state[0] / 1e9)
         return True
 
     async def start_server(self, channel: Channel) -> None:
         """The first image is there before a worker serves."""
-        await asyncio.to_thread(self.refresh)
-        self.task = asyncio.get_running_loop().create_task(self.watch())
+        await asyncio.to_thread(self.refresh, channel)
+        if self.config.reload:
+            self.task = asyncio.get_running_loop().create_task(self.watch(channel))
 
     async def stop_server(self) -> None:
         """Ends the watching."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
+        task, self.task = self.task, None
+        await end_task(task)
 
-    async def watch(self) -> None:
-        """Looks at the file at its interval, and gives back what was replaced: at first by a keeper before this one."""
-        every = self.config.reload
-        pause = min(GRACE_SECONDS, every or GRACE_SECONDS)
-        replaced = True
+    async def watch(self, channel: Channel) -> None:
+        """Looks at the file at its interval."""
         while True:
-            await asyncio.sleep(pause)
-            if replaced:
-                with contextlib.suppress(OSError):  # then it is given back at the next change
-                    self.memory.retire()
-            if not every:
-                return
-            await asyncio.sleep(every - pause)
-            replaced = await asyncio.to_thread(self.refresh)
+            await asyncio.sleep(self.config.reload)
+            await asyncio.to_thread(self.refresh, channel)
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -3,16 +3,13 @@
 
 from collections.abc import Sequence
 
+from fastdns._published import Mapped
 from fastdns._stage import CompiledStage
 
-class Weights:
-    """A table of weights that all processes forked from this one share."""
+def image(weights: list[tuple[bytes, bytes, int]]) -> bytes:
+    """The image of weights: (name, address of 16 octets, 1 to 255)."""
 
-    def __init__(self) -> None: ...
-    def publish(self, weights: list[tuple[bytes, bytes, int]]) -> None:
-        """Makes these weights count: (name, address of 16 octets, 1 to 255)."""
+def weight(image: bytes, name: bytes, address: bytes) -> int:
+    """What an image says of an address of a name."""
 
-    def weight(self, name: bytes, address: bytes) -> int:
-        """The weight of an address of a name."""
-
-def stage(networks: Sequence[tuple[bytes, bytes]] = (), weights: Weights | None = None) -> CompiledStage: ...
+def stage(networks: Sequence[tuple[bytes, bytes]] = (), weights: Mapped | None = None) -> CompiledStage: ...

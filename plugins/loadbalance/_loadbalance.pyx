@@ -9,7 +9,7 @@ An owner that points into the address of another record comes from no honest ser
 
 Without `weighted` and `prefer` the stage has no configuration, and nothing is computed for them. With them the order of
 the addresses is dealt out by _loadbalance_deal.pxi, from networks that were parsed at set-up, or from weights that the
-keeper writes into memory that every worker shares (_loadbalance_weights.pxi).
+keeper publishes (_loadbalance_weights.pxi).
 """
 
 from libc.stddef cimport size_t
@@ -17,11 +17,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 import os
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport (
-    MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, calloc, fd_load_acquire, fd_load_relaxed, fd_store_relaxed,
-    fd_store_release, free, malloc, memcmp, memcpy, memset, mmap, munmap,
+from fastdns._published cimport Feed, Image, Mapped, feed_follow, feed_moved, image_close, image_whole
+from fastdns._stage cimport (
+    NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed,
 )
+from fastdns._sys cimport calloc, free, malloc, memcmp, memcpy, memset
 from fastdns._wire cimport (
     RCODE_NOERROR, SECTION_AUTHORITY, TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_IXFR, TYPE_MX, TYPE_SRV,
     WIRE_HEADER, WIRE_MAX, WIRE_RECORDS_MAX, Cursor, Record, cursor_open, cursor_take, cursor_u8, cursor_u16, get16,
@@ -55,13 +55,6 @@ cdef struct Dice:
     # 16 bits per draw, four draws per call of the worker's generator.
     uint64_t bits
     uint32_t left
-
-
-cdef struct State:
-    # The worker's own room, touched only when needed.
-    Record *records             # to sort the longest section in
-    uint16_t *order             # which address comes where
-    uint16_t *group             # twice as much, to sort them by network
 
 
 cdef inline uint8_t rank_of(uint16_t rtype) noexcept nogil:
@@ -160,6 +153,17 @@ cdef bint shuffle(Worker *w, Dice *dice, uint16_t *order, uint32_t n) noexcept n
 
 
 include "_loadbalance_weights.pxi"
+
+
+cdef struct State:
+    # The worker's own room, touched only when needed.
+    Record *records             # to sort the longest section in
+    uint16_t *order             # which address comes where
+    uint16_t *group             # twice as much, to sort them by network
+    Image image                 # of the weights
+    Table weights               # ... opened
+
+
 include "_loadbalance_deal.pxi"
 
 
@@ -358,6 +362,7 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
 cdef void stop(Worker *w, Stage *s) noexcept nogil:
     cdef State *st = <State *>s.state
     if st != NULL:
+        image_close(&st.image)
         free(st.records)
         free(st.order)
         free(st.group)
@@ -375,46 +380,35 @@ OPS.start = start
 OPS.stop = stop
 
 
-cdef class _Owner:
-    """Keeps the configuration alive, and the weights."""
-
-    cdef Config *config
-    cdef Weights weights
-
-    def __dealloc__(self):
-        free(self.config)
-
-
-def stage(networks=(), Weights weights=None) -> CompiledStage:
+def stage(networks=(), Mapped weights=None) -> CompiledStage:
     """The stage. `networks`: those whose addresses come first, as (first, last) address in 16 octets, IPv4 mapped.
-    `weights`: the address that comes first is drawn by them. ValueError for both, and for networks that are none."""
-    cdef _Owner owner
+    `weights`: where images of them are published; the address that comes first is drawn by them. ValueError for both,
+    and for networks that are none."""
+    cdef Memory memory
+    cdef Config *config
     cdef bytes first, last
     if not networks and weights is None:
         return compiled_stage(&OPS, NULL, None)
     if len(networks) > NETWORKS_MOST or (networks and weights is not None):
         raise ValueError(f"at most {NETWORKS_MOST} networks, or weights")
-    owner = _Owner()
-    owner.config = <Config *>calloc(1, sizeof(Config))
-    if owner.config == NULL:
-        raise MemoryError
-    owner.config.places[RANK_CNAME] = 0
+    memory = zeroed(sizeof(Config))
+    config = <Config *>memory.at
+    config.places[RANK_CNAME] = 0
     if weights is not None:
-        owner.weights = weights
-        owner.config.mode = WEIGHTED
-        owner.config.weights = weights.table
-        owner.config.places[RANK_REST] = 1
-        owner.config.places[RANK_ADDRESS] = 2
-        owner.config.places[RANK_MX] = 3
+        config.mode = WEIGHTED
+        config.feed = weights.feed
+        config.places[RANK_REST] = 1
+        config.places[RANK_ADDRESS] = 2
+        config.places[RANK_MX] = 3
     else:
-        owner.config.places[RANK_ADDRESS] = 1
-        owner.config.places[RANK_MX] = 2
-        owner.config.places[RANK_REST] = 3
+        config.places[RANK_ADDRESS] = 1
+        config.places[RANK_MX] = 2
+        config.places[RANK_REST] = 3
     for i, (first, last) in enumerate(networks):
         if len(first) != ADDRESS or len(last) != ADDRESS or first > last:
             raise ValueError("not a network")
-        memcpy(owner.config.networks[i].first, <const uint8_t *>first, ADDRESS)
-        owner.config.networks[i].ipv4 = first[:12] == MAPPED[:12]
-        memcpy(owner.config.networks[i].last, <const uint8_t *>last, ADDRESS)
-    owner.config.count = <uint32_t>len(networks)
-    return compiled_stage(&OPS, owner.config, owner)
+        memcpy(config.networks[i].first, <const uint8_t *>first, ADDRESS)
+        config.networks[i].ipv4 = first[:12] == MAPPED[:12]
+        memcpy(config.networks[i].last, <const uint8_t *>last, ADDRESS)
+    config.count = <uint32_t>len(networks)
+    return compiled_stage(&OPS, config, (memory, weights))

@@ -23,7 +23,7 @@ cdef struct Network:
 cdef struct Config:
     uint8_t mode
     uint8_t places[RANKS]       # where records of each rank come in answer and additional section
-    Table weights
+    Feed feed                   # of weights
     uint32_t count
     Network networks[NETWORKS_MOST]
 
@@ -40,10 +40,9 @@ cdef bint address_of(const uint8_t *msg, const Record *r, uint8_t *out) noexcept
     return False
 
 
-cdef uint32_t choose(Worker *w, const Config *c, const uint8_t *msg, uint32_t size, const Record *records,
-                     uint32_t n) noexcept nogil:
+cdef uint32_t chosen_by(Worker *w, const Table *t, const uint8_t *msg, uint32_t size, const Record *records,
+                        uint32_t n) noexcept nogil:
     # The address that comes first, by its weight.
-    cdef uint64_t side = fd_load_acquire(&c.weights.head.side)
     cdef uint64_t sum = 0
     cdef uint32_t chosen = 0
     cdef uint32_t i, weight
@@ -53,16 +52,33 @@ cdef uint32_t choose(Worker *w, const Config *c, const uint8_t *msg, uint32_t si
     cdef int length
     for i in range(n):
         weight = 1
-        if side and address_of(msg, &records[i], address):
+        if t.cells != NULL and address_of(msg, &records[i], address):
             length = wire_name(msg, size, records[i].owner, name, &used)
             if length > 0:
                 wire_lower(name, length)
-                weight = weight_of(&c.weights, <uint32_t>(side - 1),
-                                   weight_hash(c.weights.head, name, length, address))
+                weight = weight_of(t, weight_hash(&t.h, name, length, address))
         sum += weight
         if sum > weight and w.api.random(w) % sum < weight:
             chosen = i
     return chosen
+
+
+cdef uint32_t choose(Worker *w, Stage *s, const uint8_t *msg, uint32_t size, const Record *records,
+                     uint32_t n) noexcept nogil:
+    # ... by the newest weights; each is worth the same where they cannot be had.
+    cdef const Config *c = <const Config *>s.config
+    cdef State *st = <State *>s.state
+    cdef Table none
+    cdef uint32_t chosen
+    cdef int _i
+    for _i in range(TRIES):
+        if feed_moved(&c.feed, &st.image) and feed_follow(&c.feed, &st.image):
+            table_open(&st.weights, st.image.at, st.image.octets)
+        chosen = chosen_by(w, &st.weights, msg, size, records, n)
+        if image_whole(&st.image):
+            return chosen
+    none.cells = NULL
+    return chosen_by(w, &none, msg, size, records, n)
 
 
 cdef uint16_t network_of(const Config *c, const uint8_t *msg, const Record *r) noexcept nogil:
@@ -105,7 +121,7 @@ cdef bint deal(Worker *w, Dice *dice, Stage *s, const uint8_t *msg, uint32_t siz
     if c.mode == WEIGHTED:
         for i in range(n):
             order[i] = <uint16_t>i
-        chosen = choose(w, c, msg, size, records, n)
+        chosen = choose(w, s, msg, size, records, n)
         order[0] = <uint16_t>chosen
         order[chosen] = 0
         return chosen != 0

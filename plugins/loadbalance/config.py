@@ -116,6 +116,7 @@ LOADBALANCE = Directive(
                help="Networks whose addresses come first, in this order (`round_robin` only), at most 256."),
     ),
     parse_one=read_lines,
+    whole=True,
     help="Orders the records of each reply.",
 )
 

@@ -17,21 +17,23 @@ class Loadbalance(Plugin):
     name = "loadbalance"
     directive = LOADBALANCE
 
+    @classmethod
+    def publishes(cls, config: Settings) -> bool:
+        """Weights."""
+        return config.policy == WEIGHTED
+
     def __init__(self, config: Settings, block: BlockContext) -> None:
         super().__init__(config, block)
         self.watch = None
         if config.policy == WEIGHTED:
-            from ._loadbalance import Weights
             from .weights import Watch
 
-            self.watch = Watch(block.path(config.file), config.reload, Weights())
+            self.watch = Watch(block.path(config.file), config.reload)
 
     def compiled(self) -> "CompiledStage":
         from ._loadbalance import stage
 
-        if self.watch is not None:
-            return stage(weights=self.watch.weights)
-        return stage(self.config.ranges())
+        return stage(self.config.ranges(), self.board)
 
     async def start_server(self, channel: Channel) -> None:
         if self.watch is not None:

@@ -8,18 +8,13 @@ what cannot be parsed leaves the weights that there are. Errors have CoreDNS's w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastdns.corefile.addresses import parse_ip
 from fastdns.corefile.units import format_duration, parse_uint
-from fastdns.plugin import Channel, StartError
-
-if TYPE_CHECKING:
-    from ._loadbalance import Weights
+from fastdns.plugin import Channel, StartError, end_task
 
 FILE_MOST = 16 << 20  # octets
 LINE_MOST = 65536
@@ -79,12 +74,11 @@ def _weight(fields: list[str], name: str, path: str) -> tuple[bytes, int]:
 
 
 class Watch:
-    """Keeps `weights` as the file says. `interval` in seconds, 0: the file is read once."""
+    """Publishes what the file says. `interval` in seconds, 0: the file is read once."""
 
-    def __init__(self, path: str, interval: float, weights: Weights) -> None:
+    def __init__(self, path: str, interval: float) -> None:
         self.path = path
         self.interval = interval
-        self.weights = weights
         self.seen = b""
         self.task: asyncio.Task[None] | None = None
 
@@ -106,11 +100,8 @@ class Watch:
 
     async def stop(self) -> None:
         """Looks no more."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
+        task, self.task = self.task, None
+        await end_task(task)
 
     async def repeat(self) -> None:
         """Looks every `interval`."""
@@ -128,7 +119,12 @@ class Watch:
         if digest == self.seen:
             return
         self.seen = digest
-        self.weights.publish(await asyncio.to_thread(self._entries, octets))
+        image = await asyncio.to_thread(self._image, octets)
+        try:
+            self.channel.publish(image)
+        except OSError as error:
+            self.seen = b""  # the next look tries again
+            raise ValueError(f"weight file {self.path} is not used: {error.strerror}") from None
         self.say("INFO", f"Successfully reloaded weight file {self.path}")
 
     def _read(self) -> bytes:
@@ -141,8 +137,10 @@ class Watch:
             raise ValueError(f"weight file {self.path} has more than {FILE_MOST} octets")
         return octets
 
-    def _entries(self, octets: bytes) -> list[tuple[bytes, bytes, int]]:
+    def _image(self, octets: bytes) -> bytes:
         from fastdns._wire import name_from_text, name_lower
+
+        from ._loadbalance import image
 
         names: dict[str, bytes] = {}
         found = []
@@ -156,7 +154,7 @@ class Watch:
                 found.append((names[name], address, weight))
         if len(found) > WEIGHTS_MOST:
             raise ValueError(f"weight file {self.path} has more than {WEIGHTS_MOST} weights")
-        return found
+        return image(found)
 
     def say(self, level: str, text: str) -> None:
         """A line of the log."""

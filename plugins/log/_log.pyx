@@ -11,10 +11,10 @@ another process writes the line.
 from libc.stdint cimport int16_t, int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 from fastdns._log cimport LOG_ABSENT, LOG_LABEL_MAX, LOG_QUERY, QueryRecord, ring_commit, ring_reserve
 from fastdns._stage cimport (
-    NEXT, CompiledStage, Label, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels,
+    NEXT, CompiledStage, Label, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels, zeroed,
 )
 from fastdns._sys cimport (
-    CLOCK_MONOTONIC, CLOCK_REALTIME, calloc, clock_gettime, free, memcpy, memset, strlen, timespec,
+    CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, memcpy, memset, strlen, timespec,
 )
 from fastdns._wire cimport (
     FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR,
@@ -299,46 +299,31 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    cdef Config config
-
-    def __cinit__(self, rules: list, type_label: int, class_label: int):
-        cdef Rule *rule
-        self.config.type_label = type_label
-        self.config.class_label = class_label
-        cdef const uint8_t *raw
-        self.config.rules = <Rule *>calloc(len(rules) + 1, sizeof(Rule))
-        if self.config.rules == NULL:
-            raise MemoryError
-        for scope, classes, number, labels in rules:
-            rule = &self.config.rules[self.config.count]
-            if len(scope) > WIRE_NAME_MAX:
-                raise ValueError("a scope longer than a name")
-            raw = scope
-            memcpy(rule.scope, raw, len(scope))
-            rule.scope_len = <uint32_t>len(scope)
-            rule.classes = classes
-            rule.format = number
-            if len(labels) > LABELS_MAX:
-                raise ValueError(f"a format has at most {LABELS_MAX} labels")
-            rule.labels = <int16_t *>calloc(len(labels) or 1, sizeof(int16_t))
-            if rule.labels == NULL:
-                raise MemoryError
-            for place in labels:
-                rule.labels[rule.labels_n] = place
-                rule.labels_n += 1
-            self.config.count += 1
-
-    def __dealloc__(self):
-        # The rule that was being filled when something was refused is one beyond the count.
-        for i in range(self.config.count + 1 if self.config.rules != NULL else 0):
-            free(self.config.rules[i].labels)
-        free(self.config.rules)
-
-
 def stage(rules: list, type_label: int = -1, class_label: int = -1) -> CompiledStage:
     """The logging stage. A rule is (scope as a lower-cased wire name, b"" for one that matches nothing; CLASSES or-ed
     together; the number of its format by fastdns.metrics.log_format; the places of the labels in it). The places of
     log/type and log/class, where somebody reads them."""
-    cdef _Owner owner = _Owner(rules, type_label, class_label)
-    return compiled_stage(&OPS, &owner.config, owner)
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
+    cdef Rule *rule
+    cdef const uint8_t *raw
+    config.type_label = type_label
+    config.class_label = class_label
+    config.rules = <Rule *>memory.room(len(rules), sizeof(Rule))
+    for scope, classes, number, labels in rules:
+        rule = &config.rules[config.count]
+        if len(scope) > WIRE_NAME_MAX:
+            raise ValueError("a scope longer than a name")
+        raw = scope
+        memcpy(rule.scope, raw, len(scope))
+        rule.scope_len = <uint32_t>len(scope)
+        rule.classes = classes
+        rule.format = number
+        if len(labels) > LABELS_MAX:
+            raise ValueError(f"a format has at most {LABELS_MAX} labels")
+        rule.labels = <int16_t *>memory.room(len(labels), sizeof(int16_t))
+        for place in labels:
+            rule.labels[rule.labels_n] = place
+            rule.labels_n += 1
+        config.count += 1
+    return compiled_stage(&OPS, config, memory)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastdns.corefile.addresses import join_host_port
 from fastdns.corefile.units import quote
-from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Settings, SetupError, Way
+from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Settings, SetupError, Way, end_task
 
 from ._loop import WORDS, probe, quarantine, stage
 from .config import LOOP, QUARANTINE
@@ -89,11 +89,8 @@ class Loop(Plugin):
 
     async def stop_server(self) -> None:
         """Stop probing."""
-        if self.task is not None:
-            self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.task
-            self.task = None
+        task, self.task = self.task, None
+        await end_task(task)
 
     async def _run(self, channel: Channel) -> None:
         deadline = time.monotonic() + PROBE_SECONDS

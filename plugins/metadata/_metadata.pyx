@@ -8,8 +8,10 @@ is left to do here is labels of which the value is known at set-up (`view/name`)
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, label_set
-from fastdns._sys cimport calloc, free, memcpy
+from fastdns._stage cimport (
+    NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, zeroed,
+)
+from fastdns._sys cimport memcpy
 from fastdns._wire cimport wire_name_under
 
 cdef enum:
@@ -54,33 +56,23 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    cdef Config config
-    cdef list texts
-
-    def __dealloc__(self):
-        free(self.config.zones)
-
-
 def stage(zones=(), labels=()) -> CompiledStage:
     """The stage. `labels` (place, value) are set for names below `zones` (lower-cased wire form)."""
-    cdef _Owner owner = _Owner()
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
     cdef bytes zone, text
     if len(labels) > LABELS_MOST or len(zones) > ZONES_MOST:
         raise ValueError(f"at most {LABELS_MOST} labels and {ZONES_MOST} zones")
-    owner.texts = [text for _, text in labels]
-    owner.config.zones = <Zone *>calloc(len(zones) or 1, sizeof(Zone))
-    if owner.config.zones == NULL:
-        raise MemoryError
+    config.zones = <Zone *>memory.room(len(zones), sizeof(Zone))
     for i, zone in enumerate(zones):
         if not 0 < len(zone) <= 255:
             raise ValueError(f"{zone!r} is no name in wire form")
-        memcpy(owner.config.zones[i].name, <const uint8_t *>zone, len(zone))
-        owner.config.zones[i].octets = <uint32_t>len(zone)
-    owner.config.zone_count = <uint32_t>len(zones)
+        memcpy(config.zones[i].name, <const uint8_t *>zone, len(zone))
+        config.zones[i].octets = <uint32_t>len(zone)
+    config.zone_count = <uint32_t>len(zones)
     for i, (place, text) in enumerate(labels):
-        owner.config.labels[i].place = place
-        owner.config.labels[i].text = text
-        owner.config.labels[i].octets = <uint32_t>len(text)
-    owner.config.label_count = <uint32_t>len(labels)
-    return compiled_stage(&OPS, &owner.config, owner)
+        config.labels[i].place = place
+        config.labels[i].text = text
+        config.labels[i].octets = <uint32_t>len(text)
+    config.label_count = <uint32_t>len(labels)
+    return compiled_stage(&OPS, config, (memory, [text for _, text in labels]))

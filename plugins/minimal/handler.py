@@ -3,18 +3,11 @@
 
 from typing import TYPE_CHECKING
 
-from fastdns.plugin import Directive, Dispenser, Plugin
+from fastdns.corefile.rows import first_alone
+from fastdns.plugin import Directive, Plugin
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
-
-
-def occurrence(d: Dispenser) -> None:
-    """The first line counts; CoreDNS does not look at further ones."""
-    if d.next_arg():
-        raise d.arg_err()
-    while d.next():
-        continue
 
 
 class Minimal(Plugin):
@@ -22,7 +15,7 @@ class Minimal(Plugin):
 
     name = "minimal"
     directive = Directive(
-        "minimal", parse_one=occurrence, help="Leaves authority and additional section out of positive answers."
+        "minimal", parse_one=first_alone, help="Leaves authority and additional section out of positive answers."
     )
 
     def compiled(self) -> "CompiledStage":

@@ -9,8 +9,8 @@ them. A reply with options (of an upstream) has them copied behind it, with ever
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport free, malloc, memcpy, memmove
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
+from fastdns._sys cimport memcpy, memmove
 from fastdns._wire cimport OPTION_NSID, WIRE_MAX, get16, put16
 
 cdef enum:
@@ -99,27 +99,15 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    """Keeps the option alive."""
-
-    cdef Config config
-
-    def __cinit__(self, bytes data):
-        if len(data) > WIRE_MAX - OPTION_HEAD:
-            raise ValueError(f"an option of {len(data)} octets")
-        self.config.option = <uint8_t *>malloc(OPTION_HEAD + len(data))
-        if self.config.option == NULL:
-            raise MemoryError
-        put16(self.config.option, OPTION_NSID)
-        put16(self.config.option + 2, <uint32_t>len(data))
-        memcpy(self.config.option + OPTION_HEAD, <const uint8_t *>data, len(data))
-        self.config.len = OPTION_HEAD + <uint32_t>len(data)
-
-    def __dealloc__(self):
-        free(self.config.option)
-
-
 def stage(bytes data) -> CompiledStage:
     """The stage that answers NSID with `data`. ValueError when it fits no option."""
-    cdef _Owner owner = _Owner(data)
-    return compiled_stage(&OPS, &owner.config, owner)
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
+    if len(data) > WIRE_MAX - OPTION_HEAD:
+        raise ValueError(f"an option of {len(data)} octets")
+    config.option = <uint8_t *>memory.room(OPTION_HEAD + len(data), 1)
+    put16(config.option, OPTION_NSID)
+    put16(config.option + 2, <uint32_t>len(data))
+    memcpy(config.option + OPTION_HEAD, <const uint8_t *>data, len(data))
+    config.len = OPTION_HEAD + <uint32_t>len(data)
+    return compiled_stage(&OPS, config, memory)

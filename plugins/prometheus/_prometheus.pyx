@@ -9,8 +9,7 @@ after this one, whoever wrote it: that is what CoreDNS's writer chain records.
 
 from libc.stdint cimport uint32_t
 from fastdns._count cimport Cell, cell_fill, count_clock, count_query
-from fastdns._stage cimport NEXT, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage
-from fastdns._sys cimport calloc, free
+from fastdns._stage cimport NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, zeroed
 from fastdns._wire cimport RCODE_FORMERR, RCODE_NOERROR, RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL
 
 
@@ -45,28 +44,18 @@ OPS.start = NULL
 OPS.stop = NULL
 
 
-cdef class _Owner:
-    cdef Config config
-
-    def __cinit__(self, listeners: int, zones: int, cells: dict):
-        cdef uint32_t listener, zone
-        if not 0 < listeners < 65536 or not 0 < zones < 65536:
-            raise ValueError(f"{listeners} listeners and {zones} zones")
-        self.config.listeners = listeners
-        self.config.zones = zones
-        self.config.cells = <Cell *>calloc(<size_t>listeners * <size_t>zones, sizeof(Cell))
-        if self.config.cells == NULL:
-            raise MemoryError
-        for (listener, zone), slots in cells.items():
-            if listener >= self.config.listeners or zone >= self.config.zones:
-                raise ValueError(f"no cell for listener {listener}, zone {zone}")
-            cell_fill(&self.config.cells[<size_t>listener * self.config.zones + zone], slots)
-
-    def __dealloc__(self):
-        free(self.config.cells)
-
-
 def stage(listeners: int, zones: int, cells: dict) -> CompiledStage:
     """The counting stage. `cells` maps (listener index, zone index) to what fastdns.metrics.cell returned."""
-    cdef _Owner owner = _Owner(listeners, zones, cells)
-    return compiled_stage(&OPS, &owner.config, owner)
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
+    cdef uint32_t listener, zone
+    if not 0 < listeners < 65536 or not 0 < zones < 65536:
+        raise ValueError(f"{listeners} listeners and {zones} zones")
+    config.listeners = listeners
+    config.zones = zones
+    config.cells = <Cell *>memory.room(<size_t>listeners * <size_t>zones, sizeof(Cell))
+    for (listener, zone), slots in cells.items():
+        if listener >= config.listeners or zone >= config.zones:
+            raise ValueError(f"no cell for listener {listener}, zone {zone}")
+        cell_fill(&config.cells[<size_t>listener * config.zones + zone], slots)
+    return compiled_stage(&OPS, config, memory)

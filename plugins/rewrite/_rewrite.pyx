@@ -5,30 +5,35 @@ Strategy: what rules make of a query depends on the query alone, so they are app
 on the way up to know what to undo; nothing but the client's query is kept. One that no rule matches costs comparisons,
 an exact name of another length costs one. Names are compared as texts, as CoreDNS does. A reply whose names need not
 change is changed where it stands; else it is written anew, without compression but for owners that are the question.
+A client's query of usual length is kept in the frame; a longer one that a rule changes gets memory of its own, for
+which it moves into the pool.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastdns._stage cimport (
-    NEXT, PROTO_UDP, RCODE, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, query_asked, stage_frame,
+    NEXT, PROTO_UDP, RCODE, SUSPEND, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage,
+    query_asked, stage_frame, zeroed,
 )
-from fastdns._sys cimport memcmp, memcpy, memset
+from fastdns._sys cimport malloc, memcmp, memcpy, memset
 from fastdns._wire cimport (
     ADMIT_OK, OPTION_COOKIE, OPTION_EXPIRE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING, RCODE_FORMERR, RCODE_NOTIMP,
     RCODE_REFUSED, RCODE_SERVFAIL, SHAPE_NAMES, TYPE_CNAME, TYPE_DNAME, TYPE_MX, TYPE_NS, TYPE_OPT, TYPE_PTR, TYPE_SOA,
     TYPE_SRV, WIRE_HEADER, WIRE_MAX, FLAG_TC, Packet, Record, get16, put16, put32, rdata_names_at, rdata_shape,
-    wire_admit, wire_lower, wire_name, wire_name_from_text, wire_name_text, wire_rcode, wire_scan,
+    WIRE_QUERY_MAX, wire_admit, wire_lower, wire_name, wire_name_from_text, wire_name_text, wire_rcode, wire_scan,
 )
 
 cdef enum:
     RULES_MAX = 64
     RENAMES_MAX = 8             # name rules that one query may meet
     TEXT = 1024                 # a name as text has at most 1,021 characters
-    KEPT = 1232                 # octets of a client's query that are kept; a longer one is not changed, but refused
+    KEPT = 1232                 # octets of a client's query that the frame keeps
+    QUERY_MAX = WIRE_QUERY_MAX  # ... that are changed: a longer one is refused
     ADDED_MAX = 512             # octets that rules may add to the options
     OPT_FIXED = 11
-    OPT_ROOM = KEPT + ADDED_MAX
-    ASKED = WIRE_HEADER + 260 + OPT_FIXED + OPT_ROOM
+    OPT_ROOM = QUERY_MAX + ADDED_MAX
+    BESIDE = WIRE_HEADER + 260 + OPT_FIXED + ADDED_MAX    # octets of what is asked beside the client's options
+    ASKED = BESIDE + KEPT
     OPT_SIZE = 4096             # of an OPT that only a rule put into the query
     RR_FIXED = 10
     TYPE_NAPTR = 35
@@ -98,7 +103,14 @@ cdef struct Draft:
     uint8_t step[RULES_MAX]     # rules that have something to undo
     uint8_t at[RULES_MAX]       # ... and the name before it, for a name rule
     uint32_t options_len
+    uint32_t room               # octets that they may have: what is asked then fits where it goes
     uint8_t options[OPT_ROOM]
+
+cdef struct Large:
+    # The memory of a query that the frame has no room for; in the list q.texts, and freed with it.
+    void *next
+    uint8_t octets[QUERY_MAX]
+    uint8_t asked[BESIDE + QUERY_MAX]
 
 cdef struct Frame:
     uint8_t matched
@@ -107,8 +119,21 @@ cdef struct Frame:
     uint16_t opt_len            # of the options that were asked with, at opt_at in `asked`
     uint16_t opt_at
     Packet client
+    Large *large                # NULL: the query's octets are here
     uint8_t octets[KEPT]        # the client's
     uint8_t asked[ASKED]
+
+
+cdef inline uint8_t *octets_of(Frame *f) noexcept nogil:
+    return &f.octets[0] if f.large == NULL else &f.large.octets[0]
+
+
+cdef inline uint8_t *asked_of(Frame *f) noexcept nogil:
+    return &f.asked[0] if f.large == NULL else &f.large.asked[0]
+
+
+cdef inline uint32_t asked_room(const Frame *f) noexcept nogil:
+    return ASKED if f.large == NULL else BESIDE + QUERY_MAX
 
 
 # ---- names as texts
@@ -182,7 +207,7 @@ cdef bint named(const Rule *r, Draft *d, const Packet *p) noexcept nogil:
 
 cdef void take_options(Draft *d, const Packet *p) noexcept nogil:
     d.touched = True
-    if p.has_opt and p.length <= KEPT:
+    if p.has_opt and p.length <= QUERY_MAX:
         d.options_len = p.opt_rdlen
         memcpy(d.options, p.wire + p.opt_rdata, p.opt_rdlen)
 
@@ -221,7 +246,7 @@ cdef bint put_option(const Rule *r, Draft *d, uint32_t at, uint32_t old) noexcep
     cdef uint8_t rest[OPT_ROOM]
     cdef uint32_t need = 4 + r.old_len
     cdef uint32_t tail = d.options_len - at - old
-    if d.options_len - old + need > OPT_ROOM:
+    if d.options_len - old + need > d.room:
         return False
     memcpy(rest, d.options + at + old, tail)
     put16(d.options + at, r.low)
@@ -277,6 +302,7 @@ cdef void draft(const Config *c, const Packet *p, Draft *d) noexcept nogil:
     cdef uint32_t i
     d.renames = d.steps = d.options_len = 0
     d.texted = d.matched = d.touched = d.bad = False
+    d.room = ADDED_MAX + (p.length if p.length <= QUERY_MAX else 0)
     d.qtype = p.qtype
     d.qclass = p.qclass
     for i in range(c.count):
@@ -305,7 +331,8 @@ cdef bint ask(Frame *f, const Draft *d, Query *q) noexcept nogil:
     # Gives the stages behind the query of the draft. False: the server would not admit it.
     cdef const Packet *p = &f.client
     cdef const Text *name = &d.names[d.renames]
-    cdef uint8_t *out = f.asked
+    cdef uint8_t *out = asked_of(f)
+    cdef const uint8_t *client = octets_of(f)
     cdef uint32_t at = WIRE_HEADER
     cdef uint32_t length = d.options_len if d.touched else p.opt_rdlen
     memset(out, 0, WIRE_HEADER)
@@ -315,7 +342,7 @@ cdef bint ask(Frame *f, const Draft *d, Query *q) noexcept nogil:
     if d.renames:
         at += <uint32_t>wire_name_from_text(name.octets, name.len, out + at)
     else:
-        memcpy(out + at, f.octets + at, p.qname_len)
+        memcpy(out + at, client + at, p.qname_len)
         at += p.qname_len
     put16(out + at, d.qtype)
     put16(out + at + 2, d.qclass)
@@ -328,15 +355,52 @@ cdef bint ask(Frame *f, const Draft *d, Query *q) noexcept nogil:
         put32(out + at + 5, p.opt_flags if p.has_opt else 0)
         put16(out + at + 9, length)
         at += OPT_FIXED
-        memcpy(out + at, <const uint8_t *>d.options if d.touched else f.octets + p.opt_rdata, length)
+        memcpy(out + at, <const uint8_t *>d.options if d.touched else client + p.opt_rdata, length)
         f.opt_at = <uint16_t>at
         f.opt_len = <uint16_t>length
         at += length
     if wire_admit(out, at, &q.pkt) == ADMIT_OK:
         return True
     q.pkt = f.client
-    q.pkt.wire = f.octets
+    q.pkt.wire = octets_of(f)
     return False
+
+
+cdef int change(Frame *f, const Draft *d, Query *q) noexcept nogil:
+    # Keeps the client's query and asks the draft's. All of it: a stage before may have put something behind the end of
+    # the message.
+    f.client = q.pkt
+    memcpy(octets_of(f), q.pkt.wire, q.pkt.length)
+    if not ask(f, d, q):
+        f.matched = False
+        return refuse(q, b"invalid query after rewrite", NULL)
+    f.changed = True
+    f.touched = d.touched
+    return NEXT
+
+
+cdef int change_large(Worker *w, Stage *s, Query *q, const Draft *d) noexcept nogil:
+    # The same for a query that the frame has no room for.
+    cdef Query *held = w.api.detach(w, q)
+    cdef Frame *f
+    cdef Large *large
+    cdef int verdict
+    if held == NULL:
+        return refuse(q, b"too many queries in flight", NULL)
+    large = <Large *>malloc(sizeof(Large))
+    if large == NULL:
+        if held != q:
+            w.api.release(w, held)
+        return refuse(q, b"no memory for a query of more than 1,232 octets", NULL)
+    large.next = held.texts
+    held.texts = large
+    f = <Frame *>stage_frame(s, held)
+    f.large = large
+    verdict = change(f, d, held)
+    if held == q:
+        return verdict
+    w.api.resume(w, held, verdict)
+    return SUSPEND
 
 
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -350,310 +414,14 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     f.matched = True
     if d.renames == 0 and not d.touched and d.qtype == q.pkt.qtype and d.qclass == q.pkt.qclass:
         return NEXT
-    if q.pkt.length > KEPT:
-        return refuse(q, b"a query of more than 1,232 octets cannot be changed", NULL)
-    f.client = q.pkt
-    # All of it: a stage before may have put something behind the end of the message.
-    memcpy(f.octets, q.pkt.wire, q.pkt.length)
-    if not ask(f, &d, q):
-        f.matched = False
-        return refuse(q, b"invalid query after rewrite", NULL)
-    f.changed = True
-    f.touched = d.touched
-    return NEXT
+    if q.pkt.length > QUERY_MAX:
+        return refuse(q, b"a query of more than 4,096 octets cannot be changed", NULL)
+    return change(f, &d, q) if q.pkt.length <= KEPT else change_large(w, s, q, &d)
 
 
 # ---- the way up
 
-cdef bint map_back(const Config *c, const Draft *d, Text *t) noexcept nogil:
-    # A name of the reply, after all name rules in the opposite order. Whether it changed.
-    cdef const Rule *r
-    cdef const Text *name
-    cdef Text to
-    cdef uint32_t i
-    cdef const char *old
-    cdef uint32_t n
-    cdef bint changed = False
-    for i in range(d.steps):
-        r = &c.rules[d.step[d.steps - 1 - i]]
-        if r.kind != NAME:
-            continue
-        if r.match == SUFFIX:
-            old, n = r.new, r.new_len
-        else:
-            name = &d.names[d.at[d.steps - 1 - i] + 1]
-            old, n = name.octets, name.len
-        if n > t.len or memcmp(t.octets + (t.len - n), old, n) != 0:
-            continue
-        if r.match != SUFFIX and n < t.len and t.octets[t.len - n - 1] != b".":
-            continue
-        to.len = 0
-        if not append(&to, t.octets, t.len - n):
-            return False
-        if r.match == SUFFIX:
-            if not append(&to, r.old, r.old_len):
-                return False
-        else:
-            name = &d.names[d.at[d.steps - 1 - i]]
-            if not append(&to, name.octets, name.len):
-                return False
-        t.len = to.len
-        memcpy(t.octets, to.octets, to.len)
-        changed = True
-    return changed
-
-
-cdef uint32_t ttl_of(const Config *c, const Draft *d, uint32_t ttl) noexcept nogil:
-    cdef const Rule *r
-    cdef uint32_t i
-    for i in range(d.steps):
-        r = &c.rules[d.step[d.steps - 1 - i]]
-        if r.kind == TTL:
-            ttl = r.low if ttl < r.low else r.high if ttl > r.high else ttl
-    return ttl
-
-
-cdef uint16_t code_of(const Config *c, const Draft *d, uint16_t code) noexcept nogil:
-    cdef const Rule *r
-    cdef uint32_t i
-    for i in range(d.steps):
-        r = &c.rules[d.step[d.steps - 1 - i]]
-        if r.kind == CODE and code == r.low:
-            code = <uint16_t>r.high
-    return code
-
-
-cdef bint has_step(const Config *c, const Draft *d, int kind) noexcept nogil:
-    cdef uint32_t i
-    for i in range(d.steps):
-        if c.rules[d.step[i]].kind == kind:
-            return True
-    return False
-
-
-cdef struct Out:
-    uint8_t *p
-    uint32_t n
-    uint32_t ulen
-    bint full
-
-
-cdef void emit(Out *o, const uint8_t *octets, uint32_t n) noexcept nogil:
-    if o.full or n > WIRE_MAX - o.n:
-        o.full = True
-        return
-    memcpy(o.p + o.n, octets, n)
-    o.n += n
-
-
-cdef uint32_t name_back(const Config *c, const Draft *d, const uint8_t *msg, uint32_t size, uint32_t at, bint change,
-                        uint8_t *name, size_t *used) noexcept nogil:
-    # The name at `at`, mapped back where that makes a name; octets.
-    cdef Text t
-    cdef uint8_t other[256]
-    cdef int n = wire_name(msg, size, at, name, used)
-    cdef int m
-    if n == 0 or not change:
-        return <uint32_t>n
-    t.len = <uint32_t>wire_name_text(name, n, t.octets, TEXT)
-    if map_back(c, d, &t):
-        m = wire_name_from_text(t.octets, t.len, other)
-        if m:
-            memcpy(name, other, m)
-            return <uint32_t>m
-    return <uint32_t>n
-
-
-cdef bint has_value(uint16_t rtype) noexcept nogil:
-    # Types whose (first) name CoreDNS changes.
-    return rtype in (TYPE_CNAME, TYPE_NS, TYPE_PTR, TYPE_DNAME, TYPE_SOA, TYPE_MX, TYPE_SRV, TYPE_NAPTR)
-
-
-cdef bint put_record(const Config *c, const Draft *d, const Query *q, const Packet *client, const Record *r, bint names,
-                     Out *o) noexcept nogil:
-    # One record, anew. False: it does not fit.
-    cdef uint8_t name[256]
-    cdef uint8_t fixed[12]
-    cdef size_t used = 0
-    cdef uint32_t before = o.n
-    cdef uint32_t n = name_back(c, d, q.reply, q.reply_len, r.owner, names, name, &used)
-    cdef uint32_t shape = rdata_shape(r.rtype)
-    cdef uint32_t end = r.rdata + r.rdlen
-    cdef uint32_t at = rdata_names_at(q.reply, r.rdata, end, shape) if shape else end
-    cdef uint32_t length_at, k
-    if n == client.qname_len and memcmp(name, client.wire + WIRE_HEADER, n) == 0:
-        put16(fixed, 0xC000 | WIRE_HEADER)
-        emit(o, fixed, 2)
-    else:
-        emit(o, name, n)
-    memcpy(fixed, q.reply + r.ttl_off - 4, RR_FIXED)
-    put32(fixed + 4, ttl_of(c, d, r.ttl))
-    emit(o, fixed, RR_FIXED)
-    length_at = o.n - 2
-    o.ulen += n + RR_FIXED
-    emit(o, q.reply + r.rdata, at - r.rdata)
-    for k in range(shape & SHAPE_NAMES):
-        n = name_back(c, d, q.reply, q.reply_len, at, names and k == 0 and has_value(r.rtype), name, &used)
-        emit(o, name, n)
-        at += <uint32_t>used
-    emit(o, q.reply + at, end - at)
-    if o.full:
-        o.n = before
-        return False
-    put16(o.p + length_at, o.n - length_at - 2)
-    o.ulen += o.n - length_at - 2
-    return True
-
-
-cdef bint anew(Worker *w, const Config *c, const Draft *d, Query *q, const Packet *client, Frame *f) noexcept nogil:
-    # The whole reply, anew. False: it is no message.
-    cdef Out o
-    cdef uint32_t i
-    cdef uint32_t own
-    cdef uint32_t question = <uint32_t>client.qname_len + 4
-    cdef uint16_t counts[3]
-    cdef bint names = has_step(c, d, NAME)
-    if wire_scan(q.reply, q.reply_len, w.scan) != 0:
-        return False
-    own = q.ulen - w.scan.ulen if q.ulen > w.scan.ulen else 0       # of the OPT that it came with
-    memset(counts, 0, sizeof(counts))
-    o.p = w.scratch
-    o.n = WIRE_HEADER
-    o.full = False
-    memset(o.p, 0, WIRE_HEADER)
-    memcpy(o.p, q.reply, 4)
-    emit(&o, client.wire + WIRE_HEADER, question)
-    o.ulen = o.n
-    for i in range(w.scan.n):
-        if not put_record(c, d, q, client, &w.scan.records[i], names, &o):
-            put16(o.p + 2, get16(o.p + 2) | FLAG_TC)
-            break
-        counts[w.scan.records[i].section] += 1
-    o.p[5] = 1
-    for i in range(3):
-        put16(o.p + 6 + 2 * i, counts[i])
-    if q.options_len:
-        # They may lie where the room for the new reply is. What is longer than this comes from no honest server.
-        if q.options_len <= ASKED:
-            memcpy(f.asked, q.options, q.options_len)
-            q.options = f.asked
-            f.opt_len = 0
-        else:
-            own -= q.options_len if own > q.options_len else own
-            q.options_len = 0
-    if o.n > q.reply_len:
-        w.api.reply_room(w, q)
-    memcpy(q.reply, o.p, o.n)
-    q.reply_len = o.n
-    q.ulen = o.ulen + own
-    return True
-
-
-cdef bint same_name(const Query *q, const Packet *client) noexcept nogil:
-    # Whether the reply's question has the client's name, in whatever case.
-    cdef uint8_t name[256]
-    cdef uint32_t n = client.qname_len
-    if q.reply_len < WIRE_HEADER + n + 4 or get16(q.reply + 4) != 1:
-        return False
-    memcpy(name, q.reply + WIRE_HEADER, n)
-    wire_lower(name, n)
-    return memcmp(name, client.qname, n) == 0
-
-
-cdef void set_ttls(Worker *w, const Config *c, const Draft *d, Query *q) noexcept nogil:
-    cdef const Record *r
-    cdef uint32_t i
-    if wire_scan(q.reply, q.reply_len, w.scan) == 0:
-        for i in range(w.scan.n):
-            r = &w.scan.records[i]
-            put32(q.reply + r.ttl_off, ttl_of(c, d, r.ttl))
-
-
-cdef bint repeated(const Config *c, uint16_t code, bint udp) noexcept nogil:
-    cdef uint32_t i
-    if code in (OPTION_NSID, OPTION_EXPIRE, OPTION_COOKIE, OPTION_PADDING):
-        return True
-    if code == OPTION_KEEPALIVE and not udp:
-        return True
-    for i in range(c.echo_count):
-        if c.echoes[i] == code:
-            return True
-    return False
-
-
-cdef uint32_t echoed_octets(const Config *c, const Query *q) noexcept nogil:
-    # Octets of the client's options that the server repeats.
-    cdef const uint8_t *base = q.pkt.wire + q.pkt.opt_rdata
-    cdef uint32_t at = 0
-    cdef uint32_t octets = 0
-    cdef uint32_t n
-    while at + 4 <= q.pkt.opt_rdlen:
-        n = 4 + <uint32_t>get16(base + at + 2)
-        octets += n if repeated(c, get16(base + at), q.proto == PROTO_UDP) else 0
-        at += n
-    return octets
-
-
-cdef void repeat_options(const Config *c, Frame *f, Query *q) noexcept nogil:
-    # The options of the query that go back, gathered where they lie.
-    cdef uint8_t *base = f.asked + f.opt_at
-    cdef uint32_t at = 0
-    cdef uint32_t kept = 0
-    cdef uint32_t n, i
-    while at + 4 <= f.opt_len:
-        n = 4 + <uint32_t>get16(base + at + 2)
-        if repeated(c, get16(base + at), q.proto == PROTO_UDP):
-            for i in range(n):
-                base[kept + i] = base[at + i]
-            kept += n
-        at += n
-    q.has_opt = True
-    q.set_do = False
-    q.options = base
-    q.options_len = f.opt_len = <uint16_t>kept
-
-
-cdef void edit(Worker *w, const Config *c, const Draft *d, Query *q, const Packet *client, Frame *f) noexcept nogil:
-    # Gives a reply the client's question, and undoes in its records what the rules did.
-    cdef bint brought = q.has_opt
-    cdef uint16_t code = code_of(c, d, q.rcode)
-    if q.reply_len < WIRE_HEADER:
-        return
-    if same_name(q, client) and not has_step(c, d, NAME):
-        memcpy(q.reply + WIRE_HEADER, client.wire + WIRE_HEADER, client.qname_len + 4)
-        if has_step(c, d, TTL):
-            set_ttls(w, c, d, q)
-    elif not anew(w, c, d, q, client, f):
-        return
-    q.rcode = code
-    q.reply[3] = <uint8_t>((q.reply[3] & 0xF0) | (code & 15))
-    if f.touched:
-        if not brought:
-            repeat_options(c, f, q)
-        q.opt_size = OPT_SIZE
-
-
-cdef bint write_error(Worker *w, const Config *c, Stage *s, Query *q, Frame *f) noexcept nogil:
-    # The reply of a chain that wrote none: written here, because rules may change it.
-    cdef size_t n
-    if q.dropped or q.rcode not in (RCODE_SERVFAIL, RCODE_REFUSED, RCODE_FORMERR, RCODE_NOTIMP):
-        return False
-    w.api.reply_room(w, q)
-    n = wire_rcode(&q.pkt, q.rcode, q.reply, WIRE_MAX)
-    if n == 0:
-        return False
-    q.written = True
-    q.writer = <uint8_t>(s.index + 1 if s.index < 255 else 255)
-    q.reply_len = q.ulen = <uint32_t>n
-    q.has_opt = False
-    q.options_len = 0
-    if f.touched:
-        repeat_options(c, f, q)
-        q.opt_size = OPT_SIZE
-        q.ulen += OPT_FIXED + q.options_len
-    elif q.pkt.has_opt:
-        q.ulen += OPT_FIXED + echoed_octets(c, q)
-    return True
+include "_rewrite_reply.pxi"
 
 
 cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
@@ -665,7 +433,7 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     if f.changed:
         query_asked(q, &q.pkt)
         q.pkt = f.client
-        q.pkt.wire = f.octets
+        q.pkt.wire = octets_of(f)
     if q.streamed or (not q.written and not write_error(w, c, s, q, f)):
         return
     draft(c, &q.pkt, &d)
@@ -681,7 +449,7 @@ cdef void message(Worker *w, Stage *s, Query *q) noexcept nogil:
         return
     client = f.client if f.changed else q.pkt
     if f.changed:
-        client.wire = f.octets
+        client.wire = octets_of(f)
     draft(<const Config *>s.config, &client, &d)
     edit(w, <const Config *>s.config, &d, q, &client, f)
 
@@ -694,29 +462,23 @@ OPS.response = response
 OPS.message = message
 
 
-cdef class _Rules:
-    cdef Config config
-    cdef list texts
-
-
 def stage(rows, echoes) -> CompiledStage:
-    cdef _Rules owner = _Rules()
+    cdef Memory memory = zeroed(sizeof(Config))
+    cdef Config *config = <Config *>memory.at
     cdef Rule *r
     cdef bytes old, new
     rows, codes = list(rows), sorted(set(echoes))
     if len(rows) > RULES_MAX or len(codes) > RULES_MAX:
         raise ValueError(f"a stage has at most {RULES_MAX} rules")
-    owner.texts = []
     for kind, match, action, stop, back, low, high, old, new in rows:
-        r = &owner.config.rules[owner.config.count]
-        owner.texts += [old, new]
+        r = &config.rules[config.count]
         r.kind, r.match, r.action = kind, match, action
         r.stop, r.back, r.low, r.high = stop, back, low, high
         r.old, r.old_len = old, <uint32_t>len(old)
         r.new, r.new_len = new, <uint32_t>len(new)
         r.wire_len = 0 if b"\\" in old else 1 if old == b"." else <uint32_t>len(old) + 1
-        owner.config.count += 1
+        config.count += 1
     for code in codes:
-        owner.config.echoes[owner.config.echo_count] = code
-        owner.config.echo_count += 1
-    return compiled_stage(&OPS, &owner.config, owner)
+        config.echoes[config.echo_count] = code
+        config.echo_count += 1
+    return compiled_stage(&OPS, config, (memory, rows))

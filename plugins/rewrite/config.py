@@ -19,7 +19,8 @@ from fastdns.plugin import Directive, Dispenser
 
 from .edns_config import Refused, edns0_rule
 from .names import MATCHES
-from .rules import Answer, CnameRule, NameRule, NumberRule, RcodeRule, TtlRule
+from .rules import Answer, CnameRule, NameRule, NumberRule, ReplyRule
+from .undo import Code, Ttl
 
 REGEX_MAX = 10_000
 CLASSES = {"IN": 1, "CS": 2, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
@@ -172,13 +173,13 @@ def matched(field: str, words: Sequence[str], values: int) -> tuple[str, str]:
     return match, name
 
 
-def ttl_rule(stop: bool, words: Sequence[str]) -> TtlRule:
+def ttl_rule(stop: bool, words: Sequence[str]) -> ReplyRule:
     """`[MATCH] NAME SECONDS`."""
     if len(words) < 2:
         raise Refused(f"too few ({len(words)}) arguments for a ttl rule")
     low, high = seconds(words[-1] if len(words) < 4 else "")
     match, name = matched("ttl", words, 1)
-    return TtlRule(stop, match, name, low, high)
+    return ReplyRule(stop, match, name, Ttl(low, high))
 
 
 def rcode(text: str, what: str) -> int:
@@ -191,14 +192,14 @@ def rcode(text: str, what: str) -> int:
     return RCODE_NUMBERS[text.upper()]
 
 
-def rcode_rule(stop: bool, words: Sequence[str]) -> RcodeRule:
+def rcode_rule(stop: bool, words: Sequence[str]) -> ReplyRule:
     """`[MATCH] NAME FROM TO`."""
     if len(words) < 3:
         raise Refused(f"too few ({len(words)}) arguments for a rcode rule")
     old, new = words[-2:] if len(words) < 5 else ("", "")
     before, after = rcode(old, "matching"), rcode(new, "replacement")
     match, name = matched("rcode", words, 2)
-    return RcodeRule(stop, match, name, before, after)
+    return ReplyRule(stop, match, name, Code(before, after))
 
 
 # ---- cname

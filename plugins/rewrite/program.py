@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .edns import OptionRule
-from .rules import CnameRule, NameRule, NumberRule, RcodeRule, TtlRule
+from .rules import CnameRule, NameRule, NumberRule, ReplyRule
+from .undo import Ttl
 
 if TYPE_CHECKING:
     from ._rewrite import Row
@@ -68,6 +69,6 @@ def _row(rule: Any) -> Row:
         return KINDS[rule.field], 0, 0, rule.stop, False, rule.old, rule.new, b"", b""
     if isinstance(rule, OptionRule):
         return KINDS["edns0"], 0, ACTIONS[rule.action], rule.stop, False, rule.code, 0, rule.data, b""
-    assert isinstance(rule, TtlRule | RcodeRule)
-    kind, low, high = ("ttl", rule.low, rule.high) if isinstance(rule, TtlRule) else ("rcode", rule.old, rule.new)
-    return KINDS[kind], MATCHES[rule.match], 0, rule.stop, False, low, high, rule.name.encode(), b""
+    assert isinstance(rule, ReplyRule)
+    kind = KINDS["ttl" if isinstance(rule.undo, Ttl) else "rcode"]
+    return kind, MATCHES[rule.match], 0, rule.stop, False, *rule.undo, rule.name.encode(), b""

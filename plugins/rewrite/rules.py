@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .draft import Draft
-from .names import Finder, finder, mapper, remapper, substituter, suffix_mapper
+from .names import finder, mapper, remapper, substituter, suffix_mapper
 from .undo import Code, Owners, Target, Ttl, Undo, Values
 
 Applied = tuple[Undo, ...] | None
@@ -102,14 +102,13 @@ class NumberRule(NamedTuple):
         return apply
 
 
-class TtlRule(NamedTuple):
-    """Brings the TTLs of replies for a name within bounds."""
+class ReplyRule(NamedTuple):
+    """Changes TTLs or the response code in replies for a name."""
 
     stop: bool
     match: str
     name: str
-    low: int
-    high: int
+    undo: Ttl | Code
 
     @property
     def needs(self) -> frozenset[str]:
@@ -122,30 +121,8 @@ class TtlRule(NamedTuple):
 
     def prepare(self) -> Ready:
         """The rule, ready to be applied."""
-        return _for_names(finder(self.match, self.name), (Ttl(self.low, self.high),))
-
-
-class RcodeRule(NamedTuple):
-    """Changes a response code in replies for a name."""
-
-    stop: bool
-    match: str
-    name: str
-    old: int
-    new: int
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What of the query decides."""
-        return frozenset({"name"})
-
-    def matches(self, name: str) -> bool:
-        """Whether it is for a name."""
-        return finder(self.match, self.name)(name)
-
-    def prepare(self) -> Ready:
-        """The rule, ready to be applied."""
-        return _for_names(finder(self.match, self.name), (Code(self.old, self.new),))
+        found, undo = finder(self.match, self.name), (self.undo,)
+        return lambda draft: undo if found(draft.name) else None
 
 
 class CnameRule(NamedTuple):
@@ -167,10 +144,6 @@ class CnameRule(NamedTuple):
             return lambda draft: None
         undo = (Target(mapper(self.match, self.old, self.new)),)
         return lambda draft: undo
-
-
-def _for_names(found: Finder, undo: tuple[Undo, ...]) -> Ready:
-    return lambda draft: undo if found(draft.name) else None
 
 
 class Rules(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastdns.corefile.units import quote
-from fastdns.plugin import Directive, Dispenser, Plugin, SetupError
+from fastdns.plugin import BlockPlan, Directive, Dispenser, Plugin, SetupError
 
 from .metrics import DROPPED
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
 
 DNS = "dns"
+WAITING = 1024  # replies that a socket keeps: BACKLOG of fastdns/_udp.pxd
+PAGE_OCTETS = 4096
 
 
 def occurrence(d: Dispenser) -> tuple[()]:
@@ -48,6 +50,12 @@ class Shed(Plugin):
                 raise SetupError(cls.name, dispenser.err(
                     f"only plain DNS server blocks are supported; {quote(key)} uses transport {quote(scheme)}"))
         return found
+
+    @classmethod
+    def plan(cls, config: Any, plan: BlockPlan) -> None:
+        """Says what replies that wait may take. The room of each is the largest reply's, of which it touches what it
+        fills: a page, if it came over a path without fragments; what larger ones took is given back once all left."""
+        plan.ask("backlog", each=WAITING * PAGE_OCTETS)
 
     def compiled(self) -> CompiledStage:
         """Counters for each listener of the block; those of others are not used."""

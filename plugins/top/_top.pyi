@@ -10,6 +10,7 @@ LIST_NAMES: tuple[str, ...]
 _List = tuple[dict[bytes, tuple[int, int, int]], list[int]]
 
 def octets(entries: int) -> int: ...
+def region_octets(entries: int) -> int: ...
 
 class Table:
     lists: tuple[str, ...]

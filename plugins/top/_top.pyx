@@ -321,6 +321,13 @@ def octets(uint64_t entries) -> int:
     return (PAGE_WORDS + REGIONS_KEPT * c.region_words) * sizeof(uint64_t)
 
 
+def region_octets(uint64_t entries) -> int:
+    """Of them, what one worker touches. ValueError."""
+    cdef Config c
+    shape(&c, entries)
+    return c.region_words * sizeof(uint64_t)
+
+
 cdef class Table:
     """The sketches of a generation: made before the fork, one for all blocks that have the directive.
 

@@ -40,10 +40,11 @@ class Top(Plugin, Observer):
     @classmethod
     def plan(cls, config: Any, plan: BlockPlan) -> None:
         """Asks for a table that outlives its processes and a reload with the same settings; of several blocks' the
-        first one's is used."""
-        from ._top import LAYOUT, octets
+        first one's is used. Mostly it is holes: a worker touches its own region and no other."""
+        from ._top import LAYOUT, octets, region_octets
 
-        plan.ask("kept", key=key(LAYOUT, config), octets=octets(config["entries"]))
+        entries = config["entries"]
+        plan.ask("kept", key=key(LAYOUT, config), octets=octets(entries), touched=0, each=region_octets(entries))
 
     def __init__(self, config: Any, block: BlockContext) -> None:
         super().__init__(config, block)

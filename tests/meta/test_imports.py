@@ -15,6 +15,7 @@ COMPILED = [
     "_process",
     "_wire",
     "_stats",
+    "_published",
     "_log",
     "_cache",
     "_stage",
@@ -55,13 +56,14 @@ PYTHON: dict[str, set[str]] = {
     "rdata": {"compiled"},
     "published": {"compiled"},
     "labels": set(),
+    "tasks": set(),
     # The language of `view` and `template`, and its translation to the code of the router's filters.
     "expression": {"errors", "corefile", "plugin", "compiled"},
     "gotemplate": {"corefile"},
     # RDATA in its generic form is held against the message parser.
     "rrtext": {"compiled", "numbers", "message"},
     "message": {"rdata", "errors", "numbers", "compiled"},
-    "plugin": {"published", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
+    "plugin": {"published", "tasks", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
     "order": {"errors"},
     "registry": {"errors", "numbers", "plugin", "order"},
     "chain": {
@@ -78,6 +80,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     "server": {
+        "published",
         "snapshot",
         "errors",
         "numbers",
@@ -119,6 +122,7 @@ PYTHON: dict[str, set[str]] = {
 }
 PLUGIN_MAY = {
     "expression", "gotemplate", "rrtext", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled",
+    "published",
 }
 
 

@@ -49,6 +49,15 @@ def test_manual_has_the_sections_in_order(folder):
     assert f"*{folder.name}* - " in manual(folder)
 
 
+def test_every_manual_is_listed():
+    said = []
+    for folder in FOLDERS:
+        sentence = manual(folder).split(f"*{folder.name}* - ", 1)[1].split("\n")[0]
+        said.append(f"- [{folder.name}]({folder.name}/README.md): {sentence}")
+    listed = (ROOT / "plugins/README.md").read_text().split("## The manuals\n", 1)[1]
+    assert listed.strip().splitlines() == said
+
+
 @every_folder
 def test_manual_shows_the_syntax(folder):
     part = manual(folder).split("## Syntax", 1)[1].split("\n## ", 1)[0]

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastdns._stats import Stats
 from fastdns._wire import name_from_text
 from fastdns.corefile import Dispenser, tokenize
 from fastdns.errors import ConfigError
@@ -22,7 +21,7 @@ from fastdns.numbers import AAAA, ANY, HTTPS, MX, NS, PTR, SERVFAIL, SOA, TXT, A
 from fastdns.plugin import Channel
 from fastdns.plugins.hosts import Hosts, handler
 from fastdns.plugins.hosts._hosts import Image, stage
-from fastdns.plugins.hosts.board import Board
+from fastdns.published import PAGE, Board, make
 from fastdns.testing import Server, Worker
 
 TYPES = {"A": A, "AAAA": AAAA, "PTR": PTR, "MX": MX, "TXT": TXT, "ANY": ANY, "NS": NS, "SOA": SOA, "HTTPS": HTTPS}
@@ -279,10 +278,11 @@ class Served(Worker):
     def __init__(self, corefile: str, path: Path) -> None:
         super().__init__(corefile.replace("%s", str(path)))
         self.hosts = [plugin for _, plugin in self.generation.members() if isinstance(plugin, Hosts)]
+        self.channels = [Channel(print, print, plugin.board.publish) for plugin in self.hosts]
         self.refresh()
 
     def refresh(self) -> list[bool]:
-        return [plugin.refresh() for plugin in self.hosts]
+        return [plugin.refresh(channel) for plugin, channel in zip(self.hosts, self.channels, strict=True)]
 
     def text(self, name: str, qtype: int) -> list[str]:
         return [line.split()[4] for line in self.ask(name, qtype).answer]
@@ -440,7 +440,7 @@ def test_an_image_is_what_the_file_says(empty, text, asked):
     image, model = Image(octets, ROOT_ZONE, True), Model(octets, ["."])
     assert image.entries == model.entries
     assert image.names == len({name for _, name in model.names})
-    empty.hosts[0].memory.publish(image)
+    empty.hosts[0].board.publish(image)
     for word in asked:
         name = name_from_text(word).lower()
         if len(name) > 255:
@@ -461,25 +461,25 @@ def test_any_octets_make_an_image(text, zones):
     wire = [name_from_text(zone) for zone in zones]
     image = Image(text, wire, True)
     room = bytearray(image.octets)
-    image.pack(room, 1)
-    assert stage(wire, [], False, 60, bytes(room), (-1, -1), 0, None).name == "hosts"
+    image.pack(room)
+    assert stage(wire, [], False, 60, bytes(room), Board(make())).name == "hosts"
     assert image.entries == Model(text, zones).entries
 
 
-@pytest.mark.parametrize("at", range(8, 176, 8))
+@pytest.mark.parametrize("at", range(0, 168, 8))
 def test_an_image_with_a_wrong_head_is_refused(at):
     image = Image(b"10.0.0.1 a\n::1 a\n", ROOT_ZONE, True)
     room = bytearray(image.octets)
-    image.pack(room, 1)
+    image.pack(room)
     room[at:at + 8] = b"\xff" * 8
     try:
-        stage(ROOT_ZONE, [], False, 60, bytes(room), (-1, -1), 0, None)
+        stage(ROOT_ZONE, [], False, 60, bytes(room), Board(make()))
     except ValueError as error:
         assert str(error) == "no image"
     else:
-        assert 24 <= at < 64  # the key and the counts, which bound nothing
+        assert 16 <= at < 56  # the key and the counts, which bound nothing
     with pytest.raises(ValueError, match="small"):
-        image.pack(bytearray(image.octets - 1), 1)
+        image.pack(bytearray(image.octets - 1))
 
 
 def test_a_line_without_end():
@@ -503,7 +503,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
             assert worker.refresh() == [True]
             assert worker.text("a.x.", A) == [f"10.0.0.{i}", "10.9.9.9"]
             assert worker.text(f"b{i}.x.", A) == [f"10.0.0.{i}"]
-            worker.hosts[0].memory.retire()
+            worker.hosts[0].board.retire(worker.hosts[0].board.version)
             assert worker.text("a.x.", A) == [f"10.0.0.{i}", "10.9.9.9"]
             labels = {"hostsfile": str(path)}
             assert worker.counter("coredns_hosts_entries", **labels) == 8
@@ -538,48 +538,43 @@ def test_too_large_a_file_is_said_and_left(tmp_path, monkeypatch, caplog):
 
 
 def test_memory_is_given_back():
-    board = Board(Stats.create(4), "x")
+    board = Board(make())
     image = Image(b"".join(b"10.0.0.1 n%d.x\n" % i for i in range(20_000)), ROOT_ZONE, True)
     for _ in range(6):
-        board.publish(image)
-        board.retire()
-    assert image.octets <= board.octets() < image.octets + 16384
-    for file in board.files:
-        with pytest.raises(PermissionError):
-            os.ftruncate(file, 0)
+        board.retire(board.publish(image))
+    assert image.octets <= board.octets() < image.octets + PAGE
 
 
 def test_an_image_that_goes_away_under_a_reader_is_asked_again(empty):
-    # The version in front is gone, the word still says that it counts: no answer is made of it.
-    memory = empty.hosts[0].memory
-    memory.publish(Image(b"10.0.0.1 a.x", ROOT_ZONE, True))
+    # The generation in front is gone, the word still says that it counts: no answer is made of it.
+    board = empty.hosts[0].board
+    board.publish(Image(b"10.0.0.1 a.x", ROOT_ZONE, True))
     assert empty.text("a.x.", A) == ["10.0.0.1"]
-    memory._clear(memory.files[memory.current() & 1])
+    board._clear(board.version & 1)
     assert empty.ask("a.x.", A).rcode == SERVFAIL
-    memory.publish(Image(b"10.0.0.2 a.x", ROOT_ZONE, True))
+    board.publish(Image(b"10.0.0.2 a.x", ROOT_ZONE, True))
     assert empty.text("a.x.", A) == ["10.0.0.2"]
 
 
-def test_a_template_that_is_started_again_has_the_names(tmp_path):
-    path = tmp_path / "hosts"
-    path.write_text("10.0.0.1 a.x\n")
-    with Served(". {\nhosts %s\n}\n", path) as worker:
-        (first,) = worker.hosts
-        assert worker.text("a.x.", A) == ["10.0.0.1"]
-        again = Hosts(first.config, first.block)
-        again.compiled()
-        memory = again.memory
-        assert memory.current() == first.memory.current() == 1
-        assert os.pread(memory.files[1], 8, 0) == os.pread(first.memory.files[1], 8, 0) == (1).to_bytes(8, "little")
-        # Both write now, and neither takes from the other's workers what they read.
-        path.write_text("10.0.0.22 a.x\n")
-        assert again.refresh()
-        again.memory.retire()
-        assert worker.text("a.x.", A) == ["10.0.0.1"]
-        first.memory.retire()
-        assert worker.text("a.x.", A) == ["10.0.0.1"]
-        assert first.refresh()
-        assert worker.text("a.x.", A) == ["10.0.0.22"]
+@pytest.mark.parametrize("damage", [b"", b"x", bytes(200), b"\xff" * 200])
+def test_what_is_no_image_is_not_read(empty, damage):
+    board = empty.hosts[0].board
+    board.publish(damage)
+    assert empty.ask("a.x.", A).rcode == SERVFAIL
+    board.publish(Image(b"10.0.0.1 a.x", ROOT_ZONE, True))
+    assert empty.text("a.x.", A) == ["10.0.0.1"]
+
+
+def test_a_length_that_lies_is_not_believed(empty):
+    board = empty.hosts[0].board
+    board.publish(Image(b"10.0.0.1 a.x", ROOT_ZONE, True))
+    assert empty.text("a.x.", A) == ["10.0.0.1"]
+    front = board._at(board.version + 1)
+    os.pwrite(board.fd, (board.generation + 1).to_bytes(8, "little") + b"\xff" * 8, front)
+    board._store(0, board.generation + 1)
+    assert empty.text("a.x.", A) == ["10.0.0.1"]  # the one before stays, and is whole
+    board.publish(Image(b"10.0.0.2 a.x", ROOT_ZONE, True))
+    assert empty.text("a.x.", A) == ["10.0.0.2"]
 
 
 def test_the_keeper_reads_before_it_says_so_and_follows(tmp_path):
@@ -589,11 +584,11 @@ def test_the_keeper_reads_before_it_says_so_and_follows(tmp_path):
         (plugin,) = [plugin for _, plugin in worker.generation.members()]
 
         async def keep() -> None:
-            await plugin.start_server(Channel(print, print))
-            version = plugin.memory.version
+            await plugin.start_server(Channel(print, print, plugin.board.publish))
+            version = plugin.board.version
             assert version == 1
             path.write_text("10.0.0.22 a.x\n")
-            while plugin.memory.version == version:
+            while plugin.board.version == version:
                 await asyncio.sleep(0.01)
             await plugin.stop_server()
 
@@ -623,7 +618,7 @@ def pss(pid: int) -> int:
     total, ours = 0, False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if "-" in line.split()[0]:
-            ours = "memfd:fastdns-hosts" in line
+            ours = "memfd:fastdns-published" in line
         elif ours and line.startswith("Pss:"):
             total += int(line.split()[1]) * 1024
     return total

@@ -15,9 +15,10 @@ from fastdns._drive import Bench
 from fastdns._wire import name_from_text
 from fastdns.errors import StartError
 from fastdns.plugin import A, Channel
-from fastdns.plugins.loadbalance._loadbalance import Weights, stage
+from fastdns.plugins.loadbalance._loadbalance import image, stage, weight
 from fastdns.plugins.loadbalance.config import Settings
 from fastdns.plugins.loadbalance.weights import WEIGHTS_MOST, Watch, mapped
+from fastdns.published import Board, make
 from fastdns.testing import Server, Worker, question
 from tests.plugins.test_loadbalance import addresses, records, reply, sections
 
@@ -26,10 +27,10 @@ WWW = "www.example.org."
 T = '"t"'
 
 
-def weights(*lines: tuple[str, str, int]) -> Weights:
-    table = Weights()
-    table.publish([(name_from_text(name), mapped(address), weight) for name, address, weight in lines])
-    return table
+def weights(*lines: tuple[str, str, int]) -> Board:
+    board = Board(make())
+    board.publish(image([(name_from_text(name), mapped(address), weight) for name, address, weight in lines]))
+    return board
 
 
 def preferring(*networks: str) -> list[tuple[bytes, bytes]]:
@@ -71,7 +72,7 @@ def test_letter_case_does_not_matter(owner):
 
 
 def test_other_names_addresses_and_no_weights_are_worth_one():
-    for table in (Weights(), weights(), weights(("a.test.", "192.0.2.1", 255), (WWW, "192.0.2.9", 255))):
+    for table in (Board(make()), weights(), weights(("a.test.", "192.0.2.1", 255), (WWW, "192.0.2.9", 255))):
         assert 150 < firsts(stage(weights=table), reply(*addresses(2)))[1] < 250
 
 
@@ -100,14 +101,14 @@ def test_other_questions_are_untouched(qtype):
 def test_the_order_of_kinds():
     kinds = ["MX 2 a.", "A 192.0.2.0", "MX 1 a.", f"TXT {T}", "CNAME c.test.", "A 192.0.2.1"]
     lines = [f"{WWW} {kind}" for kind in kinds]
-    seen = orders(stage(weights=Weights()), reply(*lines))
+    seen = orders(stage(weights=Board(make())), reply(*lines))
     assert {tuple(line.split(" ")[1] for line in order) for order in seen} == {("CNAME", "TXT", "A", "A", "MX", "MX")}
     assert {order[-2:] for order in seen} == {(lines[0], lines[2])} and len(seen) == 2
 
 
 def test_without_addresses_nothing_moves():
     wire = reply(f"{WWW} TXT {T}", f"{WWW} CNAME a.test.")
-    assert orders(stage(weights=Weights()), wire) == {tuple(records(wire)): len(SEEDS)}
+    assert orders(stage(weights=Board(make())), wire) == {tuple(records(wire)): len(SEEDS)}
 
 
 def test_a_hundred_addresses():
@@ -186,7 +187,7 @@ def test_a_damaged_reply_is_survived(make, data, seed):
 @pytest.mark.parametrize(
     ("networks", "table"),
     [([(bytes(16), bytes(4))], None), ([(b"\1" * 16, bytes(16))], None), ([(bytes(16), bytes(16))] * 257, None),
-     ([(bytes(16), bytes(16))], Weights())],
+     ([(bytes(16), bytes(16))], Board(make()))],
 )  # fmt: skip
 def test_bounds_of_the_stage(networks, table):
     with pytest.raises(ValueError):
@@ -197,13 +198,12 @@ def test_bounds_of_the_stage(networks, table):
 
 
 def test_a_full_table():
-    table = Weights()
     name = b"\7example\3org\0"
-    table.publish([(name, i.to_bytes(16, "big"), 1 + i % 255) for i in range(WEIGHTS_MOST)])
-    assert all(table.weight(name, i.to_bytes(16, "big")) == 1 + i % 255 for i in range(0, WEIGHTS_MOST, 97))
-    assert table.weight(b"\7example\3net\0", bytes(16)) == 1
+    made = image([(name, i.to_bytes(16, "big"), 1 + i % 255) for i in range(WEIGHTS_MOST)])
+    assert all(weight(made, name, i.to_bytes(16, "big")) == 1 + i % 255 for i in range(0, WEIGHTS_MOST, 97))
+    assert weight(made, b"\7example\3net\0", bytes(16)) == 1
     with pytest.raises(ValueError):
-        table.publish([(b"\0", bytes(16), 1)] * (WEIGHTS_MOST + 1))
+        image([(b"\0", bytes(16), 1)] * (WEIGHTS_MOST + 1))
 
 
 @pytest.mark.parametrize(
@@ -211,27 +211,56 @@ def test_a_full_table():
 )
 def test_what_is_no_weight_is_refused(entry):
     with pytest.raises(ValueError):
-        Weights().publish([entry])
+        image([entry])
 
 
 def test_the_last_that_was_published_counts():
-    table = Weights()
-    for weight in range(1, 10):
-        table.publish([(b"\0", bytes(16), weight)])
-        assert table.weight(b"\0", bytes(16)) == weight
-    table.publish([])
-    assert table.weight(b"\0", bytes(16)) == 1
+    board = weights((WWW, "192.0.2.0", 255))
+    bench = Bench(stage(weights=board), seed=1)
+    query, wire = question(WWW, A), reply(*addresses(2))
+
+    def first() -> str:
+        found = Counter(records(bench.run(query, reply=wire)[3], "answer")[0] for _ in range(40))
+        return found.most_common(1)[0][0].rsplit(".", 1)[1]
+
+    assert first() == "0"
+    for i in (1, 0, 1):
+        board.publish(image([(name_from_text(WWW), mapped(f"192.0.2.{i}"), 255)]))
+        assert first() == str(i)
+    board.retire(board.version)
+    assert first() == "1"
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(23), bytes(16) + b"\xff" * 8, bytes(24), bytes(16) + b"\2" + bytes(15)])
+def test_what_is_no_image_has_no_weights(damage):
+    board = weights((WWW, "192.0.2.1", 255))
+    board.publish(damage)
+    assert 150 < firsts(stage(weights=board), reply(*addresses(2)))[1] < 250
+    with pytest.raises(ValueError, match="no image"):
+        weight(damage, name_from_text(WWW), mapped("192.0.2.1"))
+
+
+def test_weights_that_go_away_under_a_reader_count_no_more():
+    board = weights((WWW, "192.0.2.1", 255))
+    bench = Bench(stage(weights=board), seed=1)
+    query, wire = question(WWW, A), reply(*addresses(2))
+    last = [records(bench.run(query, reply=wire)[3], "answer")[0] for _ in range(100)]
+    assert sum(line.endswith(".1") for line in last) > 90
+    board._clear(board.version & 1)
+    last = [records(bench.run(query, reply=wire)[3], "answer")[0] for _ in range(100)]
+    assert 20 < sum(line.endswith(".1") for line in last) < 80
 
 
 class Kept:
-    """A weight file, what is logged about it, and its table."""
+    """A weight file, what is logged about it, and what was published."""
 
     def __init__(self, path, interval: float = 0.0) -> None:
         self.path = path
         self.lines: list[tuple[str, str]] = []
-        self.table = Weights()
-        self.watch = Watch(str(path), interval, self.table)
-        self.channel = Channel(lambda level, text: self.lines.append((level, text)), lambda text: None)
+        self.board = Board(make())
+        self.watch = Watch(str(path), interval)
+        self.channel = Channel(
+            lambda level, text: self.lines.append((level, text)), lambda text: None, self.board.publish)
 
     def load(self, text: str | None) -> None:
         if text is not None:
@@ -247,7 +276,7 @@ class Kept:
         asyncio.run(self.watch.look())
 
     def weight(self, name: str, address: str) -> int:
-        return self.table.weight(name_from_text(name), mapped(address))
+        return weight(self.board.read()[1], name_from_text(name), mapped(address))
 
 
 GOOD = """
@@ -269,8 +298,8 @@ def test_a_file_is_read(tmp_path):
     kept = Kept(tmp_path / "weights")
     kept.load(GOOD)
     assert kept.lines == [("INFO", f"plugin/loadbalance: Successfully reloaded weight file {kept.path}")]
-    for address, weight in [("192.0.2.1", 3), ("2001:db8::1", 255), ("192.0.2.4", 5), ("192.0.2.9", 1)]:
-        assert kept.weight(WWW, address) == weight
+    for address, wanted in [("192.0.2.1", 3), ("2001:db8::1", 255), ("192.0.2.4", 5), ("192.0.2.9", 1)]:
+        assert kept.weight(WWW, address) == wanted
     assert kept.weight("other.test.", "192.0.2.2") == 7
 
 

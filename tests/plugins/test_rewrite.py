@@ -534,14 +534,15 @@ def test_the_compiled_half_takes_any_reply(tail, question_kept, rcode):
 
 
 @pytest.mark.parametrize("cookie", [False, True])
-@pytest.mark.parametrize("octets", [600, 1150, 1300])
+@pytest.mark.parametrize("octets", [600, 1150, 1300, 3900, 4030, 5000])
 def test_long_queries(upstream, octets, cookie):
     lines = "name long.test www.example.net\nname suffix .test .example.net"
     with Worker(corefile(lines, upstream.port, "errors", "cookie" if cookie else "")) as worker:
         options = [(12, bytes(octets)), (10, b"12345678")]
-        reply = worker.ask("Long.test.", A, bufsize=4000, options=options)
+        proto = "udp" if octets < 4096 else "tcp"
+        reply = worker.ask("Long.test.", A, proto, bufsize=4000, options=options)
         assert reply.message.edns.rclass == 4000 and str(reply.message.q.qname) == "Long.test."
-        if octets > 1232:
+        if proto == "tcp":  # more than a datagram that is read can have
             assert reply.rcode == SERVFAIL
             return
         assert sorted(reply.answer) == addresses("long.test.")
@@ -549,6 +550,27 @@ def test_long_queries(upstream, octets, cookie):
         assert (10 in dict(options_of(reply) or [])) == cookie
         # Nothing changes where no rule wants it, however long.
         assert worker.ask("else.net.", A, bufsize=4000, options=[(12, bytes(2000))]).rcode == REFUSED
+
+
+@pytest.mark.parametrize("more", [(), ("relay",), ("view v {", "expr string(server_port()) != ''", "}")],
+                         ids=["compiled", "python behind", "python before"])
+@pytest.mark.parametrize("octets", [1100, 1300, 3800])
+def test_rules_change_long_queries(upstream, tmp_path, octets, more):
+    # Options are replaced, the reply is mapped back, errors are written; also where the query lies in the pool already.
+    lines = ("continue edns0 local set 65001 abcd\ncontinue name suffix .long.test .example.net answer auto\n"
+             "continue ttl suffix example.net 5\ncontinue rcode suffix .broken.test REFUSED NXDOMAIN")
+    with installed(tmp_path), Worker(corefile(lines, upstream.port, *more)) as worker:
+        if more and more[0] != "relay":
+            assert worker.program.python_filter(0) is not None
+        for turn in range(3):
+            options = [(12, bytes(octets)), (65001, b"client's own"), (65002, bytes([turn]))]
+            reply = worker.ask("Www.Long.test.", A, bufsize=4096, options=options)
+            assert str(reply.message.q.qname) == "Www.Long.test." and reply.rcode == 0
+            assert sorted(reply.answer) == [f"www.long.test. 5 IN A 192.0.2.{n}" for n in (10, 11)]
+            assert asked_options(upstream, "www.example.net.") == [options[0], (65001, b"abcd"), options[2]]
+        reply = worker.ask("x.Broken.test.", A, bufsize=4096, options=[(12, bytes(octets))])
+        assert (reply.rcode, str(reply.message.q.qname)) == (NXDOMAIN, "x.Broken.test.")
+        assert 12 in dict(options_of(reply))  # padded to its own size
 
 
 def test_errors_are_written_by_the_compiled_half_too():

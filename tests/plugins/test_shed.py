@@ -7,13 +7,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from fastdns.corefile import Dispenser, tokenize
 from fastdns.errors import ConfigError
 from fastdns.numbers import A
+from fastdns.plugin import BlockPlan
 from fastdns.plugins.shed import Shed
+from fastdns.plugins.shed.handler import WAITING
 from fastdns.testing import Worker, question
 from tests.faults.serving import wait_for
 from tests.narrow import Loopback, loopback
@@ -124,6 +127,14 @@ class TestFullSocket:
         with narrow(". {\nwhoami\n}\n") as (_, worker, client):
             ask(worker, client, 0, 100)
             wait_for(lambda: worker.counter("fastdns_ingress_total", event="send_error") > 0, "lost replies")
+
+
+def test_what_is_asked_for_is_what_the_loop_keeps():
+    text = (Path(__file__).parents[2] / "fastdns/_udp.pxd").read_text()
+    assert f"BACKLOG = {WAITING} " in text
+    plan = BlockPlan(3, (), ("shed",))
+    Shed.plan((), plan)
+    assert plan.asks == [("backlog", {"block": 3, "each": 4 << 20})]
 
 
 def test_a_socket_that_keeps_up_drops_nothing():

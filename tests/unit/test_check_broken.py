@@ -42,6 +42,12 @@ BROKEN = [
     (". {\n    whoami\n}\n¦. {\n    whoami\n}\n", "already defined", "served by the block in line 1"),
     ("a.test ¦a.test {\n    whoami\n}\n", "already defined", ""),
     (". {\n    bind 127.0.0.1\n    whoami\n}\n¦. {\n    whoami\n}\n", "zone overlap listener capacity", "line 1"),
+    # Lines that are read as one: that nothing is left follows from the mistake.
+    (". {\n    header {\n        response set ¦bogus\n    }\n    header\n    whoami\n}\n", "flag=bogus", ""),
+    (". {\n    header\n    header {\n        ¦bogus set aa\n    }\n    whoami\n}\n", "invalid selector=bogus", "query"),
+    (". {\n    header {\n    }\n    header x\n    header {\n        query ¦put rd\n    }\n    whoami\n}\n",
+     "unknown flag action=put", "query set|clear FLAGS"),
+    (". {\n    header\n    header ¦x\n    whoami\n}\n", "Wrong argument count", ""),
     # Options and their words.
     (". {\n    cache {\n        ¦sucess 10\n    }\n}\n", "Wrong argument count", "did you mean 'success'?"),
     (". {\n    forward . 192.0.2.1 {\n        ¦polcy random\n    }\n}\n", "unknown property 'polcy'", "'policy'"),

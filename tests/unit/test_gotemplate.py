@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastdns.gotemplate import Budget, ExecError, StringMap, Strings, Template, TemplateError, Uint64, parse_int
-from fastdns.gotemplate.compiler import OUTPUT_MAX, STEPS_MAX
+from fastdns.gotemplate.execution import OUTPUT_MAX, STEPS_MAX
 from fastdns.gotemplate.functions import FunctionError
 from fastdns.gotemplate.uses import Use, uses
 from fastdns.plugins.template.config import TEMPLATE_FUNCTIONS

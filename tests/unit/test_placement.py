@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fastdns import chain
+from fastdns.corefile import Source, load_source
 from fastdns.server import cgroup, placement
+from fastdns.server.memory import plugin_octets
 from fastdns.server.placement import BASE_OCTETS, WORKER_OCTETS, Limits
 
 
@@ -189,6 +192,49 @@ def test_a_start_that_cannot_fit_is_refused_with_both_figures() -> None:
     assert text is not None
     assert f"need {need} octets, the limit is {need - 1}" in text
     assert placement.too_large(Limits(FOUR), 1000, 1 << 40) is None
+
+
+def test_what_plugins_take_counts() -> None:
+    memory = BASE_OCTETS + 3 * WORKER_OCTETS
+    have = Limits(FOUR, None, memory)
+    assert placement.place(have, [0]).workers == 3
+    assert placement.place(have, [0], 1, 0).workers == placement.place(have, [0], 0, 1).workers == 2
+    assert placement.room(have, 2, 5, 7) == WORKER_OCTETS - 5 - 14
+    assert placement.too_large(have, 2, WORKER_OCTETS - 14, 7) is None
+    assert f"need {memory + 1} octets" in str(placement.too_large(have, 2, WORKER_OCTETS - 13, 7))
+
+
+def test_what_plugins_may_come_to_take() -> None:
+    # `rrl` fills its table; `top` in two blocks has one table, of which a worker takes a region; `shed` keeps replies
+    # at each listener that has a block with it.
+    text = """
+a.test:1053 {
+    bind 127.0.0.1
+    rrl {
+        queries 5
+    }
+    top
+    shed
+}
+b.test:1053 c.test:1054 {
+    bind 127.0.0.1
+    top
+    shed
+}
+c.test:1055 {
+    bind 127.0.0.1
+    whoami
+}
+"""
+    source = Source("Corefile", text.encode())
+    plan = chain.load(load_source(source, chain.known(), chain.not_built())).plan()
+    octets = {ask["key"].partition(" ")[0].partition("/")[0]: ask["octets"] for ask in plan["asks"]["kept"]}
+    tables, each = plugin_octets(plan)
+    assert 0 < tables < 64 << 20 and tables in octets.values()
+    region = next(ask["each"] for ask in plan["asks"]["kept"] if "each" in ask)
+    assert 0 < region < 4 << 20 and each == region + 2 * (4 << 20)
+    assert max(octets.values()) > 1000 * region  # the address space of the sketches
+    assert plugin_octets({"asks": {}, "listeners": plan["listeners"]}) == (0, 0)
 
 
 def test_limits_of_this_machine() -> None:

@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from fastdns.corefile.source import Source
 from fastdns.errors import ConfigError, FastdnsError, KeysError, SetupError
 from fastdns.order import Place, arrange
 from fastdns.plugin import BlockPlan, Channel, Directive, Event, Plugin, ReadyCheck
-from fastdns.published import Board
+from fastdns.published import OCTETS_MOST, PAGE, Board, make
 from tests.probes import EXTERNAL, installed, write_metadata
 
 
@@ -338,32 +339,85 @@ def test_a_plugin_without_on_update_cannot_publish():
 
 
 def test_published_data_is_the_newest_and_whole():
-    stats = Stats.create(4)
-    board = Board(stats, 1, "0.x.0")
-    assert board.read() == (0, b"")
+    board = Board(make())
+    assert board.read() == (0, b"") and board.version == 0
     for version, data in enumerate((b"one", b"", b"x" * 300_000, b"three"), 1):
-        assert board.publish(data) == version
+        assert board.publish(data) == board.version == version
         assert board.read() == (version, data)
-    board.files.reverse()
+    os.pwrite(board.fd, bytes(8), PAGE)
     with pytest.raises(RuntimeError):
         board.read()
 
 
+def test_configurations_never_count_the_same():
+    one, two = Board(make(1)), Board(make(2))
+    seen = {one.generation, two.generation}
+    for _ in range(5):
+        one.publish(b"x")
+        assert two.publish(b"y") == one.version == two.version
+        seen |= {one.generation, two.generation}
+    assert len(seen) == 12
+
+
+def test_a_publisher_that_was_killed_leaves_what_was_there():
+    class Killed(Exception):
+        """In the middle of its work."""
+
+    class Half:
+        octets = 500_000
+
+        def pack(self, room: memoryview) -> None:
+            room[:300_000] = bytes(300_000)
+            raise Killed
+
+    board = Board(make(7))
+    board.publish(b"whole")
+    with pytest.raises(Killed):
+        board.publish(Half())
+    assert board.read()[1] == b"whole" and board.octets() > 300_000
+    again = Board(os.dup(board.fd))  # as the keeper that comes after it
+    assert again.publish(b"next") == 2
+    assert board.read() == again.read() == (board.generation, b"next")
+    again.retire(1)  # somebody else published since
+    assert again.read()[1] == b"next" and board.version == 2
+    again.retire(2)
+    assert board.octets() < 100_000
+    with pytest.raises(OSError, match="too large"):
+        board.publish(Whole(OCTETS_MOST + 1))
+    assert board.read()[1] == b"next"
+
+
+class Whole:
+    """Data that says how much it is."""
+
+    def __init__(self, octets: int) -> None:
+        self.octets = octets
+
+    def pack(self, room: memoryview) -> None:
+        raise AssertionError("more than there is room for")
+
+
+def test_nobody_shrinks_what_others_map():
+    board = Board(make())
+    for size in (0, PAGE):
+        with pytest.raises(PermissionError):
+            os.ftruncate(board.fd, size)
+    with pytest.raises(ValueError, match="mapped already"):
+        board.__init__(board.fd)
+
+
 def test_a_reader_beside_a_writer_sees_whole_versions():
-    board = Board(Stats.create(4), 1, "0.x.0")
+    board = Board(make())
     code = (
-        "import sys, os\n"
-        "from fastdns._stats import Stats\n"
+        "import sys\n"
         "from fastdns.published import Board\n"
-        "board = Board.__new__(Board)\n"
-        "numbers = [int(word) for word in sys.argv[1:]]\n"
-        "board.stats, board.slot, board.files = Stats.attach(numbers[0]), numbers[1], numbers[2:]\n"
+        "board = Board(int(sys.argv[1]))\n"
         "for n in range(1, 3000):\n"
         "    board.publish(b'%d.' % n * (n % 5000))\n"
+        "    if n % 3 == 0:\n"
+        "        board.retire(n)\n"
     )
-    fds = [board.stats.fd, *board.files]
-    words = [str(board.stats.fd), str(board.slot), *map(str, board.files)]
-    with subprocess.Popen([sys.executable, "-c", code, *words], pass_fds=fds) as writer:
+    with subprocess.Popen([sys.executable, "-c", code, str(board.fd)], pass_fds=[board.fd]) as writer:
         seen = 0
         while writer.poll() is None or seen < 2999:
             version, data = board.read()

@@ -7,6 +7,7 @@ import pytest
 from fastdns._drive import Bench
 from fastdns._stats import Stats
 from fastdns.plugins.hosts._hosts import Image, stage
+from fastdns.published import Board, make
 
 from ..kept import QUERY, reply
 
@@ -25,9 +26,8 @@ def bench_answer(repeated, known):
     stats = Stats.create(4)
     image = Image(text(NAMES) if known else text(NAMES).partition(b"\n")[2], ZONES, True)
     room = bytearray(image.octets)
-    image.pack(room, 1)
-    slot = stats.intern("bench", (), "word")
-    bench = Bench(stage(ZONES, ZONES, False, 300, bytes(room), (-1, -1), slot, None), stats, 1)
+    image.pack(room)
+    bench = Bench(stage(ZONES, ZONES, False, 300, bytes(room), Board(make())), stats, 1)
     done = repeated(bench.run, QUERY, reply=reply(1), repeat=TURNS, items=TURNS, unit="query")
     assert done[0] == ("reply" if known else "next")
 

@@ -6,7 +6,8 @@ import dns.rrset
 import pytest
 
 from fastdns._drive import Bench
-from fastdns.plugins.loadbalance._loadbalance import Weights, stage
+from fastdns.plugins.loadbalance._loadbalance import image, stage
+from fastdns.published import Board, make
 
 from ..kept import QUERY
 
@@ -32,10 +33,11 @@ def bench_shuffle(repeated, count, kind):
 
 @pytest.mark.parametrize("how", ["weighted", "prefer"])
 def bench_choice(repeated, how):
-    table = Weights()
-    table.publish([(b"\3www\7example\3org\0", bytes(10) + b"\xff\xff\xc0\0\2" + bytes([i]), 1 + i) for i in range(4)])
+    board = Board(make())
+    board.publish(
+        image([(b"\3www\7example\3org\0", bytes(10) + b"\xff\xff\xc0\0\2" + bytes([i]), 1 + i) for i in range(4)]))
     network = (bytes(10) + b"\xff\xff\xc0\0\2\2", bytes(10) + b"\xff\xff\xc0\0\2\3")
-    bench = Bench(stage(weights=table) if how == "weighted" else stage([network]), seed=1)
+    bench = Bench(stage(weights=board) if how == "weighted" else stage([network]), seed=1)
     wire = reply(4, "A")
     done = repeated(bench.run, QUERY, reply=wire, repeat=TURNS, items=TURNS, unit="reply")
     assert done[:3] == ("next", True, 0) and len(done[3]) == len(wire)

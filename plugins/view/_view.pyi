@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Types of the compiled half of view."""
-
-from fastdns._stage import CompiledStage
-
-def stage() -> CompiledStage: ...
