@@ -14,6 +14,8 @@ COMPILED = [
     "_sys",
     "_process",
     "_wire",
+    "_hmac",
+    "_tsig",
     "_stats",
     "_log",
     "_cache",
