@@ -15,10 +15,11 @@ the current query has ended, because the arena holds one unfinished reply at a t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._filter cimport Filter, FilterCode, filter_passes
+from fastdns._signed cimport signed_enter
 from fastdns._stage cimport (
     DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_LOOKUP, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO,
     STREAM_GONE, STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone,
-    block_signs, query_body,
+    query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (
@@ -26,7 +27,7 @@ from fastdns._sys cimport (
     PROT_READ, PROT_WRITE, calloc, clock_gettime, epoll_ctl, epoll_event, free, getrandom, malloc, memcmp, memcpy,
     memset, mmap, timespec,
 )
-from fastdns._tsig cimport TSIG_SIGN, KeyTable
+from fastdns._tsig cimport KeyTable
 from fastdns._wire cimport (
     ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX,
     WIRE_RECORDS_MAX, get16, put16, wire_admit, wire_rcode,
@@ -363,9 +364,7 @@ cdef inline void enter(Worker *w, Query *q, uint32_t block, uint16_t zone) noexc
     q.block = &w.blocks[block]
     q.zone = zone
     if q.tsig:
-        q.tsig &= <uint8_t>~TSIG_SIGN
-        if block_signs(q.block, q.pkt.qname, q.pkt.qname_len):
-            q.tsig |= TSIG_SIGN
+        signed_enter(q)
     if q.block.stage_count == 0:
         server_rcode(w, q, RCODE_REFUSED)
         return

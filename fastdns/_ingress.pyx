@@ -8,21 +8,17 @@ out of the server is counted here, by name.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from fastdns._chain cimport chain_start
-from fastdns._stage cimport PROTO_UDP, Query, Worker, query_room, query_signs
+from fastdns._signed cimport signed_finish, signed_look
+from fastdns._stage cimport PROTO_UDP, Query, Worker
 from fastdns._stats cimport stat_add
-from fastdns._sys cimport (
-    AF_INET, CLOCK_REALTIME, clock_gettime, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6, timespec,
-)
-from fastdns._tsig cimport (
-    TSIG_CUT, TSIG_FORMERR, TSIG_GOOD, TSIG_SEEN, TSIG_SIZED, tsig_hash_size, tsig_sign, tsig_verify,
-)
+from fastdns._sys cimport AF_INET, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6
+from fastdns._tsig cimport TSIG_SIGN
 from fastdns._wire cimport (
-    ADMIT_BADVERS, ADMIT_FORMERR, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, FLAG_TC, RCODE_FORMERR,
-    RCODE_NOTIMP, RCODE_REFUSED, RCODE_SERVFAIL, WIRE_HEADER, WIRE_MAX, Finish, wire_admit, wire_error, wire_finish,
-    wire_limit, wire_rcode,
+    ADMIT_BADVERS, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED,
+    RCODE_SERVFAIL, WIRE_MAX, Finish, wire_admit, wire_error, wire_finish, wire_limit, wire_rcode,
 )
 
 # What each counter of the loop means, in the order of the enum in _ingress.pxd: the label `event` of
@@ -34,7 +30,6 @@ NAMES = (
 
 cdef enum:
     UDP_PAYLOAD_MAX = 65507     # the largest datagram that IPv4 carries
-    OPT_FIXED = 11              # octets of an OPT record without options
 
 
 cdef void identify(Query *q, const sockaddr_in6 *peer, uint32_t peer_len) noexcept nogil:
@@ -56,32 +51,11 @@ cdef void identify(Query *q, const sockaddr_in6 *peer, uint32_t peer_len) noexce
     memcpy(q.client_ip, peer.sin6_addr.s6_addr, 16)
 
 
-cdef uint64_t wall_clock() noexcept nogil:
-    # Signatures alone know of it.
-    cdef timespec ts
-    clock_gettime(CLOCK_REALTIME, &ts)
-    return <uint64_t>ts.tv_sec
-
-
-cdef int look_at_signature(Worker *w, Query *q) noexcept nogil:
-    # The octets are as they came, and nobody has looked at the question. What is wrong is `tsig`'s business to say, if
-    # the name is one of its own; what cannot be understood is nobody's. The admission that follows.
-    cdef int found = tsig_verify(w.listeners[q.listener].keys, &q.pkt, wall_clock(), &q.signature)
-    if found == TSIG_FORMERR:
-        return ADMIT_FORMERR
-    q.tsig = TSIG_SEEN
-    if found == 0:
-        q.tsig |= TSIG_GOOD
-        if q.signature.mac_len < tsig_hash_size(&q.signature):
-            q.tsig |= TSIG_CUT
-    return ADMIT_OK
-
-
 cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *error) noexcept nogil:
     cdef int admission = wire_admit(octets, n, &q.pkt)
     q.tsig = 0
     if admission == ADMIT_OK and q.pkt.has_tsig and w.listeners[q.listener].keys != NULL:
-        admission = look_at_signature(w, q)
+        admission = signed_look(w, q)
     stat_add(w.row, w.counts[admission], 1)
     error[0] = 0
     if admission == ADMIT_BADVERS and q.pkt.qclass != CLASS_IN and not w.listeners[q.listener].any_class:
@@ -98,30 +72,6 @@ cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *
         w.api.reply_room(w, q)
         error[0] = wire_error(&q.pkt, admission, q.reply, WIRE_MAX)
     return False
-
-
-cdef size_t finish_signed(Worker *w, Query *q, Finish *f) noexcept nogil:
-    # As egress does, with a TSIG record behind it all. The record always fits, and where that leaves no room for all
-    # others the reply has none of them (RFC 8945 5.3): the client asks again over TCP.
-    cdef bint was_cut = (q.reply[2] & FLAG_TC >> 8) != 0
-    cdef uint32_t least
-    cdef size_t n
-    f.reserve = query_room(q)
-    # The query had a name, an OPT, a cookie and such a record too: a reply with no more than these is no longer.
-    least = WIRE_HEADER + <uint32_t>q.pkt.qname_len + 4 + OPT_FIXED + 4 + f.cookie_len + f.reserve
-    if f.limit < least:
-        f.limit = least
-    if q.tsig & TSIG_SIZED and not q.streamed and f.ulen > f.reserve:
-        f.ulen -= f.reserve
-    n = wire_finish(&q.pkt, f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
-    if n and q.reply[2] & FLAG_TC >> 8 and not was_cut:
-        q.reply_len = <uint32_t>wire_rcode(&q.pkt, 0, q.reply, WIRE_MAX)
-        q.reply[2] |= FLAG_TC >> 8
-        f.rcode = 0
-        n = wire_finish(&q.pkt, f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
-    if n == 0:
-        return 0
-    return tsig_sign(&q.signature, &q.pkt, q.reply, <uint32_t>n, wall_clock(), q.streamed > 0)
 
 
 cdef size_t egress(Worker *w, Query *q) noexcept nogil:
@@ -161,8 +111,8 @@ cdef size_t egress(Worker *w, Query *q) noexcept nogil:
     f.reserve = 0
     f.cookie = q.cookie if q.cookie_len else NULL
     f.cookie_len = q.cookie_len
-    if q.tsig and query_signs(q):
-        n = finish_signed(w, q, &f)
+    if q.tsig & TSIG_SIGN:
+        n = signed_finish(w, q, &f)
     else:
         n = wire_finish(&q.pkt, &f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
     if n == 0:

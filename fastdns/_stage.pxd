@@ -44,7 +44,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from fastdns._sys cimport memcpy, sockaddr_in6
-from fastdns._wire cimport FLAG_DO, Message, Packet, RCODE_NOTAUTH, wire_name_under
+from fastdns._wire cimport FLAG_DO, Message, Packet, RCODE_NOTAUTH, wire_name_under, wire_opt
 from fastdns._log cimport Ring
 from fastdns._tsig cimport TSIG_SIGN, Signature, TsigKeys, tsig_room
 
@@ -376,6 +376,10 @@ cdef inline bint query_signs(const Query *q) noexcept nogil:
 cdef inline uint32_t query_room(const Query *q) noexcept nogil:
     # Octets that signing will add to the reply.
     return tsig_room(&q.signature, &q.pkt) if query_signs(q) else 0
+
+cdef inline uint32_t query_sized(const Query *q) noexcept nogil:
+    # What q.ulen has more by TSIG_SIZED: the record, and the OPT that CoreDNS's tsig puts in front of it.
+    return query_room(q) + (0 if q.has_opt else wire_opt(&q.pkt, q.proto == PROTO_UDP))
 
 cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
     # What `cache` says instead of NEXT when it has no answer: the stage that set q.gate may stop a miss.

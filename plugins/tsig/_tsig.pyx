@@ -11,7 +11,8 @@ sees one. A query that needs no signature and has none costs a look at two bits.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    NEXT, REPLY, CompiledStage, Query, Stage, StageOps, Worker, block_signs, compiled_stage, query_room, query_signs,
+    NEXT, REPLY, CompiledStage, Query, Stage, StageOps, Worker, block_signs, compiled_stage, query_signs,
+    query_sized,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport calloc, free, memset
@@ -63,7 +64,7 @@ cdef int written(Worker *w, Query *q, int rcode) noexcept nogil:
 
 cdef inline void add_size(Query *q) noexcept nogil:
     # What log and metrics say of the reply's size is with the record, of a stream's messages with all of theirs.
-    cdef uint64_t n = query_room(q)
+    cdef uint64_t n = query_sized(q)
     if q.streamed:
         n *= q.streamed
     q.ulen = <uint32_t>(q.ulen + n) if q.ulen + n < 0xffffffffu else 0xffffffffu

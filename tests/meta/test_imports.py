@@ -20,6 +20,7 @@ COMPILED = [
     "_log",
     "_cache",
     "_stage",
+    "_signed",
     "_filter",
     "_chain",
     "_count",
