@@ -14,6 +14,7 @@ import dns.name
 import dns.rdataclass
 import dns.rdatatype
 import dns.tsig
+import dns.wire
 from dns.rdtypes.ANY.TSIG import TSIG
 
 from fastdns.testing import question
@@ -41,14 +42,16 @@ class Signed:
         return found
 
 
-def record_of(octets: bytes) -> Any:
+@dataclass
+class Found:
+    """The TSIG record of a message."""
+
+    owner: str
+    rdata: Any
+
+
+def record_of(octets: bytes) -> Found | None:
     """The TSIG record of a message as dnspython reads it, unverified; None without one. It must be the last record."""
-    found = {}
-
-    class Reader(dns.message._WireReader):  # type: ignore[name-defined,misc]
-        def read(self) -> Any:
-            return super().read()
-
     at = _tsig_at(octets)
     if at is None:
         return None
@@ -59,19 +62,25 @@ def record_of(octets: bytes) -> Any:
     with parser.restrict_to(length):
         rdata = TSIG.from_wire_parser(dns.rdataclass.ANY, dns.rdatatype.TSIG, parser)
     assert parser.current == len(octets)
-    found["owner"], found["rdata"] = owner.to_text(), rdata
-    return found
+    return Found(owner.to_text(), rdata)
+
+
+def _skip_name(parser: dns.wire.Parser) -> None:
+    while 0 < (octet := parser.get_uint8()) < 64:
+        parser.get_bytes(octet)
+    if octet:
+        parser.get_uint8()
 
 
 def _tsig_at(octets: bytes) -> int | None:
     parser = dns.wire.Parser(octets)
     counts = parser.get_struct("!HHHHHH")[2:]
     for _ in range(counts[0]):
-        parser.get_name()
+        _skip_name(parser)
         parser.get_bytes(4)
     for _ in range(sum(counts[1:])):
         at = parser.current
-        parser.get_name()
+        _skip_name(parser)
         kind, _, _, length = parser.get_struct("!HHIH")
         parser.get_bytes(length)
         if kind == dns.rdatatype.TSIG:
