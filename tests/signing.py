@@ -122,6 +122,6 @@ def sign(
     return Signed(append(wire, key.name.to_wire(), rdata.to_wire()), key, mac)
 
 
-def ask(name: str, qtype: int, options: dict[str, Any] | None = None, **signing: Any) -> Signed:
+def ask(qname: str, qtype: int, options: dict[str, Any] | None = None, **signing: Any) -> Signed:
     """A signed question; `options` are those of `fastdns.testing.question`."""
-    return sign(question(name, qtype, **(options or {})), **signing)
+    return sign(question(qname, qtype, **(options or {})), **signing)
