@@ -209,8 +209,8 @@ class Query:
 
     @property
     def tsig(self) -> Tsig:
-        """Who signed the query (RFC 8945), as the listener's keys say, whichever block those stand in. Without keys, and
-        for a signature that is missing or wrong: not verified, and no name."""
+        """Who signed the query (RFC 8945), as the listener's keys say, whichever block those stand in. Without keys,
+        and for a signature that is missing or wrong: not verified, and no name."""
 
     @property
     def server(self) -> str:

@@ -6,8 +6,8 @@
 # read. `replace` makes a message of its own, which shares the client, context and metadata of the original. When the
 # query has been answered and somebody still refers to it, its octets are copied first (`_Request.freeze`).
 
-Tsig = collections.namedtuple("Tsig", ("key", "verified"))
-UNSIGNED = Tsig("", False)
+Tsig = collections.namedtuple("Tsig", ("key", "verified"), module="fastdns._bridge")
+cdef object UNSIGNED = Tsig("", False)
 
 
 @cython.freelist(256)

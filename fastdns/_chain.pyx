@@ -117,7 +117,7 @@ cdef class Program:
         cdef Block *b = &self.blocks[self.block_count]
         cdef Stage *s
         cdef CompiledStage c
-        cdef bytes name, label
+        cdef bytes label
         cdef uint32_t off = 0
         b.index = self.block_count
         b.id = block_id

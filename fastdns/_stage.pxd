@@ -32,8 +32,8 @@
 # A traced query (`trace`) runs in a copy of its block whose stages' functions note the time and call the block's own.
 # Whoever needs to know the block by its address asks w.blocks[q.block.index].
 #
-# A signed query (TSIG) was verified at the ingress: q.tsig says what came of it, before any stage runs, and for all that
-# is looked up on its behalf. Where its block signs, the common end of replies does so; no stage sees or makes a MAC.
+# A signed query (TSIG) was verified at the ingress: q.tsig says what came of it, before any stage runs and for all that
+# is looked up for it. Where its block signs, the common end of replies does so; no stage sees or makes a MAC.
 #
 # A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
 # and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.

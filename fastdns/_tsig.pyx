@@ -4,8 +4,8 @@
 
 Strategy: the record is read by a cursor that checks every length, and what does not end where its RDATA ends cannot be
 understood. Keys are sorted by name and found by bisection; each holds the state of all five MACs. The key is looked for
-first, then the MAC is compared in constant time, and only then the clock is asked (RFC 8945 5.2), so that nobody without
-the key learns more than that it was wrong.
+first, then the MAC is compared in constant time, and only then the clock is asked (RFC 8945 5.2), so that nobody
+without the key learns more than that it was wrong.
 """
 
 from libc.stddef cimport size_t

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ._cache import Segment
     from ._chain import Program
     from ._stats import Stats
+    from ._tsig import KeyTable
     from ._udp import Engine
 
 WILDCARDS = ("", "0.0.0.0", "::")
@@ -227,7 +228,6 @@ class Generation:
         """Sets the plugins up and fills the program. `block_ids` are the blocks' numbers in the shared cache, `kept`
         descriptors of the memory that plugins asked for under "kept", in the plan's order."""
         from ._chain import Program
-        from ._tsig import KeyTable
         from ._wire import echo_none, name_from_text
 
         echo_none()
@@ -259,7 +259,7 @@ class Generation:
                 for number in numbers:
                     program.route(index, name_from_text(zone), number)
             if (keys := self.keys(at)) is not None:
-                program.verify(index, KeyTable({name_from_text(name): secret for name, secret in keys.items()}))
+                program.verify(index, _table(keys))
         program.finish()
         return program
 
@@ -450,6 +450,16 @@ def filters(members: list[tuple[str, Plugin]]) -> dict[str, Any]:
             judge = _Judge(name, plugin, members) if any(why for _, why in plugin.judges()) else None
             return {"filter": plugin.filter(), "python_filter": judge}
     return {}
+
+
+def _table(keys: dict[str, bytes]) -> KeyTable:
+    from ._tsig import KeyTable
+    from ._wire import name_from_text
+
+    try:
+        return KeyTable({name_from_text(name): secret for name, secret in keys.items()})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def signed_zones(members: list[tuple[str, Plugin]]) -> list[bytes] | None:

@@ -2,8 +2,8 @@
 # cython: language_level=3
 """The compiled half of tsig: what becomes of a query by its signature.
 
-Strategy: the signature was verified at the ingress and the reply's is made at the common end of all replies, the same on
-every transport (fastdns/_tsig.pyx); this stage only acts on the result. It refuses what should be signed and is not,
+Strategy: the signature was verified at the ingress and the reply's is made at the common end of all replies, the same
+on every transport (fastdns/_tsig.pyx); this stage only acts on the result. It refuses what should be signed and is not,
 answers NOTAUTH to what is signed and wrong, and takes the record off what is signed and right, so that no stage behind
 sees one. A query that needs no signature and has none costs a look at two bits.
 """

@@ -22,7 +22,9 @@ from fastdns.corefile.units import quote
 FILE_MOST = 1 << 20
 SECRET_MOST = 1024
 TOKEN = re.compile(
-    r'(?P<comment>#[^\n]*|//[^\n]*|/\*.*?\*/)|(?P<text>"[^"\n]*")|(?P<open>"|/\*)|(?P<mark>[{};])|(?P<word>[^\s"{};]+)', re.S
+    r'(?P<comment>#[^\n]*|//[^\n]*|/\*.*?\*/)|(?P<text>"[^"\n]*")|(?P<open>"|/\*)|(?P<mark>[{};])'
+    r'|(?P<word>[^\s"{};]+)',
+    re.S,
 )
 
 
@@ -101,14 +103,15 @@ class Statements:
         """One statement: name and secret."""
         if self.left[-1].mark or self.left[-1].text != "key":
             raise self.unexpected()
-        self.left.pop()
+        self.line = self.left.pop().line
         name = key_name(self.take("a key's name"))
         self.skip("{")
         secret = b""
         while self.left and not self.skip("}"):
             if self.left[-1].mark or self.left[-1].text not in ("algorithm", "secret"):
                 raise self.unexpected()
-            if self.left.pop().text == "algorithm":
+            word, self.line, _ = self.left.pop()
+            if word == "algorithm":
                 self.take("an algorithm")
             else:
                 secret = secret_octets(name, self.take(f"the secret of key {quote(name)}"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics of tsig. `result` is what became of a query; those that need no signature and have none are not counted."""
+"""The metrics of tsig. `result` is what became of a query; one that has no signature and needs none is not counted."""
 
 from fastdns.plugin import Counter
 

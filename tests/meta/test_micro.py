@@ -15,6 +15,7 @@ MICRO = ROOT / "bench" / "micro"
 OFF_PATH = {
     "_process": "system calls at the start of a process",
     "_stage": "declarations",
+    "_signed": "signed queries alone, whose cost is _tsig's",
     "_drive": "the kit that measures",
     "_drive_chain": "the kit that measures",
     "_drive_engine": "the kit that measures",

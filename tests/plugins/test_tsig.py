@@ -671,9 +671,10 @@ SECONDARIES = {
     "named": (
         ["-g", "-n", "1", "-c", "conf"],
         'options {{ directory "{folder}"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};'
-        ' pid-file "{folder}/pid"; session-keyfile "{folder}/key"; managed-keys-directory "{folder}"; recursion no; }};\n'
-        'controls {{ }};\nkey "{key}" {{ algorithm {algorithm}; secret "{secret}"; }};\n'
-        'zone "zone.signed.test" {{ type secondary; primaries {{ 127.0.0.1 port {ours} key "{key}"; }}; file "zone"; }};\n',
+        ' pid-file "{folder}/pid"; session-keyfile "{folder}/key"; managed-keys-directory "{folder}"; recursion no; }};'
+        '\ncontrols {{ }};\nkey "{key}" {{ algorithm {algorithm}; secret "{secret}"; }};\n'
+        'zone "zone.signed.test" {{ type secondary; '
+        'primaries {{ 127.0.0.1 port {ours} key "{key}"; }}; file "zone"; }};\n',
     ),
 }
 SOA_RDATA = b"\0\0" + struct.pack("!IIIII", 7, 3600, 600, 86400, 300)
