@@ -4,7 +4,7 @@
 from asyncio import AbstractEventLoop, Future
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fastdns._chain import Program
 from fastdns._stats import Stats
@@ -130,6 +130,12 @@ class Stream(AsyncIterator[Reply]):
     def threaded(self, call: Callable[..., Awaitable[Any]]) -> None:
         """The server's: has a plain iterator run by `call(function, ...)`."""
 
+class Tsig(NamedTuple):
+    """Who signed a query: the key's name in lower case with its final dot, "" unless it was verified."""
+
+    key: str
+    verified: bool
+
 class Query:
     """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
 
@@ -177,7 +183,7 @@ class Query:
 
     @property
     def wire(self) -> bytes:
-        """The query as it came, but for what the server keeps to itself (`cookie`)."""
+        """The query as it came, but for what the server keeps to itself (`cookie`, `tsig`)."""
 
     @property
     def message(self) -> Any:
@@ -200,6 +206,11 @@ class Query:
     @property
     def proto(self) -> str:
         """`udp` or `tcp`."""
+
+    @property
+    def tsig(self) -> Tsig:
+        """Who signed the query (RFC 8945), as the listener's keys say, whichever block those stand in. Without keys,
+        and for a signature that is missing or wrong: not verified, and no name."""
 
     @property
     def server(self) -> str:

@@ -52,6 +52,7 @@ from fastdns._log cimport LEVEL_ERROR
 from fastdns._published cimport Mapped, publications
 from fastdns._quota cimport QUOTA_LOOKS, quota_close, quota_look, quota_open
 from fastdns._stats cimport Stats, stat_add
+from fastdns._tsig cimport TSIG_GOOD
 from fastdns._sys cimport (
     CLOCK_MONOTONIC,
     EPOLLIN,

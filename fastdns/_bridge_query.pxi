@@ -6,6 +6,10 @@
 # read. `replace` makes a message of its own, which shares the client, context and metadata of the original. When the
 # query has been answered and somebody still refers to it, its octets are copied first (`_Request.freeze`).
 
+Tsig = collections.namedtuple("Tsig", ("key", "verified"), module="fastdns._bridge")
+cdef object UNSIGNED = Tsig("", False)
+
+
 @cython.freelist(256)
 @cython.final
 cdef class _Request:
@@ -181,6 +185,13 @@ cdef class Query:
     @property
     def proto(self):
         return "udp" if self.client_query().proto == PROTO_UDP else "tcp"
+
+    @property
+    def tsig(self):
+        cdef const CQuery *q = self.client_query()
+        if not q.tsig & TSIG_GOOD:
+            return UNSIGNED
+        return Tsig(text_of(q.signature.key.name, q.signature.key.name_len), True)
 
     @property
     def server(self):

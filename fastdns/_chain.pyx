@@ -15,6 +15,7 @@ the current query has ended, because the arena holds one unfinished reply at a t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._filter cimport Filter, FilterCode, filter_passes
+from fastdns._signed cimport signed_enter
 from fastdns._stage cimport (
     DROP, NEXT, RCODE, REPLY, SUSPEND, ORIGIN_LOOKUP, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO,
     STREAM_GONE, STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone,
@@ -26,6 +27,7 @@ from fastdns._sys cimport (
     PROT_READ, PROT_WRITE, calloc, clock_gettime, epoll_ctl, epoll_event, free, getrandom, malloc, memcmp, memcpy,
     memset, mmap, timespec,
 )
+from fastdns._tsig cimport KeyTable
 from fastdns._wire cimport (
     ADMIT_OK, CLASS_IN, RCODE_REFUSED, RCODE_SERVFAIL, TYPE_DS, Message, Record, WIRE_MAX,
     WIRE_RECORDS_MAX, get16, put16, wire_admit, wire_rcode,
@@ -75,6 +77,7 @@ cdef class Program:
         for i in range(self.block_count):
             free(self.blocks[i].zones)
             free(self.blocks[i].stages)
+            free(self.blocks[i].signed_zones)
         free(self.listeners)
         free(self.blocks)
 
@@ -101,18 +104,20 @@ cdef class Program:
         return at.index
 
     def add_block(self, uint32_t block_id, list zones, list stages, labels=None, *, Filter filter=None,
-                  python_filter=None) -> int:
+                  python_filter=None, signs=None) -> int:
         """Adds a block with its zones and its stages (CompiledStage, or a plugin instance that Python runs). `labels`:
         the metadata labels that it keeps (None: it has no `metadata`). `filter` and `python_filter` judge whether a
-        query enters: the latter as a plugin instance, of which `serve_dns` gives `Rcode(0)` for yes, 1 for no."""
+        query enters: the latter as a plugin instance, of which `serve_dns` gives `Rcode(0)` for yes, 1 for no. `signs`:
+        the zones for whose names replies to verified queries are signed (none of them: for all of the block's names;
+        None: nothing is signed)."""
         if self.block_count >= <uint32_t>self.block_room:
             raise ValueError("more blocks than announced")
-        if len(zones) > 65535 or len(stages) > 1024 or len(labels or ()) > LABELS:
+        if max(len(zones), len(signs or ())) > 65535 or len(stages) > 1024 or len(labels or ()) > LABELS:
             raise ValueError(f"a block has at most 65,535 zones, 1,024 stages and {LABELS} labels")
         cdef Block *b = &self.blocks[self.block_count]
         cdef Stage *s
         cdef CompiledStage c
-        cdef bytes name, label
+        cdef bytes label
         cdef uint32_t off = 0
         b.index = self.block_count
         b.id = block_id
@@ -120,13 +125,15 @@ cdef class Program:
         b.stages = <Stage *>calloc(len(stages) + 2, sizeof(Stage))
         if b.zones == NULL or b.stages == NULL:
             raise MemoryError
-        for i, name in enumerate(zones):
-            if not 0 < len(name) <= 255:
-                raise ValueError(f"{name!r} is no name in wire form")
-            memcpy(b.zones[i].name, <const uint8_t *>name, len(name))
-            b.zones[i].len = <uint16_t>len(name)
-            b.zones[i].labels = <uint16_t>label_count(name)
+        fill_zones(b.zones, zones)
         b.zone_count = <uint16_t>len(zones)
+        b.signs = signs is not None
+        if signs:
+            b.signed_zones = <Zone *>calloc(len(signs), sizeof(Zone))
+            if b.signed_zones == NULL:
+                raise MemoryError
+            fill_zones(b.signed_zones, signs)
+            b.signed_count = <uint16_t>len(signs)
         python = {}
         for i, stage in enumerate(stages):
             s = &b.stages[i]
@@ -180,6 +187,13 @@ cdef class Program:
                 self.routes[listener].setdefault(zone, []).append((block, i))
                 return
         raise ValueError("the zone is not one of the block's")
+
+    def verify(self, int listener, KeyTable keys not None):
+        """Signed queries that arrive at `listener` are verified with these keys."""
+        if not 0 <= listener < <int>self.listener_count:
+            raise IndexError("no such listener")
+        self.listeners[listener].keys = &keys.table
+        self.owners.append(keys)
 
     def finish(self):
         """Builds the zone tables. Called once, after the last route."""
@@ -274,6 +288,17 @@ cdef class Program:
         return None if hit == NULL else (hit.block, hit.zone)
 
 
+cdef int fill_zones(Zone *to, list names) except -1:
+    cdef bytes name
+    for i, name in enumerate(names):
+        if not 0 < len(name) <= 255:
+            raise ValueError(f"{name!r} is no name in wire form")
+        memcpy(to[i].name, <const uint8_t *>name, len(name))
+        to[i].len = <uint16_t>len(name)
+        to[i].labels = <uint16_t>label_count(name)
+    return 0
+
+
 cdef int label_count(bytes name) except -1:
     cdef int i = 0, n = 0
     while i < len(name) and name[i] != 0:
@@ -338,6 +363,8 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
 cdef inline void enter(Worker *w, Query *q, uint32_t block, uint16_t zone) noexcept nogil:
     q.block = &w.blocks[block]
     q.zone = zone
+    if q.tsig:
+        signed_enter(q)
     if q.block.stage_count == 0:
         server_rcode(w, q, RCODE_REFUSED)
         return
@@ -517,6 +544,8 @@ cdef Query *detach(Worker *w, Query *q) noexcept nogil:
         d.asked = q.asked
     if q.error_len:
         memcpy(d.error, q.error, sizeof(q.error))
+    if q.tsig:
+        d.signature = q.signature
     d.detached = True
     d.link = NULL
     d.owned = NULL
@@ -590,6 +619,9 @@ cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Blo
         q.proven = parent.proven
         q.gate = parent.gate    # a look-up of its own starts anew, and without
         q.traced = parent.traced if origin == ORIGIN_PYTHON else 0
+        if parent.tsig:
+            q.tsig = parent.tsig
+            q.signature = parent.signature
     if origin == ORIGIN_REFRESH:
         # A refresh looks like a TCP client without an address, as CoreDNS's does.
         q.background = True

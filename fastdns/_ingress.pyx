@@ -11,9 +11,11 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastdns._chain cimport chain_start
+from fastdns._signed cimport signed_finish, signed_look
 from fastdns._stage cimport PROTO_UDP, Query, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport AF_INET, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6
+from fastdns._tsig cimport TSIG_SIGN
 from fastdns._wire cimport (
     ADMIT_BADVERS, ADMIT_OK, ADMIT_RESPONSE, ADMIT_SHORT, CLASS_IN, RCODE_FORMERR, RCODE_NOTIMP, RCODE_REFUSED,
     RCODE_SERVFAIL, WIRE_MAX, Finish, wire_admit, wire_error, wire_finish, wire_limit, wire_rcode,
@@ -51,6 +53,9 @@ cdef void identify(Query *q, const sockaddr_in6 *peer, uint32_t peer_len) noexce
 
 cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *error) noexcept nogil:
     cdef int admission = wire_admit(octets, n, &q.pkt)
+    q.tsig = 0
+    if admission == ADMIT_OK and q.pkt.has_tsig and w.listeners[q.listener].keys != NULL:
+        admission = signed_look(w, q)
     stat_add(w.row, w.counts[admission], 1)
     error[0] = 0
     if admission == ADMIT_BADVERS and q.pkt.qclass != CLASS_IN and not w.listeners[q.listener].any_class:
@@ -106,7 +111,10 @@ cdef size_t egress(Worker *w, Query *q) noexcept nogil:
     f.reserve = 0
     f.cookie = q.cookie if q.cookie_len else NULL
     f.cookie_len = q.cookie_len
-    n = wire_finish(&q.pkt, &f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
+    if q.tsig & TSIG_SIGN:
+        n = signed_finish(w, q, &f)
+    else:
+        n = wire_finish(&q.pkt, &f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
     if n == 0:
         stat_add(w.row, w.counts[COUNT_UNSENDABLE], 1)
     return n

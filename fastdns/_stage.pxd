@@ -32,6 +32,9 @@
 # A traced query (`trace`) runs in a copy of its block whose stages' functions note the time and call the block's own.
 # Whoever needs to know the block by its address asks w.blocks[q.block.index].
 #
+# A signed query (TSIG) was verified at the ingress: q.tsig says what came of it, before any stage runs and for all that
+# is looked up for it. Where its block signs, the common end of replies does so; no stage sees or makes a MAC.
+#
 # A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
 # and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.
 # STREAM_WAIT: it was taken, but the client has enough to read for now; ops.room says when to go on. In the end
@@ -41,8 +44,11 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from fastdns._sys cimport memcpy, sockaddr_in6
-from fastdns._wire cimport FLAG_DO, RCODE_NOERROR, RCODE_SERVFAIL, Message, Packet, Writer
+from fastdns._wire cimport (
+    FLAG_DO, RCODE_NOERROR, RCODE_NOTAUTH, RCODE_SERVFAIL, Message, Packet, Writer, wire_name_under, wire_opt,
+)
 from fastdns._log cimport Ring
+from fastdns._tsig cimport TSIG_SIGN, Signature, TsigKeys, tsig_room
 
 cdef enum:                      # Verdict
     NEXT = 0
@@ -120,6 +126,7 @@ cdef struct Query:
     uint16_t base               # unwinding stops above this position (children start below a Python stage)
     uint8_t depth               # nested own look-ups: at most 8
     uint8_t proven              # a good cookie: the client is where its address says (TCP proves it too)
+    uint8_t tsig                # what is known of its signature: TSIG_... of _tsig.pxd, 0: nothing. `signature` counts
     uint16_t gate               # 1 + position of a stage that wants to be asked at a miss, see query_past
     bint detached               # lives in the in-flight pool
     bint background             # no client: counters of clients stay untouched
@@ -162,6 +169,7 @@ cdef struct Query:
     # -- the tail: copied and cleared only where it counts
     Asked asked
     char error[160]
+    Signature signature
 
 ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
@@ -221,6 +229,9 @@ cdef struct Block:
     tap_fn tap
     const void *filter          # FilterCode of queries that may enter; NULL: nothing for compiled code to judge
     bint python_filter          # a stage behind the last one, at stage_count + 1, has to be asked too
+    bint signs                  # replies to verified queries are signed (`tsig`)
+    uint16_t signed_count
+    Zone *signed_zones          # ... for names in these; NULL: for all of its names
 
 cdef struct Listener:
     # One listen address of the server (dns://ADDR:PORT), the same index in every worker.
@@ -240,6 +251,7 @@ cdef struct Listener:
     bint keeps                  # `shed`: replies that its UDP socket does not take wait, newest first
     bint full                   # ... and there is no room for another
     uint32_t lost               # ... counter slot of those that never reach the wire
+    const TsigKeys *keys        # that signed queries are verified with; NULL: nobody looks at signatures
 
 cdef struct Api:
     # What a stage may ask of the loop.
@@ -348,6 +360,28 @@ cdef inline void query_asked(Query *q, const Packet *p) noexcept nogil:
     if not q.replaced:
         q.replaced = True
         asked_fill(&q.asked, p)
+
+cdef inline bint block_signs(const Block *b, const uint8_t *name, uint32_t n) noexcept nogil:
+    # Whether `tsig` is about a name (lower-cased wire form) of the block.
+    cdef uint32_t i
+    if not b.signs or b.signed_zones == NULL:
+        return b.signs
+    for i in range(b.signed_count):
+        if wire_name_under(name, n, b.signed_zones[i].name, b.signed_zones[i].len):
+            return True
+    return False
+
+cdef inline bint query_signs(const Query *q) noexcept nogil:
+    # Whether the reply gets a TSIG record. What was wrong with the query's is said by NOTAUTH alone (RFC 8945 5.3.2).
+    return q.tsig & TSIG_SIGN and (q.signature.error == 0 or q.rcode == RCODE_NOTAUTH)
+
+cdef inline uint32_t query_room(const Query *q) noexcept nogil:
+    # Octets that signing will add to the reply.
+    return tsig_room(&q.signature, &q.pkt) if query_signs(q) else 0
+
+cdef inline uint32_t query_sized(const Query *q) noexcept nogil:
+    # What q.ulen has more by TSIG_SIZED: the record, and the OPT that CoreDNS's tsig puts in front of it.
+    return query_room(q) + (0 if q.has_opt else wire_opt(&q.pkt, q.proto == PROTO_UDP))
 
 cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
     # What `cache` says instead of NEXT when it has no answer: the stage that set q.gate may stop a miss.

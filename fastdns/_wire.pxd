@@ -31,6 +31,7 @@ cdef enum:
     RCODE_NXDOMAIN = 3
     RCODE_NOTIMP = 4
     RCODE_REFUSED = 5
+    RCODE_NOTAUTH = 9
     RCODE_BADVERS = 16
 
     OPCODE_QUERY = 0
@@ -238,6 +239,9 @@ cdef void wire_echo(uint16_t code) noexcept nogil
 
 cdef void wire_echo_none() noexcept nogil
     # Forgets those that were asked for: another configuration is set up in this process.
+
+cdef uint32_t wire_opt(const Packet *pkt, bint udp) noexcept nogil
+    # Octets of the OPT record that wire_finish puts into a reply without one of its own; 0: none.
 
 cdef uint32_t wire_limit(const Packet *pkt, bint udp) noexcept nogil
     # max(512, advertised) for UDP (at most what a datagram carries, 65,507), 65,535 for TCP.

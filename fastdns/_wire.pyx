@@ -454,6 +454,15 @@ cdef size_t wire_finish(const Packet *pkt, const Finish *f, uint8_t *reply, size
     return n + opt_len
 
 
+cdef uint32_t wire_opt(const Packet *pkt, bint udp) noexcept nogil:
+    cdef Finish f
+    if not pkt.has_opt:
+        return 0
+    f.udp = udp
+    f.cookie = NULL
+    return OPT_FIXED + echo_options(pkt, &f, NULL)
+
+
 cdef uint32_t wire_limit(const Packet *pkt, bint udp) noexcept nogil:
     if not udp:
         return WIRE_MAX

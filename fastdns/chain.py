@@ -31,6 +31,7 @@ from .plugin import (
     BlockPlan,
     Channel,
     Event,
+    KeySource,
     MetadataCollector,
     Observer,
     Plugin,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ._cache import Segment
     from ._chain import Program
     from ._stats import Stats
+    from ._tsig import KeyTable
     from ._udp import Engine
 
 WILDCARDS = ("", "0.0.0.0", "::")
@@ -258,11 +260,14 @@ class Generation:
             _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
-            program.add_block(block_ids[block.plan.index], zones, stages, labels, **filters(block.members))
+            program.add_block(block_ids[block.plan.index], zones, stages, labels, **filters(block.members),
+                              signs=signed_zones(block.members))
         for index, at in enumerate(self.listeners):
             for zone, numbers in at.routes.items():
                 for number in numbers:
                     program.route(index, name_from_text(zone), number)
+            if (keys := self.keys(at)) is not None:
+                program.verify(index, _table(keys))
         program.finish()
         return program
 
@@ -313,6 +318,13 @@ class Generation:
             if block.plan.index in at.blocks():
                 found.update(block.plan.timeouts)
         return found
+
+    def keys(self, at: Listener) -> dict[str, bytes] | None:
+        """The TSIG keys of all blocks on a listener, the last block's for a name that several have; None: nobody looks
+        at signatures."""
+        sources = [plugin for number in sorted(at.blocks()) for _, plugin in self.blocks[number].members
+                   if isinstance(plugin, KeySource)]
+        return {name: secret for source in sources for name, secret in source.keys().items()} if sources else None
 
     def observer(self) -> Observer | None:
         """The first instance that can tell more than counters do."""
@@ -471,6 +483,26 @@ def filters(members: list[tuple[str, Plugin]]) -> dict[str, Any]:
             judge = _Judge(name, plugin, members) if any(why for _, why in plugin.judges()) else None
             return {"filter": plugin.filter(), "python_filter": judge}
     return {}
+
+
+def _table(keys: dict[str, bytes]) -> KeyTable:
+    from ._tsig import KeyTable
+    from ._wire import name_from_text
+
+    try:
+        return KeyTable({name_from_text(name): secret for name, secret in keys.items()})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def signed_zones(members: list[tuple[str, Plugin]]) -> list[bytes] | None:
+    """What the program is told of the block's KeySource, if it has one."""
+    from ._wire import name_from_text
+
+    for _, plugin in members:
+        if isinstance(plugin, KeySource):
+            return [name_from_text(zone) for zone in plugin.signed_zones()]
+    return None
 
 
 def _listeners(blocks: list[Block]) -> list[Listener]:

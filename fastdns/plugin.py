@@ -47,7 +47,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from ._bridge import DROP, Query, Rcode, Reply, Stream, use_messages
+from ._bridge import DROP, Query, Rcode, Reply, Stream, Tsig, use_messages
 from .corefile.blocks import ZoneKey
 from .corefile.dispenser import Dispenser
 from .corefile.names import under
@@ -417,6 +417,20 @@ class AutoPather:
         raise TypeError(f"{type(self).__name__} has no autopath()")
 
 
+class KeySource:
+    """A plugin that knows TSIG keys. Every listener of its block verifies with them what is signed, whatever its name;
+    replies to what was verified are signed where the block covers the name. Whoever signs queries of the server's own
+    asks it too."""
+
+    def keys(self) -> dict[str, bytes]:
+        """Names of keys, in lower case with final dot, and their secrets. Complete once it is set up."""
+        raise TypeError(f"{type(self).__name__} has no keys()")
+
+    def signed_zones(self) -> tuple[str, ...]:
+        """Zones of its block for whose names replies are signed; none of them: all."""
+        return ()
+
+
 class ReadyCheck:
     """A plugin that is not ready from the start: `/ready` waits for it."""
 
@@ -477,6 +491,7 @@ __all__ = [
     "Forwards",
     "Gauge",
     "Histogram",
+    "KeySource",
     "MetadataCollector",
     "MetadataProvider",
     "Next",
@@ -493,6 +508,7 @@ __all__ = [
     "SetupError",
     "StartError",
     "Stream",
+    "Tsig",
     "Way",
     "ZoneKey",
     "end_task",

@@ -11,7 +11,8 @@ another process writes the line.
 from libc.stdint cimport int16_t, int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 from fastdns._log cimport LOG_ABSENT, LOG_LABEL_MAX, LOG_QUERY, QueryRecord, ring_commit, ring_reserve
 from fastdns._stage cimport (
-    NEXT, CompiledStage, Label, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels, zeroed,
+    NEXT, CompiledStage, Label, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels,
+    query_room, zeroed,
 )
 from fastdns._sys cimport (
     CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, memcpy, memset, strlen, timespec,
@@ -190,8 +191,12 @@ cdef bint server_writes(const Query *q) noexcept nogil:
 cdef bint cut(Worker *w, const Query *q) noexcept nogil:
     # Whether the reply is too long for the client. It is fitted after the chain, but CoreDNS's line shows it.
     cdef Finish f
+    cdef uint32_t room
     f.udp = q.proto == 0
     f.limit = wire_limit(&q.pkt, f.udp)
+    if q.tsig:
+        room = query_room(q)
+        f.limit = f.limit - room if f.limit > room else 0
     f.has_opt = q.has_opt
     f.options = q.options
     f.options_len = q.options_len

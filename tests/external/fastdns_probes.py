@@ -516,6 +516,19 @@ class Tag(Plugin):
             yield reply.txt("tag", section=2)
 
 
+class Front(Tag):
+    """In front of nearly everything, and the rest of the chain is asked with another name where it says `outer.`."""
+
+    name = "front"
+    directive = Directive("front", block=False, help="Passes on what comes.")
+    before = "any"
+
+    async def serve_dns(self, query, next):
+        if query.name.startswith("outer."):
+            query = query.replace(name=query.name.partition(".")[2])
+        return await next(query)
+
+
 class Relay(Plugin):
     """Behind the cache: sees misses, counts them, and passes them on in lower case."""
 

@@ -16,6 +16,7 @@ OFF_PATH = {
     "_process": "system calls at the start of a process",
     "_stage": "declarations",
     "_published": "one load a query, which plugins/bench_hosts has in its answer",
+    "_signed": "signed queries alone, whose cost is _tsig's",
     "_drive": "the kit that measures",
     "_drive_chain": "the kit that measures",
     "_drive_engine": "the kit that measures",
