@@ -130,6 +130,12 @@ class Stream(AsyncIterator[Reply]):
     def threaded(self, call: Callable[..., Awaitable[Any]]) -> None:
         """The server's: has a plain iterator run by `call(function, ...)`."""
 
+class Recorder(Protocol):
+    """Notes what the calling thread counts."""
+
+    def begin(self, counts: list[tuple[int, int]]) -> None: ...
+    def end(self) -> bool: ...
+
 class Query:
     """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
 
@@ -178,6 +184,15 @@ class Query:
     @property
     def wire(self) -> bytes:
         """The query as it came, but for what the server keeps to itself (`cookie`)."""
+
+    def option(self, code: int) -> bytes | None:
+        """The data of the first option with that code in the query's OPT; None: there is none."""
+
+    def once(self) -> None:
+        """What the plugin answers to this query is not kept, whatever it declares."""
+
+    def note(self, octets: bytes) -> None:
+        """Tells the compiled half of the plugin (`noted` of _stage.pxd) something, with the result."""
 
     @property
     def message(self) -> Any:
@@ -289,9 +304,11 @@ class Bridge:
         log: Callable[[int, str], None],
         servers: Iterable[str],
         fatal: Callable[[int, str], bool] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
-        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server."""
+        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server; `recorder`
+        notes what a plugin counts whose answers may be kept (None: none is)."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
         """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group

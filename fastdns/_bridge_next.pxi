@@ -12,6 +12,9 @@ cdef class _PythonStage:
     cdef object name
     cdef bint eager
     cdef bint threaded
+    cdef bint begins_in_c       # the compiled half is asked first
+    cdef bint keeps             # its answers may be kept ...
+    cdef uint32_t covered       # ... by these facts
     cdef double deadline        # seconds
     cdef const uint64_t *version    # of what the plugin publishes; NULL: it does not
     cdef uint64_t seen
@@ -23,6 +26,9 @@ cdef class _PythonStage:
         self.threaded = not inspect.iscoroutinefunction(plugin.serve_dns)
         self.eager = bool(plugin.eager) and not self.threaded
         self.deadline = float(plugin.deadline)
+        covered = getattr(plugin, "covered", None)
+        self.keeps = covered is not None
+        self.covered = covered or 0
 
 
 def _wants_traceback(plugin):
@@ -98,10 +104,11 @@ cdef class Next:
         if request.done:
             raise RuntimeError("the query is over")
         view = query
+        request.reads |= READS_MORE
         request.asked = None if view.own == NULL or view.aside else asked_of(view.own)
         if self.pos < len(request.stages):
             stage = request.stages[self.pos]
-        if stage is None:
+        if stage is None or stage.begins_in_c:
             return wait_for(request, DOWN_NEXT, self.pos,
                             None if view.own == NULL else <bytes>view.own.wire[:view.own.length])
         rest = Next.__new__(Next)

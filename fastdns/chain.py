@@ -11,6 +11,7 @@ Corefile, as CoreDNS does, so that of two mistakes the same is reported. All key
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import inspect
 import json
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import metrics, order, registry
+from . import facts, metrics, order, registry
 from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import ConfigError, FastdnsError, KeysError, SetupError
@@ -41,6 +42,8 @@ from .published import Board
 if TYPE_CHECKING:
     from ._cache import Segment
     from ._chain import Program
+    from ._kept import Shelf
+    from ._stage import CompiledStage
     from ._stats import Stats
     from ._udp import Engine
 
@@ -48,6 +51,8 @@ WILDCARDS = ("", "0.0.0.0", "::")
 LOG_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LAST_WINS = ("reload",)
 DEADLINE_MOST = 3600  # seconds
+KEEPING = True
+"""Whether answers are kept. Tests compare with a server that keeps none."""
 
 
 class Keeper(Protocol):
@@ -69,9 +74,21 @@ class Block:
     configs: dict[str, list[Any]] = field(default_factory=dict)
     members: list[tuple[str, Plugin]] = field(default_factory=list)
     labels: Labels = field(init=False)
+    shelf: Shelf | None = None
 
     def __post_init__(self) -> None:
         self.labels = Labels("metadata" in self.plan.directives)
+
+    def shelf_for(self, name: str, stats: Stats) -> Shelf:
+        """The shelf of the block's kept answers, which is made for the first plugin that wants one. SetupError."""
+        if self.shelf is None:
+            from ._kept import Shelf
+
+            try:
+                self.shelf = Shelf(stats)
+            except (OSError, MemoryError) as error:
+                raise SetupError(name, f"no memory for kept answers: {error}") from None
+        return self.shelf
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -246,7 +263,8 @@ class Generation:
                             for number in at.blocks() for name in self.blocks[number].plan.directives)
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
-            stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
+            stages = [plugin.compiled() or keeping(block, plugin, stats) or plugin
+                      for _, plugin in block.members if type(plugin).chain]
             _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
@@ -292,6 +310,7 @@ class Generation:
             common=self.common.setdefault(name, {}),
             fresh=self.fresh or generation == 1,
             kept={key: fd for (index, key), fd in self.kept.items() if index == number},
+            shelf=functools.partial(block.shelf_for, name, stats) if KEEPING else None,
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:
@@ -301,6 +320,10 @@ class Generation:
             if block.plan.index in at.blocks():
                 found.update(block.plan.timeouts)
         return found
+
+    def shelves(self) -> list[Shelf]:
+        """Those of all blocks that keep answers."""
+        return [block.shelf for block in self.blocks if block.shelf is not None]
 
     def observer(self) -> Observer | None:
         """The first instance that can tell more than counters do."""
@@ -340,7 +363,8 @@ class Generation:
             fatal(text)
             return True
 
-        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None)
+        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None,
+                            metrics.RECORDER)
         self._bridge = engine.bridge
         await self._start(lambda plugin: plugin.start_worker(), self.stop_worker)
 
@@ -382,6 +406,25 @@ class Generation:
                 await _finished(hook(plugin))
             except Exception:
                 logging.getLogger(f"plugin/{name}").exception("cannot stop")
+
+
+def keeping(block: Block, plugin: Plugin, stats: Stats) -> CompiledStage | None:
+    """The stage that gives a plugin's answers again, if it says what they depend on. SetupError."""
+    if plugin.depends is None or not KEEPING:
+        return None
+    if not type(plugin).eager:
+        raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
+    from ._kept import stage
+
+    try:
+        bits, prefixes, codes, labels = facts.key(plugin.depends, block.labels)
+        version = plugin.board.slot if plugin.board is not None else -1
+        made = stage(plugin, block.shelf_for(plugin.name, stats), bits, prefixes, codes, labels, version)
+    except ValueError as error:
+        raise SetupError(plugin.name, str(error)) from None
+    plugin.covered = bits
+    plugin.log.addFilter(metrics.RECORDER)
+    return made
 
 
 async def _finished(result: Any) -> None:

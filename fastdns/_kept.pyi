@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the shelf of kept answers and of its compiled stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ._cache import Segment
+from ._stage import CompiledStage
+from ._stats import Stats
+
+READS: dict[str, int]
+
+class Shelf:
+    """A block's shelf: at most 8,192 entries, some 5 MiB once it is full."""
+
+    lanes: int
+
+    def __init__(self, stats: Stats) -> None: ...
+    @property
+    def segment(self) -> Segment: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def entries(self) -> int:
+        """Living entries."""
+
+    def lane(self) -> int:
+        """A number that no other stage of the block has on this shelf."""
+
+def stage(plugin: Any, shelf: Shelf, bits: int, prefixes: tuple[int, int], codes: Sequence[int], labels: Sequence[int],
+          version: int) -> CompiledStage:
+    """The stage that gives a plugin's answers again. `bits`: READS that the key covers; `prefixes` of the client's
+    address in the key; `codes` of options, places of `labels`, the slot of the published version or -1."""
