@@ -58,7 +58,7 @@ def _where(stage: dict[str, Any], file: str) -> str:
 
 
 def _numbered(stages: Sequence[dict[str, Any]], file: str) -> list[list[str]]:
-    return [[f"{n:2}", stage["directive"], _where(stage, file), stage["runs"], stage["why"]]
+    return [[f"{n:2}", stage["directive"], _where(stage, file), stage["runs"], "; ".join(filter(None, (stage["why"], stage["kept"])))]
             for n, stage in enumerate(stages, 1)]
 
 
