@@ -197,7 +197,7 @@ cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
 
 cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    cdef uint64_t deadline_ns = q.block.stages[q.pos].deadline_ns
+    cdef uint64_t deadline_ns = q.block.stages[q.pos].deadline_us * <uint64_t>1000
     cdef uint16_t slot = r.free_held
     cdef Held *h
     cdef Up *u
@@ -592,13 +592,13 @@ cdef object bridge_open(Worker *w, Program program):
             if w.blocks[b].stages[p].python:
                 stage = _PythonStage(program.python_stage(b, p))
                 stage.begins_in_c = w.blocks[b].stages[p].ops != NULL
-                w.blocks[b].stages[p].deadline_ns = <uint64_t>(stage.deadline * 1e9)
+                w.blocks[b].stages[p].deadline_us = <uint32_t>(stage.deadline * 1e6)
             row.append(stage)
         if w.blocks[b].python_filter:
             # Where the router lets a query wait: behind the last stage's `next`, which leads to nothing.
             p = w.blocks[b].stage_count + 1
             stage = _PythonStage(program.python_filter(b))
-            w.blocks[b].stages[p].deadline_ns = <uint64_t>(stage.deadline * 1e9)
+            w.blocks[b].stages[p].deadline_us = <uint32_t>(stage.deadline * 1e6)
             row += [None, stage]
         bridge.stages.append(row)
         bridge.zones.append([

@@ -356,7 +356,10 @@ cdef void chain_down(Worker *w, Query *q) noexcept nogil:
     cdef int verdict
     while q.pos < b.stage_count:
         s = &b.stages[q.pos]
-        verdict = PYTHON if s.ops == NULL else s.ops.request(w, s, q)
+        if s.ops == NULL:
+            to_python(w, s, q)
+            return
+        verdict = s.ops.request(w, s, q)
         if verdict == NEXT:
             q.pos += 1
             continue

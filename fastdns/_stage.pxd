@@ -206,7 +206,7 @@ cdef struct Stage:
     uint32_t frame_off          # into q.frames
     uint16_t index              # position in block.stages
     bint python                 # a plugin in Python runs here: always, or where the compiled half says PYTHON
-    uint64_t deadline_ns        # ... and may take so long
+    uint32_t deadline_us        # ... and may take so long; set in each worker
     Block *block
     char name[32]               # the plugin's, for error texts
 
