@@ -130,12 +130,6 @@ class Stream(AsyncIterator[Reply]):
     def threaded(self, call: Callable[..., Awaitable[Any]]) -> None:
         """The server's: has a plain iterator run by `call(function, ...)`."""
 
-class Recorder(Protocol):
-    """Notes what the calling thread counts."""
-
-    def begin(self, counts: list[tuple[int, int]]) -> None: ...
-    def end(self) -> bool: ...
-
 class Query:
     """A query: a lazy, read-only view. It may be kept beyond its answer, and then knows all but how to ask further."""
 
@@ -304,11 +298,11 @@ class Bridge:
         log: Callable[[int, str], None],
         servers: Iterable[str],
         fatal: Callable[[int, str], bool] | None = None,
-        recorder: Recorder | None = None,
+        recorder: Any = None,
     ) -> None:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
         listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server; `recorder`
-        notes what a plugin counts whose answers may be kept (None: none is)."""
+        notes what a plugin counts whose answers may be kept (fastdns.metrics.Recorder; None: none is)."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
         """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group

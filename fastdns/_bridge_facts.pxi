@@ -4,8 +4,8 @@
 #
 # Strategy: each property of a query sets a bit. Whoever keeps answers (`_kept`) says which bits its key covers; a run
 # that read anything else, that asked the stages behind or the server, or that did not end at once is never kept,
-# whatever its plugin declared. Block, zone, listener, type, class, opcode, RD and CD are in every key, and no query with
-# a signature or with an option outside the key is kept, so these set no bit.
+# whatever its plugin declared. Block, zone, listener, type, class, opcode, RD and CD are in every key, and no query
+# with a signature or with an option outside the key is kept, so these set no bit.
 
 
 cdef bint labels_changed(_Request request) except -1:

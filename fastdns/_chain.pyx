@@ -16,9 +16,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._filter cimport Filter, FilterCode, filter_passes
 from fastdns._stage cimport (
-    DROP, NEXT, PYTHON, RCODE, REPLY, SUSPEND, ORIGIN_LOOKUP, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP, STREAM_GO,
-    STREAM_GONE, STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage, Worker, Zone,
-    query_body,
+    DROP, NEXT, PYTHON, RCODE, REPLY, SUSPEND, ORIGIN_LOOKUP, ORIGIN_PYTHON, ORIGIN_REFRESH, PROTO_TCP, PROTO_UDP,
+    STREAM_GO, STREAM_GONE, STREAM_REFUSED, STREAM_WAIT, Api, Block, CompiledStage, Label, Listener, Query, Stage,
+    Worker, Zone, query_body,
 )
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport (

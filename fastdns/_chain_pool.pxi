@@ -2,8 +2,8 @@
 #
 # Queries that wait: the in-flight pool, and children.
 #
-# Strategy: slots of one size in one mapping, handed out once and then from a list of free ones. A query is moved in with
-# its frames and octets; octets that are longer than a slot has room for are allocated, and freed with it.
+# Strategy: slots of one size in one mapping, handed out once and then from a list of free ones. A query is moved in
+# with its frames and octets; octets that are longer than a slot has room for are allocated, and freed with it.
 
 cdef Query *pool_take(Worker *w) noexcept nogil:
     cdef Query *q = w.pool_free

@@ -2,9 +2,9 @@
 #
 # What a plugin in Python decided and the hot thread may decide again: kept answers, and the shelf that they lie on.
 #
-# Strategy: see fastdns/_kept.pyx. A shelf is a block's own small cache (_cache), made before the fork where an instance
-# of the block declares what its answers depend on, shared by all workers of the generation and gone with it. A compiled
-# half that keeps something else (rewrite: decisions by name) takes a lane of the same shelf.
+# Strategy: see fastdns/_kept.pyx. The shelf is a small cache (_cache) of its own, made before the fork where a plugin
+# declares what its answers depend on, shared by all workers of the generation and gone with it. A compiled half that
+# keeps something else (rewrite: decisions by name) takes a lane of the same shelf.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._cache cimport CacheEntry, CacheKey, CacheTable, CacheView, Segment

@@ -18,12 +18,10 @@ An entry is header, records, the reply's own options, the facts' octets, (slot, 
 
 import os
 
-from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport (
-    CACHE_SUCCESS, CacheEntry, CacheKey, CacheTable, CacheView, Segment, cache_epoch, cache_get, cache_hash,
-    cache_promote, cache_put,
+    CACHE_SUCCESS, CacheEntry, CacheKey, Segment, cache_epoch, cache_get, cache_hash, cache_promote, cache_put,
 )
 from fastdns._stage cimport (
     PROTO_UDP, PYTHON, REPLY, CompiledStage, Label, Memory, Query, Stage, StageOps, Worker, compiled_stage,
@@ -32,12 +30,11 @@ from fastdns._stage cimport (
 from fastdns._stats cimport Stats, stat_add
 from fastdns._sys cimport calloc, fd_load_acquire, free, memcmp, memcpy, memmove, memset
 from fastdns._wire cimport (
-    FLAG_AD, FLAG_CD, FLAG_DO, FLAG_RD, WIRE_HEADER, Packet, get16, get32, put16, put32, wire_limit, wire_scan,
+    FLAG_AD, FLAG_CD, FLAG_DO, FLAG_RD, WIRE_HEADER, Packet, get16, get32, put16, wire_limit, wire_scan,
     wire_siphash13,
 )
 
 cdef enum:
-    ENTRIES = 8192              # of a shelf; 4 MiB
     CODES = 16                  # options that a key may hold
     PLACES = 16                 # labels that a key may hold
     OCTETS = 768                # of facts that do not fit into 64 bits
@@ -131,10 +128,10 @@ cdef bint kept_put(Kept *k, Worker *w, const CacheKey *key, const uint8_t *octet
 
 
 cdef class Shelf:
-    def __init__(self, stats):
+    def __init__(self, stats, entries):
         cdef Stats table = stats
         self.stats = stats
-        self.segment = Segment.create([(KEPT_BLOCK, ENTRIES, 1)])
+        self.segment = Segment.create([(KEPT_BLOCK, entries, 1)])
         self.segment.view(&self.empty.view)
         self.empty.table = self.segment._table(KEPT_BLOCK)[0]
         self.empty.view.slot_torn = table.intern(

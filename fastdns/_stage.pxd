@@ -25,10 +25,10 @@
 # What the innermost stage asked last counts, as where all stages write to one message. `cache` ends it: CoreDNS's
 # cache gives a copy downwards.
 #
-# Compiled, and in Python. A stage that can answer some queries alone (`keeps`: a kept answer; rewrite: a kept decision)
-# says PYTHON for the others: the plugin that it was made with (compiled_stage) then runs its serve_dns at this place, as
-# for a stage without C functions, and its own `response` does not see that query. What the plugin noted for its
-# compiled half (`Query.note`) comes to ops.noted in the hot thread, before the query goes on with the plugin's result.
+# Compiled, and in Python. A stage that can decide about some queries alone (_kept: answers; rewrite: names) says PYTHON
+# for the others: the plugin that it was made with (compiled_stage) then runs its serve_dns at this place, as for a
+# stage without C functions, and its own `response` does not see that query. What the plugin noted for its compiled half
+# (`Query.note`) comes to ops.noted in the hot thread, before the query goes on with the plugin's result.
 #
 # Labels (`metadata`). A block with that directive keeps a value for each label that somebody in it reads: Label structs
 # behind the stages' frames, so they move with the query and cost a block without readers nothing. A stage asks at

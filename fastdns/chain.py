@@ -20,10 +20,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import facts, metrics, order, registry
+from . import metrics, order, registry
 from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import ConfigError, FastdnsError, KeysError, SetupError
+from .facts import key as key_of
 from .labels import Labels
 from .plugin import (
     BlockContext,
@@ -51,6 +52,7 @@ WILDCARDS = ("", "0.0.0.0", "::")
 LOG_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LAST_WINS = ("reload",)
 DEADLINE_MOST = 3600  # seconds
+SHELF_ENTRIES = 1 << 15  # 19 MiB when it is full
 KEEPING = True
 """Whether answers are kept. Tests compare with a server that keeps none."""
 
@@ -74,21 +76,9 @@ class Block:
     configs: dict[str, list[Any]] = field(default_factory=dict)
     members: list[tuple[str, Plugin]] = field(default_factory=list)
     labels: Labels = field(init=False)
-    shelf: Shelf | None = None
 
     def __post_init__(self) -> None:
         self.labels = Labels("metadata" in self.plan.directives)
-
-    def shelf_for(self, name: str, stats: Stats) -> Shelf:
-        """The shelf of the block's kept answers, which is made for the first plugin that wants one. SetupError."""
-        if self.shelf is None:
-            from ._kept import Shelf
-
-            try:
-                self.shelf = Shelf(stats)
-            except (OSError, MemoryError) as error:
-                raise SetupError(name, f"no memory for kept answers: {error}") from None
-        return self.shelf
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -190,6 +180,7 @@ class Generation:
         self.started: list[tuple[str, Plugin]] = []
         self.common: dict[str, dict[str, Any]] = {}
         self.kept: dict[tuple[int, str], int] = {}
+        self.shelf: Shelf | None = None
 
     # ---- first phase
 
@@ -263,7 +254,7 @@ class Generation:
                             for number in at.blocks() for name in self.blocks[number].plan.directives)
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
-            stages = [plugin.compiled() or keeping(block, plugin, stats) or plugin
+            stages = [plugin.compiled() or self.keeping(block, plugin, stats) or plugin
                       for _, plugin in block.members if type(plugin).chain]
             _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
@@ -275,6 +266,24 @@ class Generation:
                     program.route(index, name_from_text(zone), number)
         program.finish()
         return program
+
+    def keeping(self, block: Block, plugin: Plugin, stats: Stats) -> CompiledStage | None:
+        """The stage that gives a plugin's answers again, if it says what they depend on. SetupError."""
+        if plugin.depends is None or not KEEPING:
+            return None
+        if not type(plugin).eager:
+            raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
+        from ._kept import stage
+
+        try:
+            bits, prefixes, codes, labels = key_of(plugin.depends, block.labels)
+            version = plugin.board.slot if plugin.board is not None else -1
+            made = stage(plugin, self.shelf_for(plugin.name, stats), bits, prefixes, codes, labels, version)
+        except ValueError as error:
+            raise SetupError(plugin.name, str(error)) from None
+        plugin.covered = bits
+        plugin.log.addFilter(metrics.RECORDER)
+        return made
 
     def create(self, name: str, config: Any, context: BlockContext) -> Plugin:
         """An instance. Raises ConfigError."""
@@ -310,7 +319,7 @@ class Generation:
             common=self.common.setdefault(name, {}),
             fresh=self.fresh or generation == 1,
             kept={key: fd for (index, key), fd in self.kept.items() if index == number},
-            shelf=functools.partial(block.shelf_for, name, stats) if KEEPING else None,
+            shelf=functools.partial(self.shelf_for, name, stats) if KEEPING else None,
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:
@@ -321,9 +330,16 @@ class Generation:
                 found.update(block.plan.timeouts)
         return found
 
-    def shelves(self) -> list[Shelf]:
-        """Those of all blocks that keep answers."""
-        return [block.shelf for block in self.blocks if block.shelf is not None]
+    def shelf_for(self, name: str, stats: Stats) -> Shelf:
+        """The shelf of kept answers, which is made for the first plugin that wants one. SetupError."""
+        if self.shelf is None:
+            from ._kept import Shelf
+
+            try:
+                self.shelf = Shelf(stats, SHELF_ENTRIES)
+            except (OSError, MemoryError) as error:
+                raise SetupError(name, f"no memory for kept answers: {error}") from None
+        return self.shelf
 
     def observer(self) -> Observer | None:
         """The first instance that can tell more than counters do."""
@@ -408,25 +424,6 @@ class Generation:
                 logging.getLogger(f"plugin/{name}").exception("cannot stop")
 
 
-def keeping(block: Block, plugin: Plugin, stats: Stats) -> CompiledStage | None:
-    """The stage that gives a plugin's answers again, if it says what they depend on. SetupError."""
-    if plugin.depends is None or not KEEPING:
-        return None
-    if not type(plugin).eager:
-        raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
-    from ._kept import stage
-
-    try:
-        bits, prefixes, codes, labels = facts.key(plugin.depends, block.labels)
-        version = plugin.board.slot if plugin.board is not None else -1
-        made = stage(plugin, block.shelf_for(plugin.name, stats), bits, prefixes, codes, labels, version)
-    except ValueError as error:
-        raise SetupError(plugin.name, str(error)) from None
-    plugin.covered = bits
-    plugin.log.addFilter(metrics.RECORDER)
-    return made
-
-
 async def _finished(result: Any) -> None:
     if inspect.isawaitable(result):
         await result
@@ -504,7 +501,7 @@ def _check_first(members: list[tuple[str, Plugin]], stages: list[Any]) -> None:
     for (name, plugin), stage in zip(members, stages, strict=True):
         if python and type(plugin).first_in_c:
             raise SetupError(name, f"cannot work behind '{python}', which runs in Python in this block")
-        python = python or (name if stage is plugin else "")
+        python = python or (name if stage is plugin or stage.python is not None else "")
 
 
 def _settings(block: ServerBlock, classes: dict[str, type[Plugin]]) -> str:

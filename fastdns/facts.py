@@ -50,14 +50,14 @@ DATA = Fact("DATA")
 """What the plugin publishes; in every key of a plugin that does."""
 
 
-def CLIENT(ipv4: int = 32, ipv6: int = 128) -> Fact:
+def CLIENT(ipv4: int = 32, ipv6: int = 128) -> Fact:  # noqa: N802 - written like the other words
     """The first bits of the client's address, `query.client`. ValueError."""
     if not (0 <= ipv4 <= 32 and 0 <= ipv6 <= 128):
         raise ValueError(f"prefixes have at most 32 and 128 bits, not {ipv4} and {ipv6}")
     return Fact("CLIENT", (ipv4, ipv6))
 
 
-def OPTION(code: int) -> Fact:
+def OPTION(code: int) -> Fact:  # noqa: N802 - written like the other words
     """An option of the query's OPT, `query.option(code)`. A query with an option that no fact names is not answered
     by what is kept. ValueError."""
     if not 0 <= code <= 65535:
@@ -65,7 +65,7 @@ def OPTION(code: int) -> Fact:
     return Fact("OPTION", (code,))
 
 
-def METADATA(label: str) -> Fact:
+def METADATA(label: str) -> Fact:  # noqa: N802 - written like the other words
     """A label of `query.metadata`, which the plugin said that it reads (`block.labels.read`)."""
     return Fact("METADATA", (label,))
 

@@ -25,6 +25,7 @@ from fastdns._stats import OVERFLOW_LABEL, Series, Stats
 
 if TYPE_CHECKING:
     from fastdns._cache import Segment
+    from fastdns._kept import Shelf
 
 NANO = 1_000_000_000
 
@@ -356,6 +357,13 @@ def cache_entries(stats: Stats, segment: Segment, generation: int) -> list[Serie
                 series = Series(CACHE_ENTRIES, (*labels, ("type", kind)), "gauge", (), CACHE_HELP, 0, (count,))
                 out += [series] if any(counts) else []
     return out
+
+
+def kept_entries(shelf: Shelf | None) -> list[Series]:
+    """`fastdns_kept_entries`, where answers of plugins are kept."""
+    if shelf is None:
+        return []
+    return [Series("fastdns_kept_entries", (), "gauge", (), "Kept answers and decisions.", 0, (shelf.entries,))]
 
 
 # ---- the layout of the core's counters of one (server, zone, view), for compiled code

@@ -30,14 +30,14 @@ Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin l
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
 Kept answers. `depends` says what of a query an answer depends on: `depends = {NAME, CLIENT(8)}`; an instance may say
-another set in `__init__`. The compiled loop then gives an answer again to whoever asks the same with the same facts, and
-the plugin runs no more for it, until the configuration or what the plugin publishes changes. Type, class, zone, listener
-and the flags RD and CD are always compared. What is declared is checked: an answer for which `serve_dns` read something
-else of the query (any address, size, octets, `context`), called `next` or `lookup`, waited for anything, observed a
-gauge or a histogram, or logged a line is not kept; nor are errors, rcodes other than NOERROR and NXDOMAIN, signed
-queries, and queries with an EDNS option that no fact names. Counters that the plugin raised are raised again. Time,
-chance and state of its own cannot be seen from outside: a plugin whose answer depends on them says nothing, or
-`query.once()` for that answer. Stages before it (acl, view, rrl, log, prometheus) see every query.
+another set in `__init__`. The compiled loop then gives an answer again to whoever asks the same with the same facts,
+and the plugin runs no more for it, until the configuration or what the plugin publishes changes. Type, class, zone,
+listener and the flags RD and CD are always compared. What is declared is checked: an answer for which `serve_dns` read
+something else of the query, called `next` or `lookup`, waited for anything, set a gauge, observed a histogram or logged
+a line is not kept; nor are errors, rcodes other than NOERROR and NXDOMAIN, answers to signed queries and to queries
+with an EDNS option that no fact names. Counters that the plugin raised are raised again. Time, chance and state of its
+own cannot be seen from outside: a plugin whose answer depends on them says nothing, or `query.once()` for that answer.
+Stages before it (acl, view, rrl, log, prometheus) see every query.
 
 Life. `parse` turns the directive's lines into configurations (pure); `plan` says what they ask of the server as a
 whole. `__init__` sets the instance up before the workers are forked; `fastdns check` goes so far, with side effects
@@ -193,8 +193,8 @@ class BlockContext:
     keeps. `root`: where relative paths begin, see `path`. `common`: what the instances of this directive in all blocks
     have in common; the first one fills it. `fresh`: the shared cache has nothing of before, as at a start. `kept`:
     descriptors of memory that was asked for under "kept" (key, octets), by key: the same memory as long as
-    configurations ask for it, zeros at first. None where the server does not really start. `shelf()`: where the block
-    keeps answers, for a compiled half that keeps something of its own; None: nothing is kept.
+    configurations ask for it, zeros at first. None where the server does not really start. `shelf()`: where answers
+    are kept, for a compiled half that keeps something of its own; None: nothing is kept.
     """
 
     index: int

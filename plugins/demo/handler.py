@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of demo, the worked example of plugins/README.md.
 
-Strategy: the sender's address decides, and nothing is awaited; so the answer costs a comparison and a record. It depends
-on the first octet of the address and, for IPv6, on nothing but that it is no IPv4: `depends` says so, and the server gives
-an answer again to all whose address begins in the same way, without asking this plugin.
+Strategy: the sender's address decides, and nothing is awaited; so the answer costs a comparison and a record. It
+depends on the first octet of the address and, for IPv6, on nothing but that it is no IPv4: `depends` says so, and the
+server gives an answer again to all whose address begins in the same way, without asking this plugin.
 """
 
 from fastdns.plugin import CLIENT, A, Counter, Directive, Next, Plugin, Query, Reply

@@ -25,5 +25,5 @@ Row = tuple[int, int, int, bool, bool, int, int, bytes, bytes]
 texts (old and new; data and nothing)."""
 
 def stage(rows: Iterable[Row], echoes: Iterable[int], plugin: Any = None, shelf: Shelf | None = None) -> CompiledStage:
-    """A stage with these rules. `echoes`: codes of options that replies repeat. ValueError when they are too many. Where
-    rules have expressions: `plugin` that says what they make of a name, `shelf` on which that is kept."""
+    """A stage with these rules. `echoes`: codes of options that replies repeat. ValueError when they are too many.
+    Where rules have expressions: `plugin` that says what they make of a name, `shelf` on which that is kept."""

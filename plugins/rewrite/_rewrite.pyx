@@ -7,7 +7,7 @@ an exact name of another length costs one. Names are compared as texts, as CoreD
 change is changed where it stands; else it is written anew, without compression but for owners that are the question.
 
 Expressions are Python's. What they make of a name is a recipe (program.py), which depends on the name alone: one that
-lies on the block's shelf is used, for another the stage says PYTHON, which answers that query and notes its recipe. So the
+lies on the shelf is used; for another the stage says PYTHON, which answers that query and notes its recipe. So the
 question and how to undo it are kept, never an answer.
 """
 

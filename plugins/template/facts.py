@@ -8,8 +8,8 @@ whole; METADATA without a label: one that only a query says; LOOKUP: another ans
 Block, class and type are not listed, because whoever keeps an answer keeps it by them.
 
 Strategy: read off the compiled texts, what they name and not what they do with it; so the set may be too large, never
-too small. `kept_by` turns it into the facts that answers are kept by; TIME, ALL and a label without a name have none. ID,
-SIZE and LOOKUP have none either, but where one of them is read in the end the server sees it and keeps nothing.
+too small. `kept_by` turns it into the facts that answers are kept by; TIME, ALL and a label without a name have none.
+ID, SIZE and LOOKUP have none either, but where one of them is read in the end the server sees it and keeps nothing.
 """
 
 from __future__ import annotations

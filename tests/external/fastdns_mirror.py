@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plugin that answers with what it reads of a query, to show what is kept by which facts.
 
-    mirror NAME CLIENT(24,64) DO named          # facts in capitals: declared; `named`: the first label says what is read
-    mirror case                                 # nothing declared: never kept
+    mirror NAME CLIENT(24,64) DO named      # facts in capitals: declared; `named`: the first label says what is read
+    mirror case                             # nothing declared: never kept
 """
 
 import re

@@ -466,8 +466,8 @@ def test_what_runs_compiled(lines, why):
 def test_explain_says_why_a_block_goes_to_python(tmp_path, capsys):
     for line, said in (("name regex a b answer value x y",
                         "has no compiled half for what it is told here: 'answer' with a regular expression"),
-                       ("name regex a b", "'rewrite' asks Python; what it decides about a name is kept: every query that comes "
-                                          "so far crosses into Python and back the first time"),
+                       ("name regex a b", "'rewrite' asks Python; what it decides about a name is kept: every query "
+                                          "that comes so far crosses into Python and back the first time"),
                        ("name a b", "every query stays in compiled code")):
         (tmp_path / "Corefile").write_text(f". {{\nrewrite {line}\nforward . 127.0.0.1:9\n}}\n")
         assert main(["explain", "-conf", str(tmp_path / "Corefile")]) == 0
