@@ -305,6 +305,7 @@ cdef class Bridge:
         cdef PyObject *out = NULL
         cdef int paused
         counts = []
+        request.keeps = True
         self.recorder.begin(counts)
         try:
             coro = stage.call(query, rest)

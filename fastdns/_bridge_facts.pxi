@@ -15,6 +15,9 @@ cdef bint labels_changed(_Request request) except -1:
     cdef bytes now
     if request.metadata is None:
         return False
+    if any(type(value) is not str for value in request.metadata.values()):
+        # A value that is still to be computed: not twice.
+        return True
     n = labels_octets(request.q)
     now = labels_of(request)
     if now is None or <uint32_t>len(now) != n:

@@ -22,6 +22,7 @@ cdef class _Request:
     cdef bytes asked            # what `next` was called with last, an Asked; None: the client's own query
     cdef bytes note             # for the compiled half of the plugin; None: nothing
     cdef uint32_t reads         # what the plugin has read: READS_...
+    cdef bint keeps             # its plugin's answers may be kept
     cdef list sources           # streams that its children send
     cdef _Pump pump
     cdef bint done
@@ -320,6 +321,9 @@ cdef class Query:
     def note(self, bytes octets not None):
         if len(octets) > NOTE_MOST:
             raise ValueError(f"a note has at most {NOTE_MOST} octets")
+        if self.request.keeps or self.request.note is not None:
+            # One for a compiled half of the plugin's own; where its answers are kept the server writes it.
+            raise ValueError("nobody reads this note")
         self.request.note = octets
 
     def __repr__(self):

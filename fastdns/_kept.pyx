@@ -274,12 +274,13 @@ cdef void key_of(const Answers *c, const Kept *k, const Query *q, const Facts *f
 cdef bint give(const Answers *c, Kept *k, Worker *w, Query *q, const CacheEntry *e, const Facts *f) noexcept nogil:
     # Makes the reply of an entry that lies at q.reply. False: it is another query's.
     cdef uint8_t *to = q.reply
-    cdef const uint8_t *tail = to + e.wire_len - TAIL
+    cdef const uint8_t *tail
     cdef const uint8_t *count
     cdef uint32_t question = <uint32_t>q.pkt.qname_len + 4
     cdef uint32_t options, octets, counts, rest, i
     if e.wire_len < WIRE_HEADER + TAIL:
         return False
+    tail = to + e.wire_len - TAIL
     options = get16(tail)
     octets = get16(tail + 2)
     counts = get16(tail + 4)

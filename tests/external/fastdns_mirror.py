@@ -52,7 +52,18 @@ READ = {
     "size": lambda query: query.size,
     "wire": lambda query: query.wire.hex(),
     "context": lambda query: query.context.get("seen"),
+    "note": lambda query: refused(query, bytes(41)),
+    "long": lambda query: refused(query, bytes(4097)),
 }
+
+
+def refused(query, octets):
+    """What `note` says."""
+    try:
+        query.note(octets)
+    except ValueError as error:
+        return error
+    return "taken"
 
 
 class Mirror(Plugin):

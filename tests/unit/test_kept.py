@@ -426,6 +426,23 @@ def test_a_prefix_of_the_client(site: None, bits: int, same: set[int]) -> None:
             client.close()
 
 
+def test_options_are_read(pair: Pair) -> None:
+    for data, seen in ((b"one", "one"), (b"two", "two"), (b"", ""), (b"one", "one")):
+        wire = question("option-other.x.test", TXT, opt=(1232, 0, option(65001, data)))
+        assert Answer.of(pair.ask(0, wire)).answer == [
+            f"option-other.x.test. 30 IN TXT \"option=b'{seen}'\" \"other=None\""]
+    wire = question("option-other.x.test", TXT, opt=(1232, 0, option(5, b"") + option(65002, b"x")))
+    assert Answer.of(pair.ask(0, wire)).answer[0].endswith("\"option=None\" \"other=b'x'\"")
+
+
+def test_notes_are_the_servers_where_answers_are_kept(site: None) -> None:
+    with Worker("note.test {\n mirror NAME named\n}\nplain.test {\n mirror named\n}\n") as worker:
+        for zone, said in (("note.test", "nobody reads this note"), ("plain.test", "taken")):
+            assert worker.ask(f"note.{zone}", TXT).answer == [f'note.{zone}. 30 IN TXT "note={said}"']
+            assert worker.ask(f"long.{zone}", TXT).answer[0].endswith('"long=a note has at most 4096 octets"')
+        assert worker.ask("note-note.plain.test", TXT).answer[0].endswith('"note=nobody reads this note"')
+
+
 def test_acl_sees_every_query(pair: Pair) -> None:
     wire = question("rd.x.test", AAAA)
     for _ in range(2):
