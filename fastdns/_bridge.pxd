@@ -68,7 +68,8 @@ cdef enum:                      # one more verdict beside those of _stage
 
 cdef struct Outcome:
     # How a query ended: what both directions say of it. The octets are reply, options, error text, and what the stages
-    # behind were asked instead (Asked), and the metadata labels, in this order.
+    # behind were asked instead (Asked), the metadata labels, and what the plugin noted for its compiled half, in this
+    # order.
     uint8_t verdict
     uint8_t has_opt
     uint8_t set_do
@@ -77,6 +78,7 @@ cdef struct Outcome:
     uint16_t opt_size
     uint16_t error_len
     uint16_t asked_len
+    uint16_t note_len
     uint32_t reply_len
     uint32_t options_len
     uint32_t ulen

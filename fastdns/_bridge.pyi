@@ -185,6 +185,16 @@ class Query:
     def wire(self) -> bytes:
         """The query as it came, but for what the server keeps to itself (`cookie`, `tsig`)."""
 
+    def option(self, code: int) -> bytes | None:
+        """The data of the first option with that code in the query's OPT; None: there is none."""
+
+    def once(self) -> None:
+        """What the plugin answers to this query is not kept, whatever it declares."""
+
+    def note(self, octets: bytes) -> None:
+        """Tells the compiled half of the plugin (`noted` of _stage.pxd) something, with the result. ValueError where the
+        plugin's answers are kept, or for a second note."""
+
     @property
     def message(self) -> Any:
         """A fastdns.message.Message, parsed anew at each call."""
@@ -300,9 +310,11 @@ class Bridge:
         log: Callable[[int, str], None],
         servers: Iterable[str],
         fatal: Callable[[int, str], bool] | None = None,
+        recorder: Any = None,
     ) -> None:
         """Begins to serve. `row`: this thread's row of counters; `log` takes a level and a line; `servers`: the
-        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server."""
+        listeners' labels; `fatal` takes a panic, by its listener, and says whether it is to end the server; `recorder`
+        notes what a plugin counts whose answers may be kept (fastdns.metrics.Recorder; None: none is)."""
 
     def limit(self, path: str, scale: int, quota_ns: int, period_ns: int, workers: int) -> None:
         """Before `start`: watches a CPU quota that `workers` share. `path`: the file that says what the control group

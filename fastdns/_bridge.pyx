@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 cimport cython
 from cpython.ref cimport PyObject, Py_REFCNT, Py_XDECREF
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._chain cimport Program, stream_room
 from fastdns._stage cimport (
@@ -42,11 +42,29 @@ from fastdns._stage cimport (
     STREAM_WAIT,
     Asked,
     Query as CQuery,
+    Stage,
     Worker,
     asked_fill,
     Label,
     label_set,
     query_labels,
+)
+from fastdns._kept cimport (
+    NOTE_CASED,
+    NOTE_COUNTS,
+    NOTE_NAMED,
+    READS_AD,
+    READS_CASE,
+    READS_CLIENT,
+    READS_DO,
+    READS_EDNS,
+    READS_FAMILY,
+    READS_LABELS,
+    READS_MORE,
+    READS_NAME,
+    READS_PORT,
+    READS_PROTO,
+    READS_SERVER,
 )
 from fastdns._log cimport LEVEL_ERROR
 from fastdns._published cimport Mapped, publications
@@ -181,8 +199,7 @@ cdef inline bint over_quota(Worker *w, Rings *r) noexcept nogil:
 
 cdef const char *bridge_push(Worker *w, CQuery *q) noexcept nogil:
     cdef Rings *r = <Rings *>w.mod[MOD_BRIDGE]
-    # A Python stage has no C configuration: the place holds its deadline in nanoseconds.
-    cdef uint64_t deadline_ns = <uint64_t><uintptr_t>q.block.stages[q.pos].config
+    cdef uint64_t deadline_ns = q.block.stages[q.pos].deadline_us * <uint64_t>1000
     cdef uint16_t slot = r.free_held
     cdef Held *h
     cdef Up *u
@@ -438,7 +455,7 @@ cdef void give_room(Worker *w, Down *d) noexcept nogil:
         return
     if d.outcome.verdict == STREAM_GONE:
         q.gone = True
-    elif q.block.stages[q.pos].ops == NULL:
+    elif q.block.stages[q.pos].python:
         # One was read; others that were sent with it may still wait.
         h = &r.held[<uint16_t>q.stage_word]
         if h.owed:
@@ -455,6 +472,7 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
     cdef uint16_t slot = <uint16_t>q.stage_word
     cdef bint answered = r.held[slot].answered
     cdef bint told = r.held[slot].told
+    cdef Stage *s
     let_go(r, slot)
     if answered:
         w.api.release(w, q)
@@ -465,7 +483,8 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
     if o.asked_len:
         q.replaced = True
         memcpy(&q.asked, at + o.error_len, o.asked_len)
-    labels_take(q, at + o.error_len + o.asked_len, o.labels_len)
+    at += o.error_len
+    labels_take(q, at + o.asked_len, o.labels_len)
     if o.verdict == PANIC:
         if q.origin != ORIGIN_REFRESH:
             q.base = q.pos      # nobody above hears of it; but who asked for a refresh must end it
@@ -482,6 +501,10 @@ cdef void finish_query(Worker *w, Rings *r, Down *d) noexcept nogil:
         return
     if o.verdict == REPLY:
         take_reply(w, q, o, octets)
+    if o.note_len:
+        s = &q.block.stages[q.pos]
+        if s.ops != NULL and s.ops.noted != NULL:
+            s.ops.noted(w, s, q, o.verdict, at + o.asked_len + o.labels_len, o.note_len)
     w.api.resume(w, q, o.verdict)
 
 
@@ -568,15 +591,16 @@ cdef object bridge_open(Worker *w, Program program):
         row = []
         for p in range(w.blocks[b].stage_count):
             stage = None
-            if w.blocks[b].stages[p].ops == NULL:
+            if w.blocks[b].stages[p].python:
                 stage = _PythonStage(program.python_stage(b, p))
-                w.blocks[b].stages[p].config = <void *><uintptr_t>(<uint64_t>(stage.deadline * 1e9))
+                stage.begins_in_c = w.blocks[b].stages[p].ops != NULL
+                w.blocks[b].stages[p].deadline_us = <uint32_t>(stage.deadline * 1e6)
             row.append(stage)
         if w.blocks[b].python_filter:
             # Where the router lets a query wait: behind the last stage's `next`, which leads to nothing.
             p = w.blocks[b].stage_count + 1
             stage = _PythonStage(program.python_filter(b))
-            w.blocks[b].stages[p].config = <void *><uintptr_t>(<uint64_t>(stage.deadline * 1e9))
+            w.blocks[b].stages[p].deadline_us = <uint32_t>(stage.deadline * 1e6)
             row += [None, stage]
         bridge.stages.append(row)
         bridge.zones.append([
@@ -597,6 +621,7 @@ cdef object bridge_open(Worker *w, Program program):
     return bridge
 
 
+include "_bridge_facts.pxi"
 include "_bridge_reply.pxi"
 include "_bridge_query.pxi"
 include "_bridge_labels.pxi"

@@ -19,6 +19,7 @@ cdef class Bridge:
     cdef object log             # callable (level, text)
     cdef object stats
     cdef object fatal           # told of a panic; True: it ends the server
+    cdef object recorder        # notes what a plugin counts while its answer may be kept (fastdns/metrics.py)
     cdef object pool            # threads of plain functions
     cdef object threads         # (when it was called for, its future), of those that no thread may have begun
     cdef tuple servers          # labels by listener
@@ -94,7 +95,7 @@ cdef class Bridge:
     def waiting(self):
         return self.aside_n
 
-    def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None):
+    def start(self, loop, Stats stats not None, uint32_t row, log, servers, fatal=None, recorder=None):
         if self.running:
             raise RuntimeError("the bridge runs already")
         self.row = stats.row(row)
@@ -104,6 +105,7 @@ cdef class Bridge:
         self.loop = loop
         self.log = log
         self.fatal = fatal
+        self.recorder = recorder
         self.servers = tuple(servers)
         self.slot_panics = stats.intern("coredns_panics_total")
         self.slot_queries = stats.intern("fastdns_python_queries_total", (), "counter", (), "Queries that Python ran.")
@@ -273,6 +275,8 @@ cdef class Bridge:
             return self.expire(request)
         stat_add(self.row, self.slot_queries, 1)
         self.refresh(request, stage)
+        if stage.keeps and self.recorder is not None:
+            return self.begin_kept(request, query, rest, stage)
         try:
             if stage.threaded:
                 self.watch_end(request, self.in_thread(stage, query, rest), stage)
@@ -286,6 +290,31 @@ cdef class Bridge:
             return 0
         self.step(request, coro, query, rest, stage)
         return 0
+
+    cdef int begin_kept(self, _Request request, Query query, Next rest, _PythonStage stage) except -1:
+        # An eager plugin whose answer may be kept, if it ends at once.
+        cdef PyObject *out = NULL
+        cdef int paused
+        counts = []
+        request.keeps = True
+        self.recorder.begin(counts)
+        try:
+            coro = stage.call(query, rest)
+            paused = PyIter_Send(coro, None, &out)
+        except BaseException as error:
+            self.recorder.end()
+            self.failed(request, error)
+            return 0
+        whole = self.recorder.end()
+        result = <object>out
+        Py_XDECREF(out)
+        if paused:
+            request.reads |= READS_MORE
+            return self.paused(request, coro, query, stage, result)
+        if whole and type(result) is Reply:
+            request.note = note_of(request, stage.covered, <Reply>result, counts)
+        coro = None
+        return self.finish(request, result, Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
 
     cdef int step(self, _Request request, coro, Query query, Next rest, _PythonStage stage) except -1:
         # Runs an eager coroutine to its end or its next pause.
@@ -302,7 +331,12 @@ cdef class Bridge:
             # Nobody but this function refers to the query: no copy is needed.
             coro = None
             self.finish(request, result, query is not None and Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
-        elif type(result) is _Wait and (<_Wait>result).state == 1:
+            return 0
+        return self.paused(request, coro, query, stage, result)
+
+    cdef int paused(self, _Request request, coro, Query query, _PythonStage stage, result) except -1:
+        # An eager coroutine waits: for a child, or for something that needs a task.
+        if type(result) is _Wait and (<_Wait>result).state == 1:
             request.coro = coro
             if query is not None:
                 self.keep(request, stage)
@@ -679,7 +713,9 @@ cdef class Bridge:
         cdef bytes asked = request.asked
         cdef bytes labels = labels_of(request)
         cdef size_t of_asked = 0 if asked is None else len(asked)
-        cdef size_t all = n + of_asked + (0 if labels is None else len(labels))
+        cdef size_t of_labels = 0 if labels is None else len(labels)
+        cdef bytes note = request.note
+        cdef size_t all = n + of_asked + of_labels + (0 if note is None else len(note))
         request.done = True
         request.coro = None
         self.pending.pop(request, None)
@@ -703,7 +739,10 @@ cdef class Bridge:
             memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>asked, len(asked))
         if labels is not None:
             d.outcome.labels_len = <uint32_t>len(labels)
-            memcpy((block if block != NULL else d.octets) + n + of_asked, <const uint8_t *>labels, len(labels))
+            memcpy((block if block != NULL else d.octets) + n + of_asked, <const uint8_t *>labels, of_labels)
+        if note is not None:
+            d.outcome.note_len = <uint16_t>len(note)
+            memcpy((block if block != NULL else d.octets) + n + of_asked + of_labels, <const uint8_t *>note, len(note))
         return d
 
     cdef int end_end(self, _Request request, bint alone) except -1:

@@ -12,6 +12,9 @@ cdef class _PythonStage:
     cdef object name
     cdef bint eager
     cdef bint threaded
+    cdef bint begins_in_c       # the compiled half is asked first
+    cdef bint keeps             # its answers may be kept ...
+    cdef uint32_t covered       # ... by these facts
     cdef double deadline        # seconds
     cdef object board
     cdef const uint64_t *generation     # of what the plugin publishes; NULL: it does not
@@ -29,6 +32,9 @@ cdef class _PythonStage:
             self.generation = (<Mapped?>self.board).feed.generation
             self.seen = fd_load_acquire(self.generation)
             self.seen -= publications(self.seen)
+        covered = getattr(plugin, "covered", None)
+        self.keeps = covered is not None
+        self.covered = covered or 0
 
 
 def _wants_traceback(plugin):
@@ -104,10 +110,11 @@ cdef class Next:
         if request.done:
             raise RuntimeError("the query is over")
         view = query
+        request.reads |= READS_MORE
         request.asked = None if view.own == NULL or view.aside else asked_of(view.own)
         if self.pos < len(request.stages):
             stage = request.stages[self.pos]
-        if stage is None:
+        if stage is None or stage.begins_in_c:
             return wait_for(request, DOWN_NEXT, self.pos,
                             None if view.own == NULL else <bytes>view.own.wire[:view.own.length])
         rest = Next.__new__(Next)

@@ -24,6 +24,9 @@ cdef class _Request:
     cdef dict context
     cdef dict metadata
     cdef bytes asked            # what `next` was called with last, an Asked; None: the client's own query
+    cdef bytes note             # for the compiled half of the plugin; None: nothing
+    cdef uint32_t reads         # what the plugin has read: READS_...
+    cdef bint keeps             # its plugin's answers may be kept
     cdef list sources           # streams that its children send
     cdef _Pump pump
     cdef bint done
@@ -83,38 +86,40 @@ cdef class Query:
     def __dealloc__(self):
         free(self.own)
 
-    cdef const Packet *packet(self) except NULL:
+    cdef const Packet *packet(self, uint32_t reads=READS_MORE) except NULL:
+        self.request.reads |= reads
         if self.own != NULL:
             return self.own
-        return &self.client_query().pkt
+        return &self.client_query(0).pkt
 
-    cdef const CQuery *client_query(self) except NULL:
+    cdef const CQuery *client_query(self, uint32_t reads=READS_MORE) except NULL:
+        self.request.reads |= reads
         if self.request.q == NULL:
             raise RuntimeError("the query is over")
         return self.request.q
 
     @property
     def name(self):
-        cdef const Packet *p = self.packet()
+        cdef const Packet *p = self.packet(READS_NAME)
         return text_of(p.qname, p.qname_len)
 
     @property
     def qname(self):
         # The name as the client wrote it. The question starts behind the header and holds no pointer.
-        cdef const Packet *p = self.packet()
+        cdef const Packet *p = self.packet(READS_NAME | READS_CASE)
         return text_of(p.wire + WIRE_HEADER, p.qname_len)
 
     @property
     def name_octets(self):
-        return self.packet().qname_len
+        return self.packet(READS_NAME).qname_len
 
     @property
     def type(self):
-        return self.packet().qtype
+        return self.packet(0).qtype
 
     @property
     def qclass(self):
-        return self.packet().qclass
+        return self.packet(0).qclass
 
     @property
     def id(self):
@@ -122,32 +127,32 @@ cdef class Query:
 
     @property
     def opcode(self):
-        return self.packet().opcode
+        return self.packet(0).opcode
 
     @property
     def rd(self):
-        return (self.packet().flags & FLAG_RD) != 0
+        return (self.packet(0).flags & FLAG_RD) != 0
 
     @property
     def ad(self):
-        return (self.packet().flags & FLAG_AD) != 0
+        return (self.packet(READS_AD).flags & FLAG_AD) != 0
 
     @property
     def cd(self):
-        return (self.packet().flags & FLAG_CD) != 0
+        return (self.packet(0).flags & FLAG_CD) != 0
 
     @property
     def edns(self):
-        return bool(self.packet().has_opt)
+        return bool(self.packet(READS_EDNS).has_opt)
 
     @property
     def do(self):
-        cdef const Packet *p = self.packet()
+        cdef const Packet *p = self.packet(READS_DO)
         return p.has_opt and (p.opt_flags & FLAG_DO) != 0
 
     @property
     def bufsize(self):
-        return wire_limit(self.packet(), self.client_query().proto == PROTO_UDP)
+        return wire_limit(self.packet(READS_EDNS), self.client_query(0).proto == PROTO_UDP)
 
     @property
     def size(self):
@@ -164,27 +169,27 @@ cdef class Query:
 
     @property
     def client(self):
-        cdef const CQuery *q = self.client_query()
+        cdef const CQuery *q = self.client_query(READS_CLIENT)
         return address_text(q.client_ip, q.family)
 
     @property
     def client_port(self):
-        return self.client_query().client_port
+        return self.client_query(READS_PORT).client_port
 
     @property
     def family(self):
-        return 4 if self.client_query().family == 1 else 6
+        return 4 if self.client_query(READS_FAMILY).family == 1 else 6
 
     @property
     def local(self):
-        cdef const CQuery *q = self.client_query()
+        cdef const CQuery *q = self.client_query(READS_SERVER)
         if q.local_len == 0:
             return "::"
         return address_text(q.local_ip, 1 if q.local_len == 4 else 2)
 
     @property
     def proto(self):
-        return "udp" if self.client_query().proto == PROTO_UDP else "tcp"
+        return "udp" if self.client_query(READS_PROTO).proto == PROTO_UDP else "tcp"
 
     @property
     def tsig(self):
@@ -195,17 +200,18 @@ cdef class Query:
 
     @property
     def server(self):
-        cdef uint16_t listener = self.client_query().listener
+        cdef uint16_t listener = self.client_query(0).listener
         cdef tuple servers = self.request.bridge.servers
         return servers[listener] if listener < len(servers) else ""
 
     @property
     def zone(self):
-        cdef const CQuery *q = self.client_query()
+        cdef const CQuery *q = self.client_query(0)
         return self.request.bridge.zones[q.block.index][q.zone]
 
     @property
     def context(self):
+        self.request.reads |= READS_MORE
         if self.request.context is None:
             self.request.context = {}
         return self.request.context
@@ -213,6 +219,7 @@ cdef class Query:
     @property
     def metadata(self):
         cdef const CQuery *q = self.request.q
+        self.request.reads |= READS_LABELS
         if self.request.metadata is None:
             if q == NULL or not q.block.metadata:
                 return {}
@@ -229,7 +236,7 @@ cdef class Query:
         cdef const Packet *p
         if not 0 <= rcode <= 4095:
             raise ValueError(f"{rcode} is no response code")
-        p = self.packet()
+        p = self.packet(0)
         writer_reply(&reply.out, p, reply.out.p, reply.out.cap,
                      (FLAG_AA if aa else 0) | (FLAG_RA if ra else 0) | (FLAG_AD if ad else 0), rcode)
         reply.rcode = <uint16_t>rcode
@@ -305,11 +312,37 @@ cdef class Query:
         put16(out + 2, FLAG_RD)
         return wait_for(self.request, DOWN_LOOKUP, 0, <bytes>out[:size])
 
+    def option(self, int code):
+        cdef const Packet *p = self.packet(0)
+        cdef uint32_t at = p.opt_rdata
+        cdef uint32_t end = p.opt_rdata + p.opt_rdlen if p.has_opt else at
+        cdef uint32_t n
+        while at + 4 <= end:
+            n = get16(p.wire + at + 2)
+            if n > end - at - 4:
+                break
+            if get16(p.wire + at) == code:
+                return <bytes>p.wire[at + 4:at + 4 + n]
+            at += 4 + n
+        return None
+
+    def once(self):
+        self.request.reads |= READS_MORE
+
+    def note(self, bytes octets not None):
+        if len(octets) > NOTE_MOST:
+            raise ValueError(f"a note has at most {NOTE_MOST} octets")
+        if self.request.keeps or self.request.note is not None:
+            # One for a compiled half of the plugin's own; where its answers are kept the server writes it.
+            raise ValueError("nobody reads this note")
+        self.request.note = octets
+
     def __repr__(self):
         return f"<Query {self.name} type {self.type} from {self.client}>"
 
 
 cdef enum:
+    NOTE_MOST = 4096            # octets of a note
     RECORD_MOST = 265           # octets of a record whose RDATA lies elsewhere
     OPT_OCTETS = 11             # ... of an OPT without options
 

@@ -101,6 +101,8 @@ cdef class Reply:
     cdef uint8_t section        # of the last record
     cdef readonly bint has_opt
     cdef bint set_do
+    cdef bint cased             # its octets may depend on the letter case of the query's name
+    cdef bint named             # ... and on the name itself, though nobody read it
     cdef uint32_t ulen
     cdef bytes options          # of the reply's own OPT
     cdef bytes error            # what a stage said beside its reply
@@ -137,6 +139,7 @@ cdef class Reply:
             if n == 0:
                 raise ValueError("a reply has at most 65,535 octets")
         self.out.n = <uint32_t>n
+        self.cased = self.named = True
         self.rcode = m.rcode
         self.ulen = m.ulen
         self.look()
@@ -214,11 +217,17 @@ cdef class Reply:
         cdef const uint8_t *octets = owner
         cdef const uint8_t *data = rdata
         cdef size_t used = 0
+        cdef size_t k
         cdef int n = wire_name(octets, len(owner), 0, name, &used)
         if n == 0 or used != <size_t>len(owner):
             raise ValueError("the owner is no domain name in wire form")
+        self.named = True
         if n == self.qname_len and memcmp(self.out.p + WIRE_HEADER, name, n) == 0:
             n = 0
+        # An owner in lower case is the question of every query in lower case, and of no other. Lengths are below 64.
+        for k in range(used):
+            if 65 <= octets[k] <= 90:
+                self.cased = True
         self.append_wire(section, name, n, type, qclass, ttl, data, len(rdata))
         return self
 

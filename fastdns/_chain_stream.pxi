@@ -39,7 +39,7 @@ cdef void stream_room(Worker *w, Query *q) noexcept nogil:
     """For sinks: a stream may go on, or (q.gone) should end."""
     cdef Stage *s = &q.block.stages[q.pos]
     q.waits = False
-    if s.ops == NULL:
+    if s.python:
         w.push_room(w, q)
     elif s.ops.room != NULL:
         s.ops.room(w, s, q)

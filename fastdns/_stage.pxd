@@ -25,6 +25,11 @@
 # What the innermost stage asked last counts, as where all stages write to one message. `cache` ends it: CoreDNS's
 # cache gives a copy downwards.
 #
+# Compiled, and in Python. A stage that can decide about some queries alone (_kept: answers; rewrite: names) says PYTHON
+# for the others: the plugin that it was made with (compiled_stage) then runs its serve_dns at this place, as for a
+# stage without C functions, and its own `response` does not see that query. What the plugin noted for its compiled half
+# (`Query.note`) comes to ops.noted in the hot thread, before the query goes on with the plugin's result.
+#
 # Labels (`metadata`). A block with that directive keeps a value for each label that somebody in it reads: Label structs
 # behind the stages' frames, so they move with the query and cost a block without readers nothing. A stage asks at
 # set-up for a label's place (fastdns/labels.py; -1: nobody reads it) and sets it with label_set. The last one counts.
@@ -56,6 +61,7 @@ cdef enum:                      # Verdict
     RCODE = 2                   # q.rcode is set, nothing written (CoreDNS's bare return of an rcode)
     DROP = 3                    # deliberately silent
     SUSPEND = 4                 # the stage holds the query: w.api.resume(w, q, verdict) continues it
+    PYTHON = 5                  # the plugin in Python decides about this one
 
 cdef enum:                      # what became of a stream's message
     STREAM_GO = 0               # taken; there is room for the next
@@ -176,6 +182,7 @@ ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*room_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*tap_fn)(Worker *w, Query *q, const char *text, uint32_t n) noexcept nogil
 ctypedef void (*answer_fn)(Worker *w, Stage *s, Query *held, Query *found) noexcept nogil
+ctypedef void (*noted_fn)(Worker *w, Stage *s, Query *q, int verdict, const uint8_t *note, uint32_t n) noexcept nogil
 ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
 ctypedef void (*stop_fn)(Worker *w, Stage *s) noexcept nogil
 
@@ -197,6 +204,8 @@ cdef struct StageOps:
     # Of a stage that holds a query while it looks something up: the child (ORIGIN_LOOKUP, its handle the held query)
     # has ended, its reply as `response` would see it, valid until reply_room. Makes the held one's reply, unwinds it.
     answer_fn answer
+    # Of a stage that says PYTHON: the plugin has ended with that verdict (REPLY: the reply is in q) and noted n octets
+    noted_fn noted
 
 cdef struct Stage:
     const StageOps *ops         # NULL: a Python stage
@@ -204,7 +213,8 @@ cdef struct Stage:
     void *state                 # the worker's own, set by ops.start
     uint32_t frame_off          # into q.frames
     uint16_t index              # position in block.stages
-    bint python
+    bint python                 # a plugin in Python runs here: always, or where the compiled half says PYTHON
+    uint32_t deadline_us        # ... and may take so long; set in each worker
     Block *block
     char name[32]               # the plugin's, for error texts
 
@@ -417,10 +427,11 @@ cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
 
 cdef class CompiledStage:
     # A compiled stage on its way from a plugin's Python half to the chain: what `Plugin.compiled()` returns.
-    # `owner` keeps the memory behind config alive.
+    # `owner` keeps the memory behind config alive. `python`: the plugin instance of a stage that says PYTHON, or None.
     cdef const StageOps *ops
     cdef void *config
     cdef readonly object owner
+    cdef readonly object python
     cdef readonly str name
 
 cdef class Memory:
@@ -432,5 +443,6 @@ cdef class Memory:
 
 cdef Memory zeroed(size_t octets)
 
-cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner)
-    # A stage by the name of `ops`, to be returned by a compiled half's `stage()`.
+cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner, object python=*)
+    # A stage by the name of `ops`, to be returned by a compiled half's `stage()`. `python`: the plugin instance that
+    # runs where ops.request says PYTHON; the stage has its name.

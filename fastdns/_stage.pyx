@@ -44,12 +44,13 @@ cdef Memory zeroed(size_t octets):
     return made
 
 
-cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner):
+cdef CompiledStage compiled_stage(const StageOps *ops, void *config, object owner, object python=None):
     cdef CompiledStage stage = CompiledStage.__new__(CompiledStage)
     stage.ops = ops
     stage.config = config
     stage.owner = owner
-    stage.name = ops.name.decode("ascii")
+    stage.python = python
+    stage.name = ops.name.decode("ascii") if python is None else python.name
     return stage
 
 

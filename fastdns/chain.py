@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -25,6 +26,7 @@ from . import metrics, order, registry
 from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
 from .corefile.addresses import DNS, join_host_port
 from .errors import ConfigError, FastdnsError, KeysError, SetupError
+from .facts import key as key_of
 from .labels import Labels
 from .plugin import (
     BlockContext,
@@ -44,6 +46,8 @@ from .published import GRACE_SECONDS, Board, Packs, make
 if TYPE_CHECKING:
     from ._cache import Segment
     from ._chain import Program
+    from ._kept import Shelf
+    from ._stage import CompiledStage
     from ._stats import Stats
     from ._tsig import KeyTable
     from ._udp import Engine
@@ -52,6 +56,9 @@ WILDCARDS = ("", "0.0.0.0", "::")
 LOG_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LAST_WINS = ("reload",)
 DEADLINE_MOST = 3600  # seconds
+SHELF_ENTRIES = 1 << 15  # 19 MiB when it is full
+KEEPING = True
+"""Whether answers are kept. Tests compare with a server that keeps none."""
 
 
 class Keeper(Protocol):
@@ -178,6 +185,7 @@ class Generation:
         self.common: dict[str, dict[str, Any]] = {}
         self.kept: dict[tuple[int, str], int] = {}
         self.files: dict[str, int] = {}
+        self.shelf: Shelf | None = None
 
     # ---- first phase
 
@@ -256,7 +264,8 @@ class Generation:
                             for number in at.blocks() for name in self.blocks[number].plan.directives)
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
-            stages = [plugin.compiled() or plugin for _, plugin in block.members if type(plugin).chain]
+            stages = [plugin.compiled() or self.keeping(block, plugin, stats) or plugin
+                      for _, plugin in block.members if type(plugin).chain]
             _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
@@ -270,6 +279,23 @@ class Generation:
                 program.verify(index, _table(keys))
         program.finish()
         return program
+
+    def keeping(self, block: Block, plugin: Plugin, stats: Stats) -> CompiledStage | None:
+        """The stage that gives a plugin's answers again, if it says what they depend on. SetupError."""
+        if plugin.depends is None or not KEEPING:
+            return None
+        if not type(plugin).eager:
+            raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
+        from ._kept import stage
+
+        try:
+            bits, prefixes, codes, labels = key_of(plugin.depends, block.labels)
+            made = stage(plugin, self.shelf_for(plugin.name, stats), bits, prefixes, codes, labels, plugin.board)
+        except ValueError as error:
+            raise SetupError(plugin.name, str(error)) from None
+        plugin.covered = bits
+        plugin.log.addFilter(metrics.RECORDER)
+        return made
 
     def create(self, name: str, config: Any, context: BlockContext) -> Plugin:
         """An instance. Raises ConfigError."""
@@ -309,6 +335,7 @@ class Generation:
             common=self.common.setdefault(name, {}),
             fresh=self.fresh or generation == 1,
             kept={key: fd for (index, key), fd in self.kept.items() if index == number},
+            shelf=functools.partial(self.shelf_for, name, stats) if KEEPING else None,
         )
 
     def _timeouts(self, at: Listener) -> dict[str, Any]:
@@ -325,6 +352,16 @@ class Generation:
         sources = [plugin for number in sorted(at.blocks()) for _, plugin in self.blocks[number].members
                    if isinstance(plugin, KeySource)]
         return {name: secret for source in sources for name, secret in source.keys().items()} if sources else None
+    def shelf_for(self, name: str, stats: Stats) -> Shelf:
+        """The shelf of kept answers, which is made for the first plugin that wants one. SetupError."""
+        if self.shelf is None:
+            from ._kept import Shelf
+
+            try:
+                self.shelf = Shelf(stats, SHELF_ENTRIES)
+            except (OSError, MemoryError) as error:
+                raise SetupError(name, f"no memory for kept answers: {error}") from None
+        return self.shelf
 
     def observer(self) -> Observer | None:
         """The first instance that can tell more than counters do."""
@@ -365,7 +402,8 @@ class Generation:
             fatal(text)
             return True
 
-        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None)
+        engine.bridge.start(asyncio.get_running_loop(), stats, row + 1, _log, servers, panicked if bare else None,
+                            metrics.RECORDER)
         self._bridge = engine.bridge
         await self._start(lambda plugin: plugin.start_worker(), self.stop_worker)
 
@@ -526,7 +564,7 @@ def _check_first(members: list[tuple[str, Plugin]], stages: list[Any]) -> None:
     for (name, plugin), stage in zip(members, stages, strict=True):
         if python and type(plugin).first_in_c:
             raise SetupError(name, f"cannot work behind '{python}', which runs in Python in this block")
-        python = python or (name if stage is plugin else "")
+        python = python or (name if stage is plugin or stage.python is not None else "")
 
 
 def _settings(block: ServerBlock, classes: dict[str, type[Plugin]]) -> str:

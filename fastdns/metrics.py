@@ -15,6 +15,8 @@ numbers. Compiled code asks for slot numbers here at set-up and counts by arithm
 from __future__ import annotations
 
 import dataclasses
+import logging
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from fastdns._stats import OVERFLOW_LABEL, Series, Stats
 
 if TYPE_CHECKING:
     from fastdns._cache import Segment
+    from fastdns._kept import Shelf
 
 NANO = 1_000_000_000
 
@@ -69,6 +72,50 @@ def attach(stats: Stats, row: int) -> None:
     """Says where this process counts: `row` belongs to its Python threads, and to them alone."""
     _Process.stats = stats
     _Process.row = row
+
+
+class Recorder:
+    """Notes what one thread counts for a while: an answer that is kept counts again what its plugin has counted.
+
+    `begin` takes a list for (slot, number); `end` says whether that is all: gauges and histograms, and a log line, are
+    not done again, so an answer that came with one is not kept.
+    """
+
+    def __init__(self) -> None:
+        self.thread = 0
+        self.whole = True
+        self.counts: list[tuple[int, int]] = []
+
+    def begin(self, counts: list[tuple[int, int]]) -> None:
+        """From here on what the calling thread counts is noted."""
+        self.counts = counts
+        self.whole = True
+        self.thread = threading.get_ident()
+
+    def end(self) -> bool:
+        """It is not any more."""
+        self.thread = 0
+        return self.whole
+
+    def counted(self, slot: int, by: int) -> None:
+        """A counter was raised."""
+        if self.thread == threading.get_ident():
+            self.counts.append((slot, by))
+
+    def spoil(self) -> None:
+        """Something happened that is not done again."""
+        if self.thread == threading.get_ident():
+            self.whole = False
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        """Of a plugin's logger: each line is heard of, and passes."""
+        if self.thread:
+            self.spoil()
+        return True
+
+
+RECORDER = Recorder()
+"""The one of this process."""
 
 
 def table() -> Stats:
@@ -140,6 +187,8 @@ class Counter(Metric):
         """Adds `by` to the series with these label values."""
         slot = self.slot(*values)
         table().add(_Process.row, slot, by)
+        if RECORDER.thread:
+            RECORDER.counted(slot, by)
 
 
 class Gauge(Metric):
@@ -151,11 +200,15 @@ class Gauge(Metric):
         """Sets the one value that the server has; the last process to set it wins."""
         slot = self.slot(*values)
         table().set_shared(slot, round(value * self.unit))
+        if RECORDER.thread:
+            RECORDER.spoil()
 
     def add(self, by: int, *values: str) -> None:
         """Adds to this process's share; the value is the sum of all shares and ends with the process."""
         slot = self.slot(*values)
         table().add(_Process.row, slot, by * self.unit)
+        if RECORDER.thread:
+            RECORDER.spoil()
 
 
 class Histogram(Metric):
@@ -171,6 +224,8 @@ class Histogram(Metric):
         """Counts one observation, in seconds or octets."""
         slot = self.slot(*values)
         table().observe(_Process.row, slot, self.bounds, round(value * self.unit))
+        if RECORDER.thread:
+            RECORDER.spoil()
 
 
 BLOCK = ("server", "zone", "view")
@@ -302,6 +357,13 @@ def cache_entries(stats: Stats, segment: Segment, generation: int) -> list[Serie
                 series = Series(CACHE_ENTRIES, (*labels, ("type", kind)), "gauge", (), CACHE_HELP, 0, (count,))
                 out += [series] if any(counts) else []
     return out
+
+
+def kept_entries(shelf: Shelf | None) -> list[Series]:
+    """`fastdns_kept_entries`, where answers of plugins are kept."""
+    if shelf is None:
+        return []
+    return [Series("fastdns_kept_entries", (), "gauge", (), "Kept answers and decisions.", 0, (shelf.entries,))]
 
 
 # ---- the layout of the core's counters of one (server, zone, view), for compiled code

@@ -29,6 +29,16 @@ and ended (`aclose`) when the client leaves. An exception on the way closes the 
 Errors: `raise PluginError(rcode, text)` is the error that the `errors` plugin logs. Any other exception is a panic: the
 client gets SERVFAIL, `coredns_panics_total` counts it, a log line names it, and nothing else happens.
 
+Kept answers. `depends` says what of a query an answer depends on: `depends = {NAME, CLIENT(8)}`; an instance may say
+another set in `__init__`. The compiled loop then gives an answer again to whoever asks the same with the same facts,
+and the plugin runs no more for it, until the configuration or what the plugin publishes changes. Type, class, zone,
+listener and the flags RD and CD are always compared. What is declared is checked: an answer for which `serve_dns` read
+something else of the query, called `next` or `lookup`, waited for anything, set a gauge, observed a histogram or logged
+a line is not kept; nor are errors, rcodes other than NOERROR and NXDOMAIN, answers to signed queries and to queries
+with an EDNS option that no fact names. Counters that the plugin raised are raised again. Time, chance and state of its
+own cannot be seen from outside: a plugin whose answer depends on them says nothing, or `query.once()` for that answer.
+Stages before it (acl, view, rrl, log, prometheus) see every query.
+
 Life. `parse` turns the directive's lines into configurations (pure); `plan` says what they ask of the server as a
 whole. `__init__` sets the instance up before the workers are forked; `fastdns check` goes so far, with side effects
 refused. Then `start_server`
@@ -41,7 +51,7 @@ on being in the process that another one ran in, `__init__` aside: its results a
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +63,24 @@ from .corefile.dispenser import Dispenser
 from .corefile.names import under
 from .corefile.options import BLOCK_ZONES, Arg, Directive, Option, Settings
 from .errors import ConfigError, PluginError, SetupError, StartError
+from .facts import (
+    AD,
+    CASE,
+    CD,
+    CLIENT,
+    DATA,
+    DO,
+    EDNS_SIZE,
+    FAMILY,
+    METADATA,
+    NAME,
+    OPTION,
+    PORT,
+    PROTO,
+    RD,
+    SERVER,
+    Fact,
+)
 from .labels import Labels
 from .metrics import Counter, Gauge, Histogram
 from .numbers import (
@@ -97,6 +125,7 @@ from .tasks import end_task
 if TYPE_CHECKING:
     from ._cache import Segment
     from ._filter import Filter
+    from ._kept import Shelf
     from ._stage import CompiledStage
     from ._stats import Series, Stats
     from .published import Board, Packs
@@ -165,7 +194,8 @@ class BlockContext:
     keeps. `root`: where relative paths begin, see `path`. `common`: what the instances of this directive in all blocks
     have in common; the first one fills it. `fresh`: the shared cache has nothing of before, as at a start. `kept`:
     descriptors of memory that was asked for under "kept" (key, octets), by key: the same memory as long as
-    configurations ask for it, zeros at first. None where the server does not really start.
+    configurations ask for it, zeros at first. None where the server does not really start. `shelf()`: where answers
+    are kept, for a compiled half that keeps something of its own; None: nothing is kept.
     """
 
     index: int
@@ -188,6 +218,7 @@ class BlockContext:
     common: dict[str, Any] = field(default_factory=dict)
     fresh: bool = False
     kept: dict[str, int] = field(default_factory=dict)
+    shelf: Callable[[], Shelf] | None = None
 
     def path(self, name: str) -> str:
         """A file that the Corefile names: below `root` unless it is absolute."""
@@ -234,7 +265,8 @@ class Plugin:
     which plugin it runs, for one that CoreDNS does not have. any_class: its block answers classes other than IN.
     first_in_c: no stage in Python may stand before it, because what it notes of a query does not pass through Python.
     deadline: seconds a query may spend in it. eager: see below. why_python: what keeps an instance from running
-    compiled, for `fastdns explain`; set in `compiled`.
+    compiled, for `fastdns explain`; set in `compiled`. depends: what its answers may be kept by (above); None: they are
+    not kept. It wants `eager`. covered: the server's.
 
     An async `serve_dns` runs in an asyncio task, because ordinary libraries need one. A class that sets `eager` is
     started without a task, which saves most of the cost of a query that is answered at once; once it awaits anything
@@ -253,6 +285,8 @@ class Plugin:
     eager: ClassVar[bool] = False
     deadline: float = DEADLINE
     why_python: str = ""
+    depends: Iterable[Fact] | None = None
+    covered: int | None = None
     board: Board | None = None
 
     @classmethod
@@ -441,26 +475,36 @@ class ReadyCheck:
 
 __all__ = [
     "AAAA",
+    "AD",
     "ADDITIONAL",
     "ANSWER",
     "ANY",
     "AUTHORITY",
     "AXFR",
     "CAA",
+    "CASE",
+    "CD",
     "CH",
     "CLASS_ANY",
+    "CLIENT",
     "CNAME",
+    "DATA",
     "DEADLINE",
     "DNAME",
     "DNSKEY",
+    "DO",
     "DROP",
     "DS",
+    "EDNS_SIZE",
+    "FAMILY",
     "FORMERR",
     "HINFO",
     "HTTPS",
     "IN",
     "IXFR",
+    "METADATA",
     "MX",
+    "NAME",
     "NAPTR",
     "NOERROR",
     "NOTIMP",
@@ -468,9 +512,14 @@ __all__ = [
     "NSEC",
     "NSEC3",
     "NXDOMAIN",
+    "OPTION",
+    "PORT",
+    "PROTO",
     "PTR",
+    "RD",
     "REFUSED",
     "RRSIG",
+    "SERVER",
     "SERVFAIL",
     "SOA",
     "SRV",
@@ -487,6 +536,7 @@ __all__ = [
     "Directive",
     "Dispenser",
     "Event",
+    "Fact",
     "FixedLabels",
     "Forwards",
     "Gauge",

@@ -34,13 +34,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import __version__
 from ._wire import name_from_text
 from .message import Message, text
 from .numbers import ANY, IN, NOERROR
 from .ports import free_port
+
+if TYPE_CHECKING:
+    from ._log import RingHandle
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 5.0
@@ -306,7 +309,7 @@ class Worker(_Asking):
         for index in range(len(self.generation.listeners)):
             self._open(index)
         self.port = self.ports[0]
-        self.engine.start(0, 1, None)
+        self.engine.start(0, 1, self.ring())
         self._up = threading.Event()
         self._failure: BaseException | None = None
         self._python = threading.Thread(target=self._serve, name="python", daemon=True)
@@ -314,6 +317,10 @@ class Worker(_Asking):
         self._up.wait(START_SECONDS)
         if self._failure is not None:
             raise self._failure
+
+    def ring(self) -> RingHandle | None:
+        """Where the hot thread writes its log records; None: nowhere."""
+        return None
 
     def _open(self, index: int) -> None:
         port = free_port()

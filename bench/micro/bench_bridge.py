@@ -65,3 +65,4 @@ def bench_call(repeated, stages):
             return replies
 
         assert repeated(serve, items=BATCHES * BATCH, unit="query") == BATCHES * BATCH
+        assert rig.counter("coredns_panics_total") == 0

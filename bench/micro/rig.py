@@ -111,10 +111,13 @@ class Rig:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return one
 
-    def start_python(self) -> None:
-        """Readies the Python thread's end, on an event loop that never runs: for plugins that await nothing."""
+    def start_python(self, recorder: metrics.Recorder | None = None) -> None:
+        """Readies the Python thread's end, on an event loop that never runs: for plugins that await nothing. Without a
+        `recorder` no answer is kept."""
         self.loop = asyncio.new_event_loop()
-        self.engine.bridge.start(self.loop, self.stats, 2, lambda level, line: None, ["dns://:53"])
+        # `await next(query)` asks which task runs; without a running loop that would be a panic of each query.
+        asyncio._set_running_loop(self.loop)
+        self.engine.bridge.start(self.loop, self.stats, 2, lambda level, line: None, ["dns://:53"], None, recorder)
 
     def counter(self, name: str, **labels: str) -> int:
         """The value of a counter: the sum of its series with these labels."""
@@ -129,6 +132,7 @@ class Rig:
     ) -> None:
         if hasattr(self, "loop"):
             self.engine.bridge.stop()
+            asyncio._set_running_loop(None)
             self.loop.close()
         for one in self.sockets:
             one.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import chain, metrics
+from .. import chain, facts, metrics
 from ..corefile import Token
 from ..errors import ConfigError, SetupError
 from ..plugin import Plugin
@@ -35,6 +35,7 @@ CHATTY = logging.WARNING
 class Stage:
     """One instance: its directive, which occurrence it is, its place, where it `runs`, and why not in compiled code.
 
+    `kept`: by what its answers are kept, where compiled code gives them again, or what else is.
     `plugin` is None where it could not be set up here; `runs` is then what its class promises.
     """
 
@@ -43,6 +44,7 @@ class Stage:
     token: Token
     runs: str
     why: str = ""
+    kept: str = ""
     plugin: Plugin | None = None
     config: Any = None
 
@@ -169,6 +171,8 @@ def _place(stage: Stage, findings: Findings) -> None:
     plugin = stage.plugin
     if stage.runs == SIDE:
         return
+    if plugin is not None and plugin.depends is not None:
+        stage.kept = f"its answers are kept by {facts.shown(plugin.depends)}"
     if stage.runs == PYTHON:
         stage.why = f"'{stage.name}' has no compiled half"
         return
@@ -176,6 +180,9 @@ def _place(stage: Stage, findings: Findings) -> None:
         stage.why = "not set up here; its class has a compiled half"
         return
     with _noted(stage, findings):
-        if plugin.compiled() is None:
+        half = plugin.compiled()
+        if half is not None and half.python is not None:
+            stage.kept = "what it decides about a name is kept"
+        if half is None:
             told = f": {plugin.why_python}" if plugin.why_python else ""
             stage.runs, stage.why = PYTHON, f"'{stage.name}' has no compiled half for what it is told here{told}"

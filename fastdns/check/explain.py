@@ -51,7 +51,8 @@ def _place(seen: Examined, token: Any) -> dict[str, Any]:
 
 
 def _stage(seen: Examined, stage: Stage) -> dict[str, Any]:
-    return {"directive": stage.name, **_place(seen, stage.token), "runs": stage.runs, "why": stage.why}
+    return {"directive": stage.name, **_place(seen, stage.token), "runs": stage.runs, "why": stage.why,
+            "kept": stage.kept}
 
 
 def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def judges(stage: Stage) -> list[tuple[str, str]]:
 def fast_path(stages: Sequence[Stage]) -> dict[str, Any]:
     """Whether a query stays in compiled code, and what takes it out: `leaves` is the first such stage, or the filter
     that is asked before all of them."""
-    outside = [stage for stage in stages if stage.runs == PYTHON]
+    outside = [stage for stage in stages if stage.runs == PYTHON or stage.kept]
     for stage in stages:
         if any(why for _, why in judges(stage)):
             also = f"; so does {', '.join(other.name for other in outside)}" if outside else ""
@@ -102,7 +103,9 @@ def fast_path(stages: Sequence[Stage]) -> dict[str, Any]:
     which = f"what '{KEEPER}' does not answer" if kept else "every query that comes so far"
     others = [stage.name for stage in outside[1:]]
     also = f"; so does {', '.join(others)}" if others else ""
-    return {"whole": False, "leaves": first.name, "why": f"{first.why}: {which} crosses into Python and back{also}"}
+    why = "; ".join(part for part in (first.why or f"'{first.name}' asks Python", first.kept) if part)
+    once = " the first time" if first.kept else ""
+    return {"whole": False, "leaves": first.name, "why": f"{why}: {which} crosses into Python and back{once}{also}"}
 
 
 # ---- one question

@@ -58,7 +58,8 @@ def _where(stage: dict[str, Any], file: str) -> str:
 
 
 def _numbered(stages: Sequence[dict[str, Any]], file: str) -> list[list[str]]:
-    return [[f"{n:2}", stage["directive"], _where(stage, file), stage["runs"], stage["why"]]
+    return [[f"{n:2}", stage["directive"], _where(stage, file), stage["runs"],
+             "; ".join(text for text in (stage["why"], stage["kept"]) if text)]
             for n, stage in enumerate(stages, 1)]
 
 

@@ -22,6 +22,7 @@ from .._wire import name_from_text, name_lower
 
 if TYPE_CHECKING:
     from .._cache import Segment
+    from .._kept import Shelf
     from .._stats import Stats
     from ..plugin import Observer
 
@@ -46,6 +47,7 @@ class Site:
     plan: dict[str, Any]
     block_ids: list[int]
     observer: Observer | None = None
+    shelf: Shelf | None = None
 
     def caches(self) -> list[dict[str, Any]]:
         """The blocks with a cache: id, zones, settings, and what `cache` asked for."""

@@ -21,7 +21,7 @@ def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) ->
     row = web_row(shared.stats.rows)
     shared.become(row)
     site = Site(shared.stats, shared.segment, shared.words["generation"], shared.plan, shared.words["block_ids"],
-                shared.generation.observer())
+                shared.generation.observer(), shared.generation.shelf)
     web.run(shared.plan["http"], shared.http, shared.stats, shared.segment, channel, row,
             shared.words["generation"], listeners=[max(shape) for shape in shared.words["listeners"]],
             site=site)

@@ -29,6 +29,7 @@ from .http import Answer, Handler, Server, Tree
 
 if TYPE_CHECKING:
     from .._cache import Segment
+    from .._kept import Shelf
     from .._stats import Stats
     from ..plugin import Observer
     from .ctl import Control
@@ -179,13 +180,14 @@ class Web:
     """What the paths answer."""
 
     def __init__(self, http: list[Facts], listeners: Sequence[int], stats: Stats, segment: Segment | None,
-                 generation: int, observer: Observer | None = None) -> None:
+                 generation: int, observer: Observer | None = None, shelf: Shelf | None = None) -> None:
         self.http = http
         self.listeners = listeners
         self.stats = stats
         self.segment = segment
         self.generation = generation
         self.observer = observer
+        self.shelf = shelf
         self.draining = False
         self.runtime = any(facts.get("runtime_metrics") for facts in http)
 
@@ -194,6 +196,7 @@ class Web:
         series = metrics.read(self.stats)
         if self.segment is not None:
             series += metrics.cache_entries(self.stats, self.segment, self.generation)
+        series += metrics.kept_entries(self.shelf)
         if self.observer is not None:
             # Lists of many workers take a while, and /health shall be told meanwhile.
             series += await asyncio.to_thread(self.observer.series)
@@ -365,5 +368,6 @@ def run(
     tells of."""
     gc.enable()
     metrics.attach(stats, row)
-    web = Web(http, listeners, stats, segment, generation, site.observer if site is not None else None)
+    observer, shelf = (None, None) if site is None else (site.observer, site.shelf)
+    web = Web(http, listeners, stats, segment, generation, observer, shelf)
     asyncio.run(serve(web, sockets, channel, site))

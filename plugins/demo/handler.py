@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of demo, the worked example of plugins/README.md.
 
-Strategy: the sender's address decides, and nothing is awaited; so the answer costs a comparison and a record.
+Strategy: the sender's address decides, and nothing is awaited; so the answer costs a comparison and a record. It
+depends on the first octet of the address and, for IPv6, on nothing but that it is no IPv4: `depends` says so, and the
+server gives an answer again to all whose address begins in the same way, without asking this plugin.
 """
 
-from fastdns.plugin import A, Counter, Directive, Next, Plugin, Query, Reply
+from fastdns.plugin import CLIENT, A, Counter, Directive, Next, Plugin, Query, Reply
 
 QUERIES = Counter("coredns_demo_queries_total", "Queries that demo answered.", ("server",))
 
@@ -19,6 +21,7 @@ class Demo(Plugin):
     # CoreDNS does not have this directive, so it says where it runs: behind cache, before what asks other servers.
     before = "forward"
     eager = True
+    depends = (CLIENT(8, 0),)
 
     async def serve_dns(self, query: Query, next: Next) -> Reply:
         QUERIES.inc(query.server)

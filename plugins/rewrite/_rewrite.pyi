@@ -2,7 +2,9 @@
 """Types of the compiled half of rewrite."""
 
 from collections.abc import Iterable
+from typing import Any
 
+from fastdns._kept import Shelf
 from fastdns._stage import CompiledStage
 
 RULES: int
@@ -22,5 +24,6 @@ Row = tuple[int, int, int, bool, bool, int, int, bytes, bytes]
 """Kind, match, action, stop, whether names are mapped back, two numbers (from and to, least and most, code and 0), two
 texts (old and new; data and nothing)."""
 
-def stage(rows: Iterable[Row], echoes: Iterable[int]) -> CompiledStage:
-    """A stage with these rules. `echoes`: codes of options that replies repeat. ValueError when they are too many."""
+def stage(rows: Iterable[Row], echoes: Iterable[int], plugin: Any = None, shelf: Shelf | None = None) -> CompiledStage:
+    """A stage with these rules. `echoes`: codes of options that replies repeat. ValueError when they are too many.
+    Where rules have expressions: `plugin` that says what they make of a name, `shelf` on which that is kept."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled half of rewrite: rules without expressions, look-ups and placeholders.
+"""The compiled half of rewrite: rules without look-ups and placeholders.
 
 Strategy: what rules make of a query depends on the query alone, so they are applied on the way down to ask, and again
 on the way up to know what to undo; nothing but the client's query is kept. One that no rule matches costs comparisons,
@@ -7,15 +7,22 @@ an exact name of another length costs one. Names are compared as texts, as CoreD
 change is changed where it stands; else it is written anew, without compression but for owners that are the question.
 A client's query of usual length is kept in the frame; a longer one that a rule changes gets memory of its own, for
 which it moves into the pool.
+
+Expressions are Python's. What they make of a name is a recipe (program.py), which depends on the name alone: one that
+lies on the shelf is used; for another the stage says PYTHON, which answers that query and notes its recipe. So the
+question and how to undo it are kept, never an answer.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from fastdns._cache cimport CacheEntry, CacheKey
+from fastdns._kept cimport Kept, Shelf, kept_get, kept_key, kept_open, kept_put
 from fastdns._stage cimport (
-    NEXT, PROTO_UDP, RCODE, SUSPEND, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage,
+    NEXT, PROTO_UDP, PYTHON, RCODE, SUSPEND, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage,
     query_asked, stage_frame, zeroed,
 )
-from fastdns._sys cimport malloc, memcmp, memcpy, memset
+from fastdns._stats cimport Stats, stat_add
+from fastdns._sys cimport free, malloc, memcmp, memcpy, memset
 from fastdns._wire cimport (
     ADMIT_OK, OPTION_COOKIE, OPTION_EXPIRE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING, RCODE_FORMERR, RCODE_NOTIMP,
     RCODE_REFUSED, RCODE_SERVFAIL, SHAPE_NAMES, TYPE_CNAME, TYPE_DNAME, TYPE_MX, TYPE_NS, TYPE_OPT, TYPE_PTR, TYPE_SOA,
@@ -30,6 +37,8 @@ cdef enum:
     KEPT = 1232                 # octets of a client's query that the frame keeps
     QUERY_MAX = WIRE_QUERY_MAX  # ... that are changed: a longer one is refused
     ADDED_MAX = 512             # octets that rules may add to the options
+    RECIPE = 1024               # octets of a recipe
+    RECIPE_HEAD = 12
     OPT_FIXED = 11
     OPT_ROOM = QUERY_MAX + ADDED_MAX
     BESIDE = WIRE_HEADER + 260 + OPT_FIXED + ADDED_MAX    # octets of what is asked beside the client's options
@@ -51,6 +60,7 @@ cdef enum Match:
     PREFIX = 1
     SUFFIX = 2
     SUBSTRING = 3
+    REGEX = 4                   # the recipe says
 
 cdef enum Action:
     APPEND = 0
@@ -62,7 +72,7 @@ RULES = RULES_MAX
 RENAMES = RENAMES_MAX
 ADDED = ADDED_MAX
 KINDS = {"name": NAME, "type": TYPE, "class": CLASS, "ttl": TTL, "rcode": CODE, "edns0": OPTION}
-MATCHES = {"exact": EXACT, "prefix": PREFIX, "suffix": SUFFIX, "substring": SUBSTRING}
+MATCHES = {"exact": EXACT, "prefix": PREFIX, "suffix": SUFFIX, "substring": SUBSTRING, "regex": REGEX}
 ACTIONS = {"append": APPEND, "replace": REPLACE, "set": SET, "unset": UNSET}
 
 cdef struct Rule:
@@ -84,6 +94,11 @@ cdef struct Config:
     uint32_t count
     uint16_t echoes[RULES_MAX]
     uint32_t echo_count
+    const Kept *empty           # the shelf of recipes; NULL: no rule has an expression
+    uint32_t lane
+    uint32_t hits               # counters
+    uint32_t misses
+    uint32_t stored
 
 cdef struct Text:
     uint32_t len
@@ -97,6 +112,8 @@ cdef struct Draft:
     bint matched
     bint touched                # the query has an OPT by a rule
     bint bad                    # the last name is none
+    const uint8_t *recipe       # what of the recipe was not used yet
+    uint32_t recipe_len
     uint16_t qtype
     uint16_t qclass
     uint32_t steps
@@ -118,10 +135,12 @@ cdef struct Frame:
     uint8_t touched
     uint16_t opt_len            # of the options that were asked with, at opt_at in `asked`
     uint16_t opt_at
+    uint16_t recipe_len
     Packet client
     Large *large                # NULL: the query's octets are here
     uint8_t octets[KEPT]        # the client's
     uint8_t asked[ASKED]
+    uint8_t recipe[RECIPE]      # only where a rule has an expression: last, and the frame of the others ends before it
 
 
 cdef inline uint8_t *octets_of(Frame *f) noexcept nogil:
@@ -198,8 +217,29 @@ cdef inline const Text *name_of(Draft *d, const Packet *p) noexcept nogil:
     return &d.names[d.renames]
 
 
+cdef bint by_recipe(Draft *d, const uint8_t **text, uint32_t *n) noexcept nogil:
+    # Whether the next expression matches, and the new name that it gives.
+    cdef uint32_t item
+    if d.recipe_len < 2:
+        return False
+    item = get16(d.recipe)
+    d.recipe += 2
+    d.recipe_len -= 2
+    if item == 0 or item - 1 > d.recipe_len:
+        return False
+    text[0] = d.recipe
+    n[0] = item - 1
+    d.recipe += n[0]
+    d.recipe_len -= n[0]
+    return True
+
+
 cdef bint named(const Rule *r, Draft *d, const Packet *p) noexcept nogil:
     # Whether a rule is for the name asked so far.
+    cdef const uint8_t *text
+    cdef uint32_t n
+    if r.match == REGEX:
+        return by_recipe(d, &text, &n)
     if r.match == EXACT and d.renames == 0 and r.wire_len and r.wire_len != p.qname_len:
         return False
     return matches(r, name_of(d, p))
@@ -266,12 +306,23 @@ cdef inline void note(Draft *d, uint32_t rule) noexcept nogil:
 cdef bint rename(const Rule *r, Draft *d, const Packet *p, uint32_t number) noexcept nogil:
     cdef uint8_t wire[256]
     cdef Text *to
-    if not named(r, d, p):
+    cdef const uint8_t *text = NULL
+    cdef uint32_t n = 0
+    if r.match == REGEX:
+        if not by_recipe(d, &text, &n):
+            return False
+        name_of(d, p)
+    elif not named(r, d, p):
         return False
     if r.back:
         note(d, number)
     to = &d.names[d.renames + 1]
-    d.bad = not renamed(r, &d.names[d.renames], to) or wire_name_from_text(to.octets, to.len, wire) == 0
+    if text != NULL:
+        to.len = 0
+        d.bad = not append(to, <const char *>text, n)
+    else:
+        d.bad = not renamed(r, &d.names[d.renames], to)
+    d.bad = d.bad or wire_name_from_text(to.octets, to.len, wire) == 0
     d.renames += 1
     return True
 
@@ -298,8 +349,12 @@ cdef bint apply(const Rule *r, Draft *d, const Packet *p, uint32_t number) noexc
     return True
 
 
-cdef void draft(const Config *c, const Packet *p, Draft *d) noexcept nogil:
+cdef void draft(const Config *c, const Packet *p, const Frame *f, Draft *d) noexcept nogil:
     cdef uint32_t i
+    d.recipe_len = 0
+    if f.recipe_len:
+        d.recipe = f.recipe + RECIPE_HEAD
+        d.recipe_len = f.recipe_len - RECIPE_HEAD
     d.renames = d.steps = d.options_len = 0
     d.texted = d.matched = d.touched = d.bad = False
     d.room = ADDED_MAX + (p.length if p.length <= QUERY_MAX else 0)
@@ -403,10 +458,53 @@ cdef int change_large(Worker *w, Stage *s, Query *q, const Draft *d) noexcept no
     return SUSPEND
 
 
+cdef bint recipe_of(Worker *w, Stage *s, Query *q, Frame *f) noexcept nogil:
+    # Takes the recipe of the name from the shelf; False: Python has to be asked.
+    cdef const Config *c = <const Config *>s.config
+    cdef Kept *k = <Kept *>s.state
+    cdef CacheKey key
+    cdef CacheEntry e
+    kept_key(k, c.lane, q.pkt.qname, q.pkt.qname_len, &key)
+    w.api.reply_room(w, q)
+    if (q.pkt.length > QUERY_MAX or not kept_get(k, &key, &e, q.reply) or e.wire_len > RECIPE
+            or e.wire_len < RECIPE_HEAD):
+        stat_add(w.row, c.misses, 1)
+        return False
+    memcpy(f.recipe, q.reply, e.wire_len)
+    f.recipe_len = e.wire_len
+    stat_add(w.row, c.hits, 1)
+    return True
+
+
+cdef void noted(Worker *w, Stage *s, Query *q, int verdict, const uint8_t *note, uint32_t n) noexcept nogil:
+    # What Python has found out about the name, however its query ended.
+    cdef const Config *c = <const Config *>s.config
+    cdef Kept *k = <Kept *>s.state
+    cdef CacheKey key
+    if n < RECIPE_HEAD or n > RECIPE:
+        return
+    kept_key(k, c.lane, q.pkt.qname, q.pkt.qname_len, &key)
+    if kept_put(k, w, &key, note, n, 0, 0):
+        stat_add(w.row, c.stored, 1)
+
+
+cdef int start(Worker *w, Stage *s) noexcept nogil:
+    s.state = kept_open((<const Config *>s.config).empty, w)
+    return 0 if s.state != NULL else -1
+
+
+cdef void stop(Worker *w, Stage *s) noexcept nogil:
+    free(s.state)
+    s.state = NULL
+
+
 cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     cdef Frame *f = <Frame *>stage_frame(s, q)
+    cdef const Config *c = <const Config *>s.config
     cdef Draft d
-    draft(<const Config *>s.config, &q.pkt, &d)
+    if c.empty != NULL and not recipe_of(w, s, q, f):
+        return PYTHON
+    draft(c, &q.pkt, f, &d)
     if d.bad:
         return refuse(q, b"invalid name after rewrite: ", &d.names[d.renames])
     if not d.matched and not d.touched:
@@ -436,7 +534,7 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
         q.pkt.wire = octets_of(f)
     if q.streamed or (not q.written and not write_error(w, c, s, q, f)):
         return
-    draft(c, &q.pkt, &d)
+    draft(c, &q.pkt, f, &d)
     edit(w, c, &d, q, &q.pkt, f)
 
 
@@ -450,21 +548,29 @@ cdef void message(Worker *w, Stage *s, Query *q) noexcept nogil:
     client = f.client if f.changed else q.pkt
     if f.changed:
         client.wire = octets_of(f)
-    draft(<const Config *>s.config, &client, &d)
+    draft(<const Config *>s.config, &client, f, &d)
     edit(w, <const Config *>s.config, &d, q, &client, f)
 
 
 cdef StageOps OPS
 OPS.name = b"rewrite"
-OPS.frame_size = sizeof(Frame)
+OPS.frame_size = sizeof(Frame) - RECIPE
 OPS.request = request
 OPS.response = response
 OPS.message = message
 
+cdef StageOps ASKING            # ... where rules have expressions
+ASKING = OPS
+ASKING.frame_size = sizeof(Frame)
+ASKING.start = start
+ASKING.stop = stop
+ASKING.noted = noted
 
-def stage(rows, echoes) -> CompiledStage:
+
+def stage(rows, echoes, plugin=None, Shelf shelf=None) -> CompiledStage:
     cdef Memory memory = zeroed(sizeof(Config))
     cdef Config *config = <Config *>memory.at
+    cdef Stats stats
     cdef Rule *r
     cdef bytes old, new
     rows, codes = list(rows), sorted(set(echoes))
@@ -481,4 +587,14 @@ def stage(rows, echoes) -> CompiledStage:
     for code in codes:
         config.echoes[config.echo_count] = code
         config.echo_count += 1
-    return compiled_stage(&OPS, config, (memory, rows))
+    if shelf is not None:
+        stats = shelf.stats
+        of = (("plugin", "rewrite"),)
+        config.hits = stats.intern("fastdns_kept_hits_total", of, "counter", (), "Queries that something kept decided.")
+        config.misses = stats.intern(
+            "fastdns_kept_misses_total", of, "counter", (), "Queries that nothing was kept for.")
+        config.stored = stats.intern(
+            "fastdns_kept_stored_total", of, "counter", (), "Answers and decisions that were kept.")
+        config.empty = &shelf.empty
+        config.lane = shelf.lane()
+    return compiled_stage(&OPS if shelf is None else &ASKING, config, (memory, rows, shelf), plugin)

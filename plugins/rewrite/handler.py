@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plugin class of rewrite: all rules of a block in the order of their lines.
 
-Strategy: a block whose rules need neither expressions nor look-ups nor what only Python knows runs compiled
-(program.py). Here the others are served: rules are prepared once. A query that none of them matches goes on as it is;
+Strategy: a block whose rules need neither look-ups nor what only Python knows runs compiled (program.py). Where it has
+expressions, the compiled half asks here for each name that it does not know yet, and keeps the recipe. The others are
+served here: rules are prepared once. A query that none of them matches goes on as it is;
 for another the rules say what to undo, and the reply is edited on its way back. Which rules match depends on what
 `depends_on` names and nothing else, so whoever keeps decisions may keep them by that, and never has to keep an answer.
 """
@@ -33,7 +34,7 @@ from fastdns.plugin import (
 from .config import REWRITE
 from .draft import Draft, split_options
 from .edns import OptionRule, echoed
-from .program import reason, rows
+from .program import Recipes, by_expression, reason, rows
 from .reply import Record, answers, edit
 from .rules import Rules
 from .undo import Remove, Restore, Undo
@@ -65,6 +66,7 @@ class Rewrite(Plugin):
     def __init__(self, config: Rules, block: BlockContext) -> None:
         super().__init__(config, block)
         self.rules = [(rule.prepare(), rule.stop) for rule in config.rules]
+        self.recipes: Recipes | None = None
         options = [rule for rule in config.rules if isinstance(rule, OptionRule)]
         self.echoes = frozenset(rule.code for rule in options if rule.kind == "local")
         for code in self.echoes:
@@ -77,12 +79,20 @@ class Rewrite(Plugin):
             raise SetupError(self.name, str(error)) from None
 
     def compiled(self) -> CompiledStage | None:
-        self.why_python = reason(self.config.rules)
+        rules = self.config.rules
+        self.why_python = reason(rules)
+        expressions = by_expression(rules)
+        if not self.why_python and expressions and self.block.shelf is None:
+            self.why_python = "a regular expression"
         if self.why_python:
             return None
         from ._rewrite import stage
 
-        return stage(rows(self.config.rules), self.echoes)
+        if not expressions:
+            return stage(rows(rules), self.echoes)
+        assert self.block.shelf is not None
+        self.recipes = Recipes(rules)
+        return stage(rows(rules), self.echoes, self, self.block.shelf())
 
     def depends_on(self) -> frozenset[str]:
         """What of a query decides which rules match and what they ask: of `name`, `type`, `class`, `options`, `client`
@@ -92,6 +102,8 @@ class Rewrite(Plugin):
     async def serve_dns(self, query: Query, next: Next) -> Any:
         draft = Draft(query)
         undo: list[Undo] = []
+        if self.recipes is not None and (recipe := self.recipes.of(draft.name)) is not None:
+            query.note(recipe)
         matched = False
         for apply, stop in self.rules:
             steps = apply(draft)

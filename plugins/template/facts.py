@@ -8,7 +8,8 @@ whole; METADATA without a label: one that only a query says; LOOKUP: another ans
 Block, class and type are not listed, because whoever keeps an answer keeps it by them.
 
 Strategy: read off the compiled texts, what they name and not what they do with it; so the set may be too large, never
-too small. Whoever keeps finished answers refuses the facts that its key does not hold.
+too small. `kept_by` turns it into the facts that answers are kept by; TIME, ALL and a label without a name have none.
+ID, SIZE and LOOKUP have none either, but where one of them is read in the end the server sees it and keeps nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from fastdns.expression.nodes import Builtin, Call, Constant, Name, Node, children
 from fastdns.gotemplate.nodes import ActionNode, TextNode
 from fastdns.gotemplate.uses import Use, uses
-from fastdns.plugin import CNAME
+from fastdns.plugin import AD, CASE, CLIENT, CNAME, DO, EDNS_SIZE, METADATA, NAME, PORT, PROTO, SERVER, Fact
 from fastdns.rrtext import class_number, type_number
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "bufsize": frozenset({"EDNS", "PROTO"}),
 }  # fmt: skip
 CLOCK = ("now",)
+KEPT: dict[str, tuple[Fact, ...]] = {
+    "NAME": (NAME,), "CASE": (CASE,), "CLIENT": (CLIENT(),), "PORT": (PORT,), "PROTO": (PROTO,), "SERVER": (SERVER,),
+    "RD": (), "AD": (AD,), "CD": (), "DO": (DO,), "EDNS": (EDNS_SIZE, DO), "ID": (), "SIZE": (), "LOOKUP": (),
+}  # fmt: skip
 ALL = frozenset({"ALL"})
 
 
@@ -122,6 +127,19 @@ def facts_of(stanza: Ready) -> frozenset[str]:
                 found |= of_use(use)
     if any(type_of(text) in (None, CNAME) for text in stanza.records["answer"]):
         found.add("LOOKUP")
+    return frozenset(found)
+
+
+def kept_by(facts: frozenset[str]) -> frozenset[Fact] | None:
+    """The facts that an answer may be kept by, whose zone depends on the name in any case; None: it cannot be kept."""
+    found = {NAME}
+    for fact in facts:
+        if fact.startswith("METADATA("):
+            found.add(METADATA(fact[len("METADATA("):-1]))
+        elif fact not in KEPT:
+            return None
+        else:
+            found.update(KEPT[fact])
     return frozenset(found)
 
 

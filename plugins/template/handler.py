@@ -35,7 +35,7 @@ from fastdns.rrtext import Record, parse_record
 
 from .config import TEMPLATE, Stanza
 from .data import Data
-from .facts import facts_of
+from .facts import facts_of, kept_by
 from .follow import follow, rest_of
 from .metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 from .stanza import Ready, RecordText, longest
@@ -69,8 +69,13 @@ class Template(Plugin):
         except ValueError as error:
             raise SetupError(self.name, str(error)) from None
         self.zones = sorted({zone for stanza in config for zone in stanza.zones}, key=len, reverse=True)
+        # A stanza that nothing can be kept by takes itself out for the queries that come to it.
+        kept = [kept_by(facts_of(stanza)) for stanza in self.stanzas]
+        self.once = [facts is None for facts in kept]
+        if not all(self.once):
+            self.depends = frozenset().union(*(facts for facts in kept if facts is not None))
 
-    def depends(self) -> frozenset[str]:
+    def facts(self) -> frozenset[str]:
         """Which facts of a query its answer depends on besides block, class and type (facts.py)."""
         return frozenset().union(*(facts_of(stanza) for stanza in self.stanzas))
 
@@ -78,10 +83,12 @@ class Template(Plugin):
         name = query.name
         if longest(name, self.zones) is None:
             return await next(query)
-        for stanza in self.stanzas:
+        for stanza, once in zip(self.stanzas, self.once, strict=True):
             zone = longest(name, stanza.zones)
             if zone is None or not stanza.asks(query.qclass, query.type):
                 continue
+            if once:
+                query.once()
             try:
                 data = stanza.match(query, name, zone)
             except ExpressionError:

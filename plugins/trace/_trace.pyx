@@ -17,7 +17,7 @@ structure up after a minute.
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._stage cimport (
-    NEXT, SUSPEND, Block, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, label_set,
+    NEXT, PYTHON, SUSPEND, Block, CompiledStage, Query, Stage, StageOps, Worker, compiled_stage, label_set,
 )
 from fastdns._sys cimport (
     CLOCK_MONOTONIC, CLOCK_REALTIME, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, c_write, calloc, clock_gettime,
@@ -211,7 +211,7 @@ cdef int traced_request(Worker *w, Stage *s, Query *q) noexcept nogil:
     begin_span(trace, s.index, NULL, 0)
     verdict = own.ops.request(w, own, q)
     # A query that is suspended may have come to its end already.
-    if verdict != NEXT and verdict != SUSPEND:
+    if verdict != NEXT and verdict != SUSPEND and verdict != PYTHON:
         end_spans(trace, <int>s.index - 1, clock_ns(CLOCK_MONOTONIC))
     return verdict
 
@@ -243,9 +243,9 @@ cdef const char *(*python_push)(Worker *w, Query *q) noexcept nogil
 python_push = NULL
 
 cdef const char *traced_push(Worker *w, Query *q) noexcept nogil:
-    # A stage in Python begins.
+    # A stage in Python begins. One with a compiled half has begun there.
     cdef Trace *trace
-    if q.block.tap == tapped:
+    if q.block.tap == tapped and (q.pos >= q.block.stage_count or q.block.stages[q.pos].ops == NULL):
         trace = trace_of(q)
         if trace != NULL:
             begin_span(trace, q.pos, NULL, 0)

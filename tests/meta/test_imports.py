@@ -22,6 +22,7 @@ COMPILED = [
     "_cache",
     "_stage",
     "_signed",
+    "_kept",
     "_filter",
     "_chain",
     "_count",
@@ -60,18 +61,22 @@ PYTHON: dict[str, set[str]] = {
     "published": {"compiled"},
     "labels": set(),
     "tasks": set(),
+    "facts": {"labels", "compiled"},
     # The language of `view` and `template`, and its translation to the code of the router's filters.
     "expression": {"errors", "corefile", "plugin", "compiled"},
     "gotemplate": {"corefile"},
     # RDATA in its generic form is held against the message parser.
     "rrtext": {"compiled", "numbers", "message"},
     "message": {"rdata", "errors", "numbers", "compiled"},
-    "plugin": {"published", "tasks", "labels", "errors", "numbers", "message", "corefile", "metrics", "compiled"},
+    "plugin": {
+        "published", "tasks", "labels", "facts", "errors", "numbers", "message", "corefile", "metrics", "compiled",
+    },
     "order": {"errors"},
     "registry": {"errors", "numbers", "plugin", "order"},
     "chain": {
         "published",
         "labels",
+        "facts",
         "errors",
         "numbers",
         "corefile",
@@ -97,7 +102,7 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     # What a Corefile comes to, with nothing done: set-up, but neither processes nor sockets, which are the server's.
-    "check": {"errors", "corefile", "metrics", "plugin", "order", "registry", "chain", "compiled"},
+    "check": {"errors", "corefile", "facts", "metrics", "plugin", "order", "registry", "chain", "compiled"},
     "adopt": {"errors", "corefile", "cli", "server"},
     "ctl_talk": {"errors", "server"},
     "ctl": {"ctl_talk"},

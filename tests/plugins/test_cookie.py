@@ -317,6 +317,17 @@ def test_a_query_through_python_keeps_its_cookie():
         assert [o.code for o in got.message.edns.rdata] == [12, OPTION]
 
 
+def test_a_kept_answer_bears_each_clients_own_cookie():
+    """The cookie is the server's business: the answer of demo behind it is kept, and the option is never in it."""
+    with Worker(f". {{\ncookie {{\nsecret {SECRET}\n}}\ndemo\n}}\n") as worker:
+        for mine in (MINE, b"anothers", MINE):
+            got = worker.ask("a.", A, options=[(OPTION, mine)])
+            assert got.answer and cookie_of(got)[:8] == mine
+            assert judged(cookie_of(got), HOME, secrets(SECRET), now())[0] == "good"
+        assert worker.counter("fastdns_kept_hits_total") == 2
+        assert worker.counter("fastdns_kept_passed_total") == 0
+
+
 def test_refused_by_the_server_bears_the_cookie_too():
     with Worker(f". {{\ncookie {{\nsecret {SECRET}\n}}\nrrl {{\nqueries 1 1\n}}\nwhoami\n}}\n") as worker:
         answers = [worker.ask("a.", A, "tcp", options=[(OPTION, MINE)]) for _ in range(9)]

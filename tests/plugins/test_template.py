@@ -435,7 +435,7 @@ def test_depends(lines, facts):
     text = f". {{\ntemplate IN A {{\n{lines}\n}}\n}}\n"
     with Worker(text) as worker:
         (_, plugin), = [member for member in worker.generation.blocks[0].members if member[0] == "template"]
-        assert plugin.depends() == facts
+        assert plugin.facts() == facts
 
 
 def test_what_is_the_same_for_every_query_is_made_once():

@@ -878,6 +878,17 @@ def test_stages_in_python(collector: Collector, tmp_path: Any) -> None:
                           ("connect", "forward")]
 
 
+def test_a_kept_answer_has_one_span(collector: Collector) -> None:
+    """Whether Python ran or its answer was kept: the plugin's span is there once, and so is a kept rewriting's."""
+    text = corefile(collector, 1).replace("    cache\n", "    rewrite name regex ^(.*)[.]old[.]$ {1}. answer auto\n    demo\n")
+    with Server(text) as server:
+        for _ in range(3):
+            assert server.ask("a.kept.old.", 1).answer == ["a.kept.old. 0 IN A 1.1.1.1"]
+        traces = collector.traces(3)
+    assert [sorted(tree(found), key=str) for found in traces] == 3 * [sorted(tree(traces[0]), key=str)]
+    assert sum(name == "demo" for name, _ in tree(traces[2])) == sum(name == "rewrite" for name, _ in tree(traces[2])) == 1
+
+
 def test_datadog_end_to_end(collector: Collector) -> None:
     text = corefile(collector, free_port()).replace(f"zipkin http://127.0.0.1:{collector.port}{SPANS_PATH}",
                                                     f"datadog 127.0.0.1:{collector.port}")

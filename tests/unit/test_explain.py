@@ -75,7 +75,8 @@ def test_why_a_block_leaves_the_fast_path(path):
     first, second, third = facts(path)["blocks"]
     assert first["fast_path"] == {
         "whole": False, "leaves": "demo",
-        "why": "'demo' has no compiled half: what 'cache' does not answer crosses into Python and back"}
+        "why": "'demo' has no compiled half; its answers are kept by CLIENT(8, 0): what 'cache' does not answer "
+               "crosses into Python and back the first time"}
     assert second["fast_path"]["leaves"] == "whoami"
     assert third["fast_path"] == {"whole": True, "leaves": None, "why": "every query stays in compiled code"}
 
