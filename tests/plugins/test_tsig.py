@@ -536,6 +536,15 @@ def test_what_log_says():
             server.wait_for(f"{len(octets) + len('a.test.') + 1 - 2} {len(wire)} NOERROR")
 
 
+@both
+def test_the_record_is_the_last_one_whoever_orders_the_others(proto):
+    lines = f"loadbalance\nheader {{\nresponse set ra\n}}\ntsig {{\nsecret {NAME} {SECRET}\n}}\nwhoami\n"
+    with Worker(f". {{\n{lines}}}\n") as worker:
+        for _ in range(20):
+            found = get(worker, signing.ask("a.", A, {"bufsize": 1232}), proto)
+            assert len(found.additional) == 2 and found.flags & 0x80
+
+
 def test_refused_by_rrl_is_signed():
     corefile = f". {{\ntsig {{\nsecret {NAME} {SECRET}\n}}\nrrl {{\nqueries 1 1\n}}\nwhoami\n}}\n"
     with Worker(corefile) as worker:
