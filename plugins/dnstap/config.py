@@ -14,8 +14,10 @@ from fastdns.plugin import Directive, Dispenser, Option
 
 WRITEBUF_MOST, QUEUE_MOST = 1024, 4096
 SCHEMES = ("tls", "tcp")
-# What Go's net/url takes for a host that stands in no brackets.
-HOST = re.compile(r"(?:[A-Za-z0-9\-_.~!$&'()*+,;=<>\"\[\]]|[^\x00-\x7f]|%[89A-Fa-f][0-9A-Fa-f])*")
+# What Go's net/url takes: a host that stands in no brackets, a user before it, a path behind it.
+HOST = re.compile(r"(?:[A-Za-z0-9\-_.~!$&'()*+,;=:<>\"\]]|[^\x00-\x7f]|%25|%[89A-Fa-f][0-9A-Fa-f])*")
+USER = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
+ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 PORT = re.compile(r"(?::[0-9]*)?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -43,17 +45,22 @@ def authority(url: str) -> str:
     """Host and port of a URL as Go's net/url finds them, user left out. ValueError for what it refuses."""
     if CONTROL.search(url):
         raise ValueError("invalid control character in URL")
-    text = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    rest, _, fragment = url.partition("://")[2].partition("#")
+    text = re.split("[/?]", rest, maxsplit=1)[0]
+    path = rest[len(text) :].partition("?")[0]
+    user, _, text = text.rpartition("@")
+    if not (USER.fullmatch(user) and all(ESCAPED.fullmatch(part) for part in (user, path, fragment))):
+        raise ValueError("invalid URL")
     if text.startswith("["):
-        inner, bracket, rest = text[1:].partition("]")
+        inner, bracket, port = text[1:].partition("]")
         address, _, _zone = inner.partition("%25")
-        if not bracket or "%" in address or ipaddress.ip_address(address).version != 6 or not PORT.fullmatch(rest):
+        if not bracket or "%" in address or ipaddress.ip_address(address).version != 6 or not PORT.fullmatch(port):
             raise ValueError("invalid host")
-        return f"[{inner.replace('%25', '%')}]{rest}"
-    host, colon, port = text.partition(":")
-    if not HOST.fullmatch(host) or not PORT.fullmatch(colon + port):
+        return f"[{inner.replace('%25', '%')}]{port}"
+    _, colon, port = text.rpartition(":")
+    if not HOST.fullmatch(text) or not PORT.fullmatch(colon + port if colon else ""):
         raise ValueError("invalid host")
-    return unquote_to_bytes(host.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape") + colon + port
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def target(text: str, d: Dispenser) -> tuple[str, str]:
