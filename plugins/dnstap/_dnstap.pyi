@@ -5,7 +5,7 @@ from fastdns._stage import CompiledStage
 from fastdns._stats import Stats
 
 LAYOUT: int
-Found = tuple[int, int, bool, bytes, int, bytes, int, int, int, bytes, bytes]
+Found = tuple[int, int, bool, bytes, int, bytes, int, int, int, bytes, bytes, int]
 
 def octets() -> int: ...
 def packed(**fields: object) -> bytes: ...

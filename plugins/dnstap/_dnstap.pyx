@@ -62,6 +62,7 @@ cdef struct Record:
     # A message that passed; then its octets, then a QueryRecord with name and label values.
     uint64_t query_ns           # CLOCK_REALTIME
     uint64_t response_ns        # 0: none
+    uint64_t noted_ns           # of several workers' records the earlier one comes first
     uint32_t message_len
     uint32_t line_len
     uint16_t instance
@@ -216,7 +217,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
     if r == NULL:
         return NEXT
     from_client(r, q)
-    r.query_ns = frame.query_ns
+    r.query_ns = r.noted_ns = frame.query_ns
     if r.message_len:
         put_query(&q.pkt, <uint8_t *>r + sizeof(Record))
     end(s)
@@ -229,7 +230,7 @@ cdef void sent(Worker *w, Stage *s, Query *q, const uint8_t *octets, uint32_t n)
         return
     from_client(r, q)
     r.query_ns = (<Frame *>stage_frame(s, q)).query_ns
-    r.response_ns = real_ns(s, clock_ns(CLOCK_MONOTONIC))
+    r.response_ns = r.noted_ns = real_ns(s, clock_ns(CLOCK_MONOTONIC))
     if r.message_len:
         memcpy(<uint8_t *>r + sizeof(Record), octets, n)
     end(s)
@@ -252,19 +253,19 @@ cdef void message(Worker *w, Stage *s, Query *q) noexcept nogil:
 
 cdef void exchanged(Worker *w, Stage *s, Query *q, const Exchange *e) noexcept nogil:
     cdef uint64_t began = real_ns(s, e.begin_ns)
+    cdef uint64_t now = real_ns(s, clock_ns(CLOCK_MONOTONIC))
     cdef sockaddr_in6 own
     cdef socklen_t size = sizeof(own)
     cdef bint known
     memset(&own, 0, sizeof(own))
     known = e.fd >= 0 and c_getsockname(e.fd, <sockaddr *>&own, &size) == 0
-    exchange_half(w, s, q, e, &own if known else NULL, FORWARDER_QUERY, began, 0)
+    exchange_half(w, s, q, e, &own if known else NULL, FORWARDER_QUERY, began, now)
     if e.reply != NULL:
-        exchange_half(w, s, q, e, &own if known else NULL, FORWARDER_RESPONSE, began,
-                      real_ns(s, clock_ns(CLOCK_MONOTONIC)))
+        exchange_half(w, s, q, e, &own if known else NULL, FORWARDER_RESPONSE, began, now)
 
 
 cdef void exchange_half(Worker *w, Stage *s, Query *q, const Exchange *e, const sockaddr_in6 *own, int kind,
-                        uint64_t query_ns, uint64_t response_ns) noexcept nogil:
+                        uint64_t query_ns, uint64_t now) noexcept nogil:
     cdef bint reply = kind == FORWARDER_RESPONSE
     cdef const uint8_t *octets = e.reply if reply else e.question
     cdef uint32_t n = e.reply_len if reply else e.question_len
@@ -276,7 +277,8 @@ cdef void exchange_half(Worker *w, Stage *s, Query *q, const Exchange *e, const 
     if own != NULL:
         r.query_family = address(own, r.query_ip, &r.query_port)
     r.query_ns = query_ns
-    r.response_ns = response_ns
+    r.response_ns = now if reply else 0
+    r.noted_ns = now
     if r.message_len:
         # With the client's id, whatever the upstream was asked by.
         memcpy(<uint8_t *>r + sizeof(Record), octets, n)
@@ -439,7 +441,7 @@ cdef class Table:
     def drain(self, most: int) -> list:
         """Takes at most so many records off the rings, in turn: (block's number, type, whether TCP, the asker's address
         or b"", its port, the asked one's address or b"", its port, nanoseconds of the query, of the response or 0, the
-        message or b"", what texts are made of or b"")."""
+        message or b"", what texts are made of or b"", nanoseconds of the note)."""
         cdef list found = []
         cdef uint64_t _tried
         for _tried in range(self.regions.count):
@@ -492,7 +494,7 @@ cdef class Table:
         found.append((
             r.instance, r.type, r.tcp != 0, r.query_ip[:octets_of(r.query_family)], r.query_port,
             r.response_ip[:octets_of(r.response_family)], r.response_port, r.query_ns, r.response_ns,
-            at[:r.message_len], at[r.message_len:r.message_len + r.line_len],
+            at[:r.message_len], at[r.message_len:r.message_len + r.line_len], r.noted_ns,
         ))
         return True
 
@@ -524,7 +526,7 @@ cdef inline size_t octets_of(int family) noexcept nogil:
 def packed(**fields) -> bytes:
     """The octets of a Record with these fields. For tests and tools."""
     cdef Record r = {
-        "query_ns": 0, "response_ns": 0, "message_len": 0, "line_len": 0, "instance": 0, "query_port": 0,
+        "query_ns": 0, "response_ns": 0, "noted_ns": 0, "message_len": 0, "line_len": 0, "instance": 0, "query_port": 0,
         "response_port": 0, "type": 0, "tcp": 0, "query_family": 0, "response_family": 0, "spare": bytes(6),
         "query_ip": bytes(16), "response_ip": bytes(16),
     } | fields

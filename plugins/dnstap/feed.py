@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastdns._log import Texts
@@ -28,6 +29,7 @@ NAP_SECONDS = 0.02
 DOZE_SECONDS = 0.25  # a worker of a template that was started again rings elsewhere
 FAMILIES = ENUMS["SocketFamily"]
 PROTOCOLS = ENUMS["SocketProtocol"]
+NOTED = itemgetter(11)
 QUERIES = frozenset(number for name, number in ENUMS["Message.Type"].items() if name.endswith("_QUERY"))
 OPEN_SECONDS = 2.0  # for workers that still answer what they have read, when a configuration is replaced
 LAST_SECONDS = 0.7  # for what waits in the end
@@ -75,7 +77,7 @@ class Line:
 
 def described(found: Found) -> dict[str, Any]:
     """The fields of a Message that every line has."""
-    _, kind, tcp, asker, asker_port, asked, asked_port, query_ns, response_ns, _, _ = found
+    _, kind, tcp, asker, asker_port, asked, asked_port, query_ns, response_ns, _, _, _ = found
     fields: dict[str, Any] = {"type": kind, "socket_protocol": PROTOCOLS["TCP" if tcp else "UDP"]}
     if asker or asked:
         fields["socket_family"] = FAMILIES["INET" if len(asked or asker) == 4 else "INET6"]
@@ -156,8 +158,7 @@ class Feed:
     def turn(self) -> int:
         """Takes some records; how many."""
         found = self.table.drain(TAKEN)
-        # Of several workers, by when they happened: an answer by the time of the answer.
-        found.sort(key=lambda one: one[8] or one[7])
+        found.sort(key=NOTED)
         for one in found:
             try:
                 self.blocks[one[0]].take(one)
