@@ -288,7 +288,7 @@ def format_labels(text: str) -> list:
 
 
 # What CoreDNS writes as `-` where it has no reply to speak of.
-OF_REPLIES = (OP_RCODE, OP_RFLAGS, OP_RSIZE, OP_DURATION)
+_OF_REPLIES = (OP_RCODE, OP_RFLAGS, OP_RSIZE, OP_DURATION)
 
 
 cdef struct Op:
@@ -576,14 +576,14 @@ cdef size_t render_error(char *to, const ErrorRecord *r, const uint8_t *qname) n
 
 
 cdef class Texts:
-    """FORMATs outside of the log, of queries without their replies. A record has the labels of all of them, in order."""
+    """FORMATs outside of the log, of queries without replies. A record has the labels of all of them, in order."""
 
     cdef _Format _format
 
     def __cinit__(self, formats: list):
         parsed = []
         for text in formats:
-            parsed += [(OP_LITERAL, "-") if op in OF_REPLIES else (op, literal) for op, literal in parse_format(text)]
+            parsed += [(OP_LITERAL, "-") if op in _OF_REPLIES else (op, literal) for op, literal in parse_format(text)]
             parsed.append((OP_LITERAL, "\0"))       # in no value: control octets are none
         self._format = _Format(parsed)
 

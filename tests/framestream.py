@@ -99,8 +99,8 @@ class Talk:
                     assert payload == control(READY, CONTENT_TYPE)[8:]
                     sock.sendall(control(ACCEPT, CONTENT_TYPE))
                 elif kind == STOP:
-                    sock.sendall(control(FINISH))
                     self.finished = True
+                    sock.sendall(control(FINISH))
                     return
                 else:
                     assert payload == control(START, CONTENT_TYPE)[8:]

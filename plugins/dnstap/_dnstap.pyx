@@ -24,7 +24,7 @@ from fastdns._stage cimport (
 from fastdns._stats cimport Stats
 from fastdns._sys cimport (
     AF_INET, CLOCK_MONOTONIC, CLOCK_REALTIME, MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, c_getsockname, calloc,
-    clock_gettime, fd_bump, fd_fence_seq_cst, fd_load_acquire, fd_load_relaxed, fd_store_relaxed, fd_store_release,
+    clock_gettime, fd_fence_seq_cst, fd_load_acquire, fd_load_relaxed, fd_store_relaxed, fd_store_release,
     fd_store_release32, free, memcmp, memcpy, memset, mmap, munmap, ntohs, sockaddr, sockaddr_in, sockaddr_in6,
     socklen_t, timespec,
 )

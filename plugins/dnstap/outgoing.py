@@ -9,7 +9,6 @@ made, and are dropped while there is none. What was dropped is logged every CHEC
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -133,7 +132,7 @@ class Outgoing:
         if isinstance(error, TimeoutError) and not error.errno:
             return f"dial {network} {self.tap.endpoint}: i/o timeout"
         if isinstance(error, OSError):
-            if not error.errno and "port" in str(error):
+            if not error.errno and str(error).startswith("address "):
                 return f"dial {network}: {error}"
             return f"dial {network} {self.tap.endpoint}: connect: {reason(error)}"
         return reason(error)

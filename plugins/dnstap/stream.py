@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 from collections import deque
+from typing import Any
 
 from fastdns.corefile.addresses import split_host_port
 
@@ -75,23 +76,25 @@ class Stream:
 
     async def send(self) -> None:
         """Sends what waits and what comes, until the connection breaks; then `lost` says how many went with it."""
-        gone = asyncio.ensure_future(self.reader.read(1))  # a collector has nothing to say
-        some: asyncio.Future[bool] | None = None
+        gone: asyncio.Task[Any] = asyncio.create_task(self.reader.read(1))  # a collector has nothing to say
         try:
             while not gone.done():
-                if await self._write():
-                    continue
-                some = asyncio.ensure_future(self.waiting.some.wait())
-                await asyncio.wait((some, gone), return_when=asyncio.FIRST_COMPLETED)
-                some.cancel()
+                if not await self._write():
+                    await self._pause(gone)
         except BROKEN:
             self.lost, self.writing = self.writing, 0
         finally:
-            for task in (gone, some):
-                if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, *BROKEN):
-                        await task
+            gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError, *BROKEN):
+                await gone
+
+    async def _pause(self, gone: asyncio.Task[Any]) -> None:
+        # Until there is something, or the other side is gone.
+        some: asyncio.Task[Any] = asyncio.create_task(self.waiting.some.wait())
+        try:
+            await asyncio.wait((some, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            some.cancel()
 
     async def _write(self) -> bool:
         # One batch; whether there was any. `writing` are those that the system has not taken.
