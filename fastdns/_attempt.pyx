@@ -20,9 +20,9 @@ from fastdns._inflight cimport (
     ASKS, COUNT_MALFORMED, COUNT_MISMATCH, COUNT_OVERSIZED, COUNT_REFUSED, COUNT_TIMEOUT, COUNT_TO_TCP, COUNT_WRONG_ID,
     ERROR_MAX, NONE, POLICY_RANDOM, POLICY_ROUND_ROBIN, UPSTREAMS, WAIT_FAILED, WAIT_LINGER, WAIT_RETRY, WAIT_TCP,
     WAIT_UDP, Ask, Config, Conn, Forward, Question, Stanza, Upstream, ask_remove, question_release, same_remove,
-    timer_clear, timer_set,
+    question_frame, timer_clear, timer_set,
 )
-from fastdns._stage cimport NEXT, PROTO_TCP, RCODE, REPLY, Query, Worker, label_set
+from fastdns._stage cimport NEXT, PROTO_TCP, RCODE, REPLY, Block, Exchange, Query, Worker, label_set
 from fastdns._stats cimport stat_add, stat_observe
 from fastdns._sys cimport (
     AF_INET6, EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EMFILE, ENETUNREACH, ENOBUFS, EPERM, EPIPE,
@@ -144,6 +144,11 @@ cdef inline int ask_fd(const Forward *f, const Ask *a) noexcept nogil:
     return f.sockets[a.socket].fd if a.socket != NONE else -1
 
 
+cdef inline int tcp_fd(const Forward *f, uint32_t conn) noexcept nogil:
+    # Of a connection that was made.
+    return -1 if conn == NONE or f.conns[conn].dialing else f.conns[conn].fd
+
+
 # ---------------------------------------------------------------------------------------------- the end of a question
 
 cdef Query *retire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
@@ -160,6 +165,27 @@ cdef Query *retire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     tcp_forget(w, f, i)
     question_release(f, i)
     return first
+
+
+cdef void tell(Worker *w, Forward *f, uint32_t i, uint32_t upstream, bint tcp, int fd, const uint8_t *reply,
+               uint32_t n) noexcept nogil:
+    # An exchange has ended, with a reply or without. Of those who wait the first one stands for all.
+    cdef Question *q = &f.questions[i]
+    cdef const Config *c = (<const Stanza *>q.stage.state).config
+    cdef Block *b = q.first.block
+    cdef Exchange e
+    if b.exchanged == NULL:
+        return
+    name_upstream(c, q.first, upstream)
+    e.begin_ns = q.start_ns
+    e.question = question_frame(q) + 2
+    e.question_len = q.len
+    e.reply = reply
+    e.reply_len = n
+    e.peer = &c.upstreams[upstream].addr
+    e.fd = fd
+    e.tcp = tcp
+    b.exchanged(w, b.watcher, q.first, &e)
 
 
 cdef inline void drop_ask(Worker *w, Forward *f, uint32_t i, uint32_t k) noexcept nogil:
@@ -348,6 +374,7 @@ cdef int start_udp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     if error:
         explain(q, upstream_of(q), b"dial ", b"udp ", -1, b"socket: " if error == EMFILE else b"connect: ",
                 reason(error))
+        tell(w, f, i, q.upstream, False, -1, NULL, 0)
     return error
 
 
@@ -379,6 +406,7 @@ cdef int start_tcp(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     error = tcp_ask(w, f, z, q.upstream, i)
     if error:
         explain(q, upstream_of(q), b"dial ", b"tcp ", -1, b"connect: ", reason(error))
+        tell(w, f, i, q.upstream, True, -1, NULL, 0)
     return error
 
 
@@ -481,6 +509,7 @@ cdef void fire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     if q.wait == WAIT_UDP:
         count(w, f, COUNT_TIMEOUT)
         explain(q, upstream_of(q), b"read ", b"udp ", ask_fd(f, &q.asks[q.current]), b"", b"i/o timeout")
+        tell(w, f, i, q.upstream, False, ask_fd(f, &q.asks[q.current]), NULL, 0)
         drop_ask(w, f, i, q.current)
         go_on(w, f, i)
     elif q.wait == WAIT_TCP:
@@ -489,6 +518,7 @@ cdef void fire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
             c = &f.conns[q.conn]
             explain(q, upstream_of(q), b"dial " if c.dialing else b"read ", b"tcp ", -1 if c.dialing else c.fd, b"",
                     b"i/o timeout")
+        tell(w, f, i, q.upstream, True, tcp_fd(f, q.conn), NULL, 0)
         tcp_forget(w, f, i)
         after_tcp(w, f, i)
     elif q.wait == WAIT_RETRY:
@@ -539,8 +569,8 @@ cdef uint32_t cut_to_question(uint8_t *msg, const Question *q) noexcept nogil:
 
 
 cdef bint take_answer(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n, bint udp, uint16_t upstream,
-                      uint64_t since_ns) noexcept nogil:
-    # A reply to the question: True when it ends the exchange, False when it is to be waited past.
+                      int fd, uint64_t since_ns) noexcept nogil:
+    # A reply to the question, at a socket: True when it ends the exchange, False when it is to be waited past.
     cdef Question *q = &f.questions[i]
     cdef const Config *c = (<Stanza *>q.stage.state).config
     cdef Message *m = w.scan
@@ -565,6 +595,7 @@ cdef bint take_answer(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uin
         if start_tcp(w, f, i):
             go_on(w, f, i)
         return True
+    tell(w, f, i, upstream, not udp, fd, msg, n)
     if in_set(c.failover, rcode):
         q.failovers += 1
         if q.failovers < c.n:
@@ -585,7 +616,7 @@ cdef void on_datagram(Worker *w, Forward *f, uint32_t entry, const uint8_t *msg,
     if not is_reply(q, msg, n):
         count(w, f, COUNT_MISMATCH)
         return
-    take_answer(w, f, i, msg, n, True, a.upstream, a.sent_ns)
+    take_answer(w, f, i, msg, n, True, a.upstream, ask_fd(f, a), a.sent_ns)
 
 
 cdef void on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint32_t n) noexcept nogil:
@@ -594,12 +625,13 @@ cdef void on_message(Worker *w, Forward *f, uint32_t i, const uint8_t *msg, uint
     cdef Question *q = &f.questions[i]
     cdef const char *why = b"reply to another question"
     if is_reply(q, msg, n):
-        if take_answer(w, f, i, msg, n, False, q.upstream, q.try_ns):
+        if take_answer(w, f, i, msg, n, False, q.upstream, f.conns[q.conn].fd, q.try_ns):
             return
         why = b"malformed reply"
     else:
         count(w, f, COUNT_MISMATCH)
     explain(q, upstream_of(q), b"read ", b"tcp ", f.conns[q.conn].fd, b"", why)
+    tell(w, f, i, q.upstream, True, f.conns[q.conn].fd, NULL, 0)
     tcp_forget(w, f, i)
     after_tcp(w, f, i)
 
@@ -659,6 +691,7 @@ cdef void on_refused(Worker *w, Forward *f, uint32_t socket, int error) noexcept
         count(w, f, COUNT_REFUSED)
         q.asks[q.current].refused = True
         explain(q, upstream_of(q), b"read ", b"udp ", f.sockets[socket].fd, b"read: ", reason(error))
+        tell(w, f, i, q.upstream, False, f.sockets[socket].fd, NULL, 0)
         go_on(w, f, i)
 
 
@@ -666,6 +699,7 @@ cdef void on_unsent(Worker *w, Forward *f, uint32_t i, int error) noexcept nogil
     # In the midst of a flush: the next attempt comes with the next turn.
     cdef Question *q = &f.questions[i]
     explain(q, upstream_of(q), b"write ", b"udp ", ask_fd(f, &q.asks[q.current]), b"write: ", reason(error))
+    tell(w, f, i, q.upstream, False, ask_fd(f, &q.asks[q.current]), NULL, 0)
     drop_ask(w, f, i, q.current)
     q.wait = WAIT_FAILED
     timer_set(w, f, i, w.now_ns)
@@ -684,6 +718,7 @@ cdef void on_tcp_failed(Worker *w, Forward *f, uint32_t i, uint32_t conn, int er
         explain(q, upstream_of(q), b"dial ", b"tcp ", -1, b"connect: ", reason(error))
     else:
         explain(q, upstream_of(q), b"read ", b"tcp ", f.conns[conn].fd, b"read: ", reason(error))
+    tell(w, f, i, q.upstream, True, tcp_fd(f, conn), NULL, 0)
     after_tcp(w, f, i)
 
 

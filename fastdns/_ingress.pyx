@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from fastdns._chain cimport chain_start
 from fastdns._signed cimport signed_finish, signed_look
-from fastdns._stage cimport PROTO_UDP, Query, Worker
+from fastdns._stage cimport PROTO_UDP, Query, Stage, Worker
 from fastdns._stats cimport stat_add
 from fastdns._sys cimport AF_INET, memcmp, memcpy, ntohs, sockaddr_in, sockaddr_in6
 from fastdns._tsig cimport TSIG_SIGN
@@ -76,6 +76,7 @@ cdef bint ingress(Worker *w, Query *q, const uint8_t *octets, size_t n, size_t *
 
 cdef size_t egress(Worker *w, Query *q) noexcept nogil:
     cdef Finish f
+    cdef Stage *watcher
     cdef uint8_t *reply
     cdef size_t n
     cdef bint udp = q.proto == PROTO_UDP
@@ -117,4 +118,7 @@ cdef size_t egress(Worker *w, Query *q) noexcept nogil:
         n = wire_finish(&q.pkt, &f, q.reply, q.reply_len, WIRE_MAX, w.scan, w.scratch)
     if n == 0:
         stat_add(w.row, w.counts[COUNT_UNSENDABLE], 1)
+    elif q.tapped:
+        watcher = &q.block.stages[q.tapped - 1]
+        watcher.ops.sent(w, watcher, q, q.reply, <uint32_t>n)
     return n

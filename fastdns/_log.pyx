@@ -287,6 +287,10 @@ def format_labels(text: str) -> list:
     return [literal for op, literal in parse_format(text) if op == OP_LABEL]
 
 
+# What CoreDNS writes as `-` where it has no reply to speak of.
+_OF_REPLIES = (OP_RCODE, OP_RFLAGS, OP_RSIZE, OP_DURATION)
+
+
 cdef struct Op:
     uint32_t kind
     uint32_t len
@@ -301,10 +305,9 @@ cdef class _Format:
     cdef size_t longest         # octets of the longest line
     cdef list keep
 
-    def __cinit__(self, text: str):
+    def __cinit__(self, parsed: list):
         cdef uint32_t i
         cdef bytes raw
-        parsed = parse_format(text)
         self.keep = []
         self.count = <uint32_t>len(parsed)
         self.longest = 64
@@ -367,6 +370,38 @@ cdef size_t render_error(char *to, const ErrorRecord *r, const uint8_t *qname) n
     return n + 1
 
 
+cdef class Texts:
+    """FORMATs outside of the log, of queries without replies. A record has the labels of all of them, in order."""
+
+    cdef _Format _format
+
+    def __cinit__(self, formats: list):
+        parsed = []
+        for text in formats:
+            parsed += [(OP_LITERAL, "-") if op in _OF_REPLIES else (op, literal) for op, literal in parse_format(text)]
+            parsed.append((OP_LITERAL, "\0"))       # in no value: control octets are none
+        self._format = _Format(parsed)
+
+    def render(self, record: bytes) -> list:
+        """The texts for a QueryRecord with name and label values; ValueError for what is none."""
+        cdef bytes raw = record
+        cdef bytes line
+        cdef char *to
+        cdef size_t n
+        cdef const QueryRecord *r = <const QueryRecord *><const char *>raw
+        if len(raw) < sizeof(QueryRecord) or r.qname_len > 255 or len(raw) < sizeof(QueryRecord) + r.qname_len:
+            raise ValueError("not a record of a query")
+        to = <char *>malloc(self._format.longest)
+        if to == NULL:
+            raise MemoryError
+        n = render_query(to, self._format.ops, self._format.count, <const uint8_t *>r, <uint32_t>len(raw))
+        try:
+            line = to[:n]
+        finally:
+            free(to)
+        return line[len("[INFO] "):n - 2].split(b"\0")
+
+
 # ---- the consumer
 
 cdef class Formatter:
@@ -390,7 +425,7 @@ cdef class Formatter:
         self._rings = rings
         self._resolve = resolve
         self._formats = {}
-        self._fallback = _Format(fallback)
+        self._fallback = _Format(parse_format(fallback))
         self._cap = BLOCK + 2 * TURN
         self._block = <char *>malloc(self._cap)
         if self._block == NULL:
@@ -491,7 +526,7 @@ cdef class Formatter:
         f = <_Format>self._formats.get(r.format)
         if f is None:
             text = self._resolve(r.format)
-            f = _Format(text) if text is not None else self._fallback
+            f = _Format(parse_format(text)) if text is not None else self._fallback
             self._formats[r.format] = f
         self._room(f.longest)
         self._len += render_query(self._block + self._len, f.ops, f.count, payload, octets)

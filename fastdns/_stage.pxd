@@ -40,6 +40,9 @@
 # A signed query (TSIG) was verified at the ingress: q.tsig says what came of it, before any stage runs and for all that
 # is looked up for it. Where its block signs, the common end of replies does so; no stage sees or makes a MAC.
 #
+# Octets as they pass (`dnstap`). A stage that sets q.tapped in its response, or in `message` of a stream, is shown what
+# leaves for the client by ops.sent; what forwarding did for the queries of a block is told to `exchanged` of the block.
+#
 # A stream. A stage that answers with many messages (a transfer) says SUSPEND, writes each message as it would a reply,
 # and gives it to w.api.stream, which shows it to `message` of the stages before and sends it. STREAM_GO: the next one.
 # STREAM_WAIT: it was taken, but the client has enough to read for now; ops.room says when to go on. In the end
@@ -47,12 +50,12 @@
 # message and q.ulen the octets of all; what a response changes in it is not sent. ops.room with q.gone, or STREAM_GONE:
 # nobody reads any more; end it.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int16_t, int64_t
 from fastdns._sys cimport memcpy, sockaddr_in6
 from fastdns._wire cimport (
     FLAG_DO, RCODE_NOERROR, RCODE_NOTAUTH, RCODE_SERVFAIL, Message, Packet, Writer, wire_name_under, wire_opt,
 )
-from fastdns._log cimport Ring
+from fastdns._log cimport LOG_ABSENT, LOG_LABEL_MAX, QueryRecord, Ring
 from fastdns._tsig cimport TSIG_SIGN, Signature, TsigKeys, tsig_room
 
 cdef enum:                      # Verdict
@@ -107,6 +110,17 @@ cdef struct Label:
     const char *text            # NULL: not set
     uint32_t len
 
+cdef struct Exchange:
+    # What became of an exchange with another server. Valid during the call.
+    uint64_t begin_ns           # CLOCK_MONOTONIC, when the first one for the query began
+    const uint8_t *question     # the id of another query may be in it
+    uint32_t question_len
+    const uint8_t *reply        # NULL: none came
+    uint32_t reply_len
+    const sockaddr_in6 *peer    # who was asked
+    int fd                      # our socket; -1: there was none
+    bint tcp
+
 cdef struct Query:
     # -- identity: set by the transport
     Packet pkt                  # the parsed query; a stage may change flags, udp_size, opt_flags
@@ -134,6 +148,7 @@ cdef struct Query:
     uint8_t proven              # a good cookie: the client is where its address says (TCP proves it too)
     uint8_t tsig                # what is known of its signature: TSIG_... of _tsig.pxd, 0: nothing. `signature` counts
     uint16_t gate               # 1 + position of a stage that wants to be asked at a miss, see query_past
+    uint16_t tapped             # 1 + position of a stage that wants to see the octets that leave
     bint detached               # lives in the in-flight pool
     bint background             # no client: counters of clients stay untouched
     uint32_t route              # while a filter in Python is asked: the router's candidate that it belongs to
@@ -181,6 +196,8 @@ ctypedef int (*request_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*response_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*room_fn)(Worker *w, Stage *s, Query *q) noexcept nogil
 ctypedef void (*tap_fn)(Worker *w, Query *q, const char *text, uint32_t n) noexcept nogil
+ctypedef void (*sent_fn)(Worker *w, Stage *s, Query *q, const uint8_t *octets, uint32_t n) noexcept nogil
+ctypedef void (*exchange_fn)(Worker *w, Stage *s, Query *q, const Exchange *e) noexcept nogil
 ctypedef void (*answer_fn)(Worker *w, Stage *s, Query *held, Query *found) noexcept nogil
 ctypedef void (*noted_fn)(Worker *w, Stage *s, Query *q, int verdict, const uint8_t *note, uint32_t n) noexcept nogil
 ctypedef int (*start_fn)(Worker *w, Stage *s) noexcept nogil
@@ -206,6 +223,7 @@ cdef struct StageOps:
     answer_fn answer
     # Of a stage that says PYTHON: the plugin has ended with that verdict (REPLY: the reply is in q) and noted n octets
     noted_fn noted
+    sent_fn sent                # of a stage that set q.tapped: a message as it leaves
 
 cdef struct Stage:
     const StageOps *ops         # NULL: a Python stage
@@ -237,6 +255,10 @@ cdef struct Block:
     # An exchange with another server begins for the query at q.pos; the text, its address, outlives all queries. NULL,
     # as in all of w.blocks: the query is not traced
     tap_fn tap
+    # An exchange with another server has ended for the query at q.pos. NULL: nobody wants to know. `watcher` is the
+    # stage that does, and set it when it started
+    exchange_fn exchanged
+    Stage *watcher
     const void *filter          # FilterCode of queries that may enter; NULL: nothing for compiled code to judge
     bint python_filter          # a stage behind the last one, at stage_count + 1, has to be asked too
     bint signs                  # replies to verified queries are signed (`tsig`)
@@ -393,6 +415,36 @@ cdef inline uint32_t query_sized(const Query *q) noexcept nogil:
     # What q.ulen has more by TSIG_SIZED: the record, and the OPT that CoreDNS's tsig puts in front of it.
     return query_room(q) + (0 if q.has_opt else wire_opt(&q.pkt, q.proto == PROTO_UDP))
 
+cdef inline uint32_t advertised(int proto, bint has_opt, uint16_t size) noexcept nogil:
+    return 65535 if proto else size if has_opt and size > 512 else 512
+
+cdef inline void record_query(const Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
+    # What a line says of a query, into a record of zeros; of its reply, nothing.
+    cdef bint anywhere = q.proto == PROTO_UDP and w.listeners[q.listener].wildcard
+    r.id = q.pkt.id
+    r.client_port = q.client_port
+    r.opcode = q.pkt.opcode
+    r.proto = q.proto
+    r.family = 6 if q.family == 2 else 4
+    if q.replaced:
+        # What a stage asked in its place (rewrite): CoreDNS's stages all look at one message.
+        r.size = q.asked.size
+        r.qtype = q.asked.qtype
+        r.qclass = q.asked.qclass
+        r.do_bit = q.asked.wants_dnssec
+        r.bufsize = advertised(q.proto, q.asked.has_opt, q.asked.udp_size)
+    else:
+        r.size = q.pkt.end
+        r.qtype = q.pkt.qtype
+        r.qclass = q.pkt.qclass
+        r.do_bit = 1 if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO else 0
+        r.bufsize = advertised(q.proto, q.pkt.has_opt, q.pkt.udp_size)
+    memcpy(r.client, q.client_ip, 16)
+    # CoreDNS does not learn which address of a wildcard socket was asked over UDP, and says so.
+    r.local_family = 4 if q.local_len == 4 and not anywhere else 6
+    if q.local_len and not anywhere:
+        memcpy(r.local, q.local_ip, 16)
+
 cdef inline int query_past(Worker *w, Query *q) noexcept nogil:
     # What `cache` says instead of NEXT when it has no answer: the stage that set q.gate may stop a miss.
     cdef Stage *s
@@ -421,6 +473,38 @@ cdef inline void label_set(const Query *q, int label, const char *text, uint32_t
     if label >= 0 and label < q.block.label_count:
         query_labels(q)[label].text = text
         query_labels(q)[label].len = n
+
+cdef inline const Label *label_value(const Query *q, int label) noexcept nogil:
+    # NULL: it is not set.
+    if label < 0 or label >= q.block.label_count or query_labels(q)[label].text == NULL:
+        return NULL
+    return &query_labels(q)[label]
+
+cdef inline uint32_t label_octets(const Label *label) noexcept nogil:
+    return label.len if label.len < LOG_LABEL_MAX else LOG_LABEL_MAX
+
+cdef inline uint32_t labels_octets(const Query *q, const int16_t *labels, uint32_t count) noexcept nogil:
+    # What labels_put writes.
+    cdef uint32_t i, n = 0
+    cdef const Label *label
+    for i in range(count):
+        label = label_value(q, labels[i])
+        n += 2 + (0 if label == NULL else label_octets(label))
+    return n
+
+cdef inline void labels_put(const Query *q, const int16_t *labels, uint32_t count, uint8_t *to) noexcept nogil:
+    # Values of labels behind a QueryRecord: length (little-endian), octets.
+    cdef uint32_t i, n
+    cdef const Label *label
+    for i in range(count):
+        label = label_value(q, labels[i])
+        n = LOG_ABSENT if label == NULL else label_octets(label)
+        to[0] = <uint8_t>n
+        to[1] = <uint8_t>(n >> 8)
+        to += 2
+        if label != NULL:
+            memcpy(to, label.text, n)
+            to += n
 
 cdef inline void *stage_frame(const Stage *s, Query *q) noexcept nogil:
     return q.frames + s.frame_off

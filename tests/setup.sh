@@ -74,6 +74,7 @@ if [ "$goal" = test ]; then
     like unbound
     like dnsperf
     like dig bind9-dnsutils
+    like fstrm_capture fstrm-bin
     like ip iproute2
     like git
     like curl

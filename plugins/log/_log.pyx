@@ -9,16 +9,16 @@ another process writes the line.
 """
 
 from libc.stdint cimport int16_t, int32_t, uint16_t, uint32_t, uint64_t, uint8_t
-from fastdns._log cimport LOG_ABSENT, LOG_LABEL_MAX, LOG_QUERY, QueryRecord, ring_commit, ring_reserve
+from fastdns._log cimport LOG_QUERY, QueryRecord, ring_commit, ring_reserve
 from fastdns._stage cimport (
-    NEXT, CompiledStage, Label, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, query_labels,
-    query_room, zeroed,
+    NEXT, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage, label_set, labels_octets, labels_put,
+    query_room, record_query, zeroed,
 )
 from fastdns._sys cimport (
     CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, memcpy, memset, strlen, timespec,
 )
 from fastdns._wire cimport (
-    FLAG_CD, FLAG_DO, FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR,
+    FLAG_CD, FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_NOTIFY, OPCODE_QUERY, RCODE_FORMERR, RCODE_NOERROR,
     RCODE_NOTIMP, RCODE_NXDOMAIN, RCODE_REFUSED, RCODE_SERVFAIL, SECTION_AUTHORITY, TYPE_AXFR, TYPE_IXFR, TYPE_NS,
     TYPE_RRSIG, TYPE_SOA, WIRE_HEADER, WIRE_NAME_MAX, Finish, get16, get32, wire_cuts, wire_limit, wire_lower,
     wire_name, wire_name_under, wire_scan,
@@ -146,42 +146,6 @@ cdef void say_kind(const Config *c, const Query *q, Kind kind) noexcept nogil:
     label_set(q, c.class_label, text, <uint32_t>strlen(text))
 
 
-cdef const Label *value_of(const Rule *rule, uint32_t i, const Query *q) noexcept nogil:
-    # The format's label number i; NULL: not set.
-    cdef int place = rule.labels[i]
-    if place < 0 or place >= q.block.label_count or query_labels(q)[place].text == NULL:
-        return NULL
-    return &query_labels(q)[place]
-
-
-cdef inline uint32_t shown(const Label *label) noexcept nogil:
-    return label.len if label.len < LOG_LABEL_MAX else LOG_LABEL_MAX
-
-
-cdef uint32_t labels_octets(const Rule *rule, const Query *q) noexcept nogil:
-    cdef uint32_t i, n = 0
-    cdef const Label *label
-    for i in range(rule.labels_n):
-        label = value_of(rule, i, q)
-        n += 2 + (0 if label == NULL else shown(label))
-    return n
-
-
-cdef void put_labels(const Rule *rule, const Query *q, uint8_t *to) noexcept nogil:
-    # As the formatter reads them: length (little-endian), octets.
-    cdef uint32_t i, n
-    cdef const Label *label
-    for i in range(rule.labels_n):
-        label = value_of(rule, i, q)
-        n = LOG_ABSENT if label == NULL else shown(label)
-        to[0] = <uint8_t>n
-        to[1] = <uint8_t>(n >> 8)
-        to += 2
-        if label != NULL:
-            memcpy(to, label.text, n)
-            to += n
-
-
 cdef bint server_writes(const Query *q) noexcept nogil:
     # A bare return of one of these makes the server write the reply.
     return not q.dropped and (q.rcode == RCODE_SERVFAIL or q.rcode == RCODE_REFUSED or q.rcode == RCODE_FORMERR
@@ -208,40 +172,13 @@ cdef bint cut(Worker *w, const Query *q) noexcept nogil:
     return wire_cuts(&q.pkt, &f, q.reply, q.reply_len, w.scan, w.scratch)
 
 
-cdef inline uint32_t advertised(int proto, bint has_opt, uint16_t size) noexcept nogil:
-    return 65535 if proto else size if has_opt and size > 512 else 512
-
-
 cdef void fill(Worker *w, const Query *q, QueryRecord *r) noexcept nogil:
     cdef timespec ts
     cdef uint64_t now
-    cdef bint anywhere = q.proto == 0 and w.listeners[q.listener].wildcard
     clock_gettime(CLOCK_MONOTONIC, &ts)
     now = <uint64_t>ts.tv_sec * 1000000000 + <uint64_t>ts.tv_nsec
     r.duration_ns = now - q.start_ns if now > q.start_ns else 0
-    r.id = q.pkt.id
-    r.client_port = q.client_port
-    r.opcode = q.pkt.opcode
-    r.proto = q.proto
-    r.family = 6 if q.family == 2 else 4
-    if q.replaced:
-        # What a stage asked in its place (rewrite): CoreDNS's stages all look at one message.
-        r.size = q.asked.size
-        r.qtype = q.asked.qtype
-        r.qclass = q.asked.qclass
-        r.do_bit = q.asked.wants_dnssec
-        r.bufsize = advertised(q.proto, q.asked.has_opt, q.asked.udp_size)
-    else:
-        r.size = q.pkt.end
-        r.qtype = q.pkt.qtype
-        r.qclass = q.pkt.qclass
-        r.do_bit = 1 if q.pkt.has_opt and q.pkt.opt_flags & FLAG_DO else 0
-        r.bufsize = advertised(q.proto, q.pkt.has_opt, q.pkt.udp_size)
-    memcpy(r.client, q.client_ip, 16)
-    # CoreDNS does not learn which address of a wildcard socket was asked over UDP, and says so.
-    r.local_family = 4 if q.local_len == 4 and not anywhere else 6
-    if q.local_len and not anywhere:
-        memcpy(r.local, q.local_ip, 16)
+    record_query(w, q, r)
     if q.written:
         r.written = 1
         r.rcode = q.stream_rcode if q.streamed else q.rcode
@@ -282,7 +219,8 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
         say_kind(c, q, kind)
         if not rule.classes & (CLASS_ALL | class_of(kind)):
             return
-    r = <QueryRecord *>ring_reserve(w.ring, LOG_QUERY, <uint32_t>(sizeof(QueryRecord) + n) + labels_octets(rule, q))
+    r = <QueryRecord *>ring_reserve(w.ring, LOG_QUERY, <uint32_t>(sizeof(QueryRecord) + n)
+                                    + labels_octets(q, rule.labels, rule.labels_n))
     if r == NULL:
         return
     memset(r, 0, sizeof(QueryRecord))
@@ -291,7 +229,7 @@ cdef void response(Worker *w, Stage *s, Query *q) noexcept nogil:
     r.labels = <uint8_t>rule.labels_n
     fill(w, q, r)
     memcpy(<uint8_t *>r + sizeof(QueryRecord), name, n)
-    put_labels(rule, q, <uint8_t *>r + sizeof(QueryRecord) + n)
+    labels_put(q, rule.labels, rule.labels_n, <uint8_t *>r + sizeof(QueryRecord) + n)
     ring_commit(w.ring)
 
 
