@@ -9,17 +9,19 @@ addresses and ports, and everything that can be seen of them is compared.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastdns import chain, facts, metrics
+from fastdns import chain, facts, metrics, registry
 from fastdns._log import Formatter, RingHandle, Rings
 from fastdns._wire import name_from_text
 from fastdns.errors import SetupError
@@ -728,3 +730,30 @@ def test_only_eager_plugins(site: None, monkeypatch: pytest.MonkeyPatch) -> None
 def test_texts() -> None:
     assert facts.shown([]) == "nothing but type and class"
     assert facts.shown([facts.NAME, facts.CLIENT(8, 0)]) == "CLIENT(8, 0), NAME"
+
+
+# ---- the manual
+
+
+def test_the_manuals_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of "Kept answers" in plugins/README.md, as a package of its own."""
+    manual = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
+    (code,) = (text for text in re.findall(r"```python\n(.*?)```", manual, re.S) if "class Where" in text)
+    (tmp_path / "where_plugin.py").write_text(code)
+    info = tmp_path / "where-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: where\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\nwhere = where_plugin:Where\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.installed.cache_clear()
+    try:
+        with Seen("where.test {\n where\n}\n") as worker:
+            clients = [Client(address, [worker]) for address in ("127.0.0.1", "127.0.0.9", "127.0.1.9")]
+            said = [Answer.of(client.ask(worker, question("a.where.test", TXT), "udp")).answer for client in clients]
+            for client in clients:
+                client.close()
+            assert said == [[f'a.where.test. 60 IN TXT "a.where.test. in 127.0.{n}.0"'] for n in (0, 0, 1)]
+            assert worker.counter("fastdns_kept_hits_total", plugin="where") == 1
+    finally:
+        registry.installed.cache_clear()
+        registry.load.cache_clear()
