@@ -192,8 +192,8 @@ class Query:
         """What the plugin answers to this query is not kept, whatever it declares."""
 
     def note(self, octets: bytes) -> None:
-        """Tells the compiled half of the plugin (`noted` of _stage.pxd) something, with the result. ValueError where the
-        plugin's answers are kept, or for a second note."""
+        """Tells the compiled half of the plugin (`noted` of _stage.pxd) something, with the result. ValueError where
+        the plugin's answers are kept, or for a second note."""
 
     @property
     def message(self) -> Any:

@@ -350,7 +350,7 @@ cdef bint owners_of(Worker *w, const Query *q, uint32_t *owners) noexcept nogil:
         if owner[0] == 0xC0 and owner[1] == WIRE_HEADER:
             n += 1
     owners[0] = n
-    # Any other compression would make this sum another one.
+    # Any other compression would make this sum another one. What nobody read the name for has none.
     return w.scan.ulen == q.reply_len + n * (<uint32_t>q.pkt.qname_len - 2)
 
 

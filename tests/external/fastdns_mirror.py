@@ -9,6 +9,7 @@ import re
 
 from fastdns import facts
 from fastdns.plugin import (
+    CNAME,
     NXDOMAIN,
     REFUSED,
     SERVFAIL,
@@ -43,6 +44,7 @@ READ = {
     "rd": lambda query: query.rd,
     "cd": lambda query: query.cd,
     "server": lambda query: query.server.partition(":")[0],
+    "listener": lambda query: query.server,
     "zone": lambda query: query.zone,
     "type": lambda query: query.type,
     "option": lambda query: query.option(65001),
@@ -136,6 +138,8 @@ async def answered(plugin, query, next, words):
     if "upper" in words:
         reply.add(b"\5UPPER\4name\4test\0", 1, 1, 60, bytes(4))
     reply.txt(*(lines or ["nothing"]), ttl=30)
+    if "pointer" in words:
+        reply.record(CNAME, b"\xc0\x0c")
     if "many" in words:
         for n in range(6):
             reply.txt("x" * 250, str(n))

@@ -9,24 +9,26 @@ addresses and ports, and everything that can be seen of them is compared.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastdns import chain, facts, metrics
+from fastdns import chain, facts, metrics, registry
 from fastdns._log import Formatter, RingHandle, Rings
 from fastdns._wire import name_from_text
 from fastdns.errors import SetupError
 from fastdns.labels import Labels
 from fastdns.numbers import AAAA, CNAME, TXT, A
 from fastdns.ports import free_port
-from fastdns.testing import Answer, Worker, receive
+from fastdns.testing import Answer, Worker, exchange, receive
 from tests.probes import installed
 
 ALL = "NAME CASE CLIENT FAMILY PORT PROTO SERVER AD DO EDNS_SIZE RD CD OPTION(65001) METADATA(marker/mark)"
@@ -44,7 +46,7 @@ COMMON = """
 BLOCKS = {
     "x.test": f"mirror {ALL} named",
     "name.x.test": "mirror NAME named",
-    "none.x.test": "mirror nothing rd cd type zone count",
+    "none.x.test:53 none.more.test": "mirror nothing rd cd type zone count",
     "client.x.test": "mirror CLIENT(32,64) client",
     "some.x.test": "mirror NAME DO EDNS_SIZE PROTO CLIENT named",
     "upper.x.test": "mirror NAME CASE named",
@@ -54,6 +56,16 @@ BLOCKS = {
         answer "{{ .Name }} 7 IN TXT {{ .Remote }}"
     }""",
 }
+# One fact each, declared and shown.
+ALONE = {
+    "bits": ("DO", "do"), "size": ("EDNS_SIZE", "bufsize"), "edns": ("EDNS_SIZE", "edns"), "proto": ("PROTO", "proto"),
+    "client": ("CLIENT", "client"), "port": ("PORT", "port"), "letters": ("CASE", "case"), "flags": ("AD", "ad"),
+    "options": ("OPTION(65001)", "option"),
+}  # fmt: skip
+BLOCKS.update({f"{word}.alone.test": f"mirror {fact} {word}" for fact, word in ALONE.values()})
+BLOCKS["name.test"] = "mirror nothing upper"
+BLOCKS["pointer.test"] = "mirror nothing pointer"
+BLOCKS["owner.test"] = 'template IN A {\n        answer "UPPER.owner.test. 60 IN A 192.0.2.4"\n    }'
 COREFILE = "".join(f"{zone}:53 {{{COMMON}    {line}\n}}\n" for zone, line in BLOCKS.items())
 COREFILE += """
 template.test:53 {
@@ -62,35 +74,43 @@ template.test:53 {
     log . "{remote} {type} {name} {rcode} {rsize}"
     template IN A template.test {
         match "^plain"
+        fallthrough
         answer "{{ .Name }} 60 IN A 192.0.2.1"
         additional "Else.Template.Test. 60 IN A 192.0.2.2"
     }
     template IN A template.test {
         match "^remote"
+        fallthrough
         answer "{{ .Name }} 60 IN TXT {{ .Remote }}"
     }
     template IN A template.test {
         match "^cased"
+        fallthrough
         answer "{{ .Question.Name }} 60 IN A 192.0.2.3"
     }
     template IN A template.test {
         match "^upper"
+        fallthrough
         answer "UPPER.template.test. 60 IN A 192.0.2.4"
     }
     template IN A template.test {
         match "^do"
+        fallthrough
         answer "{{ .Name }} 60 IN TXT {{ .Message.RecursionDesired }}{{ range .Message.Extra }}{{ .Do }}{{ end }}"
     }
     template IN A template.test {
         match "^id"
+        fallthrough
         answer "{{ .Name }} 60 IN TXT {{ .Message.Id }}"
     }
     template IN A template.test {
         match "^cname"
+        fallthrough
         answer "{{ .Name }} 60 IN CNAME plain.template.test."
     }
     template IN A template.test {
         match "^broken"
+        fallthrough
         answer "{{ .Name }} 60 IN A {{ .Name }}"
     }
     template IN A template.test {
@@ -132,6 +152,7 @@ rewritten.test:53 {
     rewrite type CNAME A
     template IN A rewritten.test {
         match "(?i)^nx"
+        fallthrough
         rcode NXDOMAIN
     }
     template IN A rewritten.test {
@@ -140,7 +161,7 @@ rewritten.test:53 {
 }
 """
 NOT_COMPARED = ("coredns_dns_request_duration_seconds", "fastdns_", "coredns_cache_")
-CLIENTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.1.9")
+CLIENTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.1.9", "127.0.0.1")  # the last: another port of the first
 
 
 class Seen(Worker):
@@ -275,7 +296,7 @@ DOES = ("count", "gauge", "histogram", "say", "set", "error", "bare", "once", "b
 LABEL = st.lists(st.sampled_from(READS + DOES), min_size=1, max_size=4).map("-".join)
 FEW = st.sampled_from(["rd", "do-bufsize", "client-proto", "case", "owner-count", "upper", "octets", "opt-nx", "label",
                        "option", "many-edns", "ad-cd", "local-family", "name"])
-ZONES = st.sampled_from([*BLOCKS, "view.test", "cached.test"])
+ZONES = st.sampled_from([*(zone.partition(":")[0] for zone in BLOCKS), "view.test", "cached.test"])
 NAMES = st.one_of(
     st.builds("{}.{}".format, st.one_of(FEW, LABEL), ZONES),
     st.sampled_from(["alias.x.test", "x.test", "a.none.x.test", "rd.b.none.x.test"]),
@@ -324,28 +345,41 @@ def test_no_answer_crosses_a_boundary(pair: Pair, sequence: list[tuple[int, byte
     pair.compare()
 
 
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "client": st.integers(0, len(CLIENTS) - 1), "proto": st.sampled_from(["udp", "tcp"]),
+    "letters": st.sampled_from([0, 1, 2, 0x1F, 0x1E, 0xFFFFFF]), "qtype": st.sampled_from([A, TXT]), "flags": FLAGS,
+    "edns": st.booleans(), "size": st.sampled_from([512, 600, 1232, 4096]), "bits": st.sampled_from([0, 0x8000]),
+    "options": OPTIONS, "ident": st.sampled_from([1, 2]),
+}  # fmt: skip
+
+
 @st.composite
-def neighbours(draw: st.DrawFn) -> tuple[str, list[tuple[int, bytes, str]]]:
-    """One name, asked in many ways: every two differ in few things."""
-    name = draw(st.builds("{}.{}".format, FEW, ZONES))
+def neighbours(draw: st.DrawFn) -> list[tuple[int, bytes, str]]:
+    """A query, and others that differ from it in one thing each."""
+    name = draw(st.one_of(st.builds("{}.{}".format, FEW, ZONES), st.sampled_from(
+        ["upper.template.test", "do.template.test", "remote.template.test", "a.none.x.test", "a.none.more.test"])))
+    base = draw(st.fixed_dictionaries(FIELDS))
     found = []
-    for _ in range(draw(st.integers(4, 12))):
-        wire = question(cased(name, draw(st.sampled_from([0, 0, 1, 2, 0xFFFFFF]))), draw(st.sampled_from([A, TXT])),
-                        flags=draw(FLAGS), opt=draw(OPTS))
-        found.append((draw(st.integers(0, 3)), wire, draw(st.sampled_from(["udp", "udp", "tcp"]))))
-    return name, found
+    for field in draw(st.lists(st.sampled_from(["", *FIELDS]), min_size=4, max_size=14)):
+        at = {**base, field: draw(FIELDS[field])} if field else base
+        opt = (at["size"], at["bits"], at["options"]) if at["edns"] else None
+        wire = question(cased(name, at["letters"]), at["qtype"], flags=at["flags"], opt=opt, ident=at["ident"])
+        found.append((at["client"], wire, at["proto"]))
+    return found
 
 
 @settings(max_examples=int(os.environ.get("FASTDNS_EXAMPLES", "150")), deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(asked=neighbours())
-def test_neighbours(pair: Pair, asked: tuple[str, list[tuple[int, bytes, str]]]) -> None:
-    for client, wire, proto in asked[1]:
+def test_neighbours(pair: Pair, asked: list[tuple[int, bytes, str]]) -> None:
+    for client, wire, proto in asked:
         pair.ask(client, wire, proto)
     pair.compare()
 
 
-@pytest.mark.parametrize("zone", [*BLOCKS, "view.test", "template.test", "rewritten.test", "cached.test"])
+@pytest.mark.parametrize("zone", [
+    "x.test", "name.x.test", "none.x.test", "client.x.test", "some.x.test", "upper.x.test", "label.x.test",
+    "two.x.test", "view.test", "template.test", "rewritten.test", "cached.test"])
 def test_what_is_asked_again_is_kept(pair: Pair, zone: str) -> None:
     word = "plain" if zone in ("template.test", "rewritten.test", "two.x.test") else "rd-count"
     for flags in (0x0100, 0):
@@ -405,6 +439,51 @@ def test_letters_are_the_clients_own(pair: Pair) -> None:
     assert found.answer[0].startswith("rd-LETTERS.name.x.TEST. ") and pair.hits() == before + 1
 
 
+def test_an_owner_that_is_the_question_in_one_writing_alone(pair: Pair) -> None:
+    """`UPPER.owner.test.` is a pointer to the question of whoever writes it so, and stands whole for the others."""
+    sizes = [len(pair.ask(0, question(name))) for name in
+             ("UPPER.owner.test", "uPPER.owner.test", "UPPER.owner.test", "upper.owner.test") * 2]
+    assert len(set(sizes)) == 2 and sizes[0] == sizes[2] < sizes[1] == sizes[3]
+
+
+@pytest.mark.parametrize("zone", ["name.test", "pointer.test"])
+def test_an_answer_for_all_names_shows_none(pair: Pair, zone: str) -> None:
+    """An owner that is one client's question, or data that points to it: not for the others."""
+    for name in ("a", "upper", "UPPER", "a-longer-name", "UPPER", "a.b"):
+        pair.ask(0, question(f"{name}.{zone}", TXT))
+    pair.compare()
+
+
+@pytest.mark.parametrize("changed", ALONE)
+@pytest.mark.parametrize("alone", [False, True])
+def test_each_fact_of_a_key_counts(pair: Pair, changed: str, alone: bool) -> None:
+    """Two queries for a name that differ in one thing, and a plugin that shows it; it declares that alone, or all."""
+    word = ALONE[changed][1]
+    label = f"x{os.urandom(3).hex()}"
+    name = f"{label}.{word}.alone.test" if alone else f"{word}-{label}.x.test"
+    base: dict[str, Any] = {"bits": 0, "size": 512 if changed == "edns" else 600, "edns": True, "proto": "udp",
+                            "client": 0, "letters": 0, "flags": 0x0100, "options": b""}
+    other = {"bits": 0x8000, "size": 1400, "edns": False, "proto": "tcp", "client": 1, "letters": 1, "flags": 0x0120,
+             "options": option(65001, b"x"), "port": 4}
+    seen = []
+    for at in (base, {**base, "client" if changed == "port" else changed: other[changed]}) * 2:
+        opt = (at["size"], at["bits"], at["options"]) if at["edns"] else None
+        wire = question(cased(name, at["letters"]), TXT, flags=at["flags"], opt=opt)
+        seen.append(Answer.of(pair.ask(at["client"], wire, at["proto"])).answer)
+    assert seen[0] == seen[2] != seen[1] == seen[3]
+    pair.compare()
+
+
+def test_zones_and_listeners_are_in_every_key(site: None) -> None:
+    corefile = "one.test:53 two.test:53 one.test:54 {\n mirror nothing zone listener\n}\n"
+    with Worker(corefile) as worker:
+        ways = [("one.test", 0), ("two.test", 0), ("one.test", 1)]
+        said = [[Answer.of(exchange(question(f"a.{zone}", TXT), worker.ports[port])).answer[0].partition(" TXT ")[2]
+                 for zone, port in ways] for _ in range(3)]
+        assert said[0] == said[1] == said[2] and len(set(said[0])) == 3
+        assert worker.counter("fastdns_kept_hits_total") == 6
+
+
 def test_without_the_name_one_answer_is_for_all_names(pair: Pair) -> None:
     pair.ask(0, question("first.none.x.test", TXT))
     before = pair.hits()
@@ -414,8 +493,8 @@ def test_without_the_name_one_answer_is_for_all_names(pair: Pair) -> None:
     pair.compare()
 
 
-@pytest.mark.parametrize(("bits", "same"), [(0, {0, 1, 2, 3}), (8, {0, 1, 2, 3}), (30, {0, 1, 2}), (31, {1, 2}),
-                                            (32, {1})])
+@pytest.mark.parametrize(("bits", "same"), [(0, {0, 1, 2, 3, 4}), (8, {0, 1, 2, 3, 4}), (30, {0, 1, 2, 4}),
+                                            (31, {1, 2}), (32, {1})])
 def test_a_prefix_of_the_client(site: None, bits: int, same: set[int]) -> None:
     """The plugin shows all of the address and declares a part: the key is what counts."""
     with Seen(f"prefix.test {{\n mirror CLIENT({bits},0) client\n}}\n") as worker:
@@ -651,3 +730,30 @@ def test_only_eager_plugins(site: None, monkeypatch: pytest.MonkeyPatch) -> None
 def test_texts() -> None:
     assert facts.shown([]) == "nothing but type and class"
     assert facts.shown([facts.NAME, facts.CLIENT(8, 0)]) == "CLIENT(8, 0), NAME"
+
+
+# ---- the manual
+
+
+def test_the_manuals_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of "Kept answers" in plugins/README.md, as a package of its own."""
+    manual = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
+    (code,) = (text for text in re.findall(r"```python\n(.*?)```", manual, re.S) if "class Where" in text)
+    (tmp_path / "where_plugin.py").write_text(code)
+    info = tmp_path / "where-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: where\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\nwhere = where_plugin:Where\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.installed.cache_clear()
+    try:
+        with Seen("where.test {\n where\n}\n") as worker:
+            clients = [Client(address, [worker]) for address in ("127.0.0.1", "127.0.0.9", "127.0.1.9")]
+            said = [Answer.of(client.ask(worker, question("a.where.test", TXT), "udp")).answer for client in clients]
+            for client in clients:
+                client.close()
+            assert said == [[f'a.where.test. 60 IN TXT "a.where.test. in 127.0.{n}.0"'] for n in (0, 0, 1)]
+            assert worker.counter("fastdns_kept_hits_total", plugin="where") == 1
+    finally:
+        registry.installed.cache_clear()
+        registry.load.cache_clear()
