@@ -79,7 +79,8 @@ def _words(host: Supervisor, generation: Generation, ids: list[int], keys: list[
     shared = host.memory.fds(generation.segment)
     kept = host.memory.kept.open(generation.plan["asks"].get("kept", []))
     boards = generation.plan["boards"]
-    generation.boards = [make(generation.number) for _ in boards]
+    for _ in boards:
+        generation.boards.append(make(generation.number))  # one by one: what was made is closed when the next cannot be
     words = {"listeners": shape, "block_ids": ids, "shared": len(shared), "kept": len(kept), "boards": boards,
              "generation": generation.number, "fresh": host.memory.left}
     return words, shared + kept + generation.boards + fds
