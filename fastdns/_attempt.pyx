@@ -167,15 +167,20 @@ cdef Query *retire(Worker *w, Forward *f, uint32_t i) noexcept nogil:
     return first
 
 
-cdef void tell(Worker *w, Forward *f, uint32_t i, uint32_t upstream, bint tcp, int fd, const uint8_t *reply,
-               uint32_t n) noexcept nogil:
-    # An exchange has ended, with a reply or without. Of those who wait the first one stands for all.
+cdef inline void tell(Worker *w, Forward *f, uint32_t i, uint32_t upstream, bint tcp, int fd, const uint8_t *reply,
+                      uint32_t n) noexcept nogil:
+    # An exchange has ended, with a reply or without.
+    if f.questions[i].first.block.exchanged != NULL:
+        tell_watcher(w, f, i, upstream, tcp, fd, reply, n)
+
+
+cdef void tell_watcher(Worker *w, Forward *f, uint32_t i, uint32_t upstream, bint tcp, int fd, const uint8_t *reply,
+                       uint32_t n) noexcept nogil:
+    # Of those who wait the first one stands for all.
     cdef Question *q = &f.questions[i]
     cdef const Config *c = (<const Stanza *>q.stage.state).config
     cdef Block *b = q.first.block
     cdef Exchange e
-    if b.exchanged == NULL:
-        return
     name_upstream(c, q.first, upstream)
     e.begin_ns = q.start_ns
     e.question = question_frame(q) + 2

@@ -316,10 +316,9 @@ cdef int start(Worker *w, Stage *s) noexcept nogil:
 
 
 cdef void stop(Worker *w, Stage *s) noexcept nogil:
-    s.block.exchanged = NULL
+    # The ring stays: stages behind have not stopped yet.
     if s.state != NULL:
         fd_store_release(<uint64_t *>((<View *>s.state).ring.data - PAGE + AT_OPEN), 0)
-    s.state = NULL
 
 
 cdef StageOps OPS

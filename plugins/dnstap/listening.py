@@ -20,8 +20,9 @@ from typing import Any
 from . import frames
 from .config import Tap
 from .metrics import CONNECTIONS, DROPPED
-from .stream import BROKEN, Stream, Waiting, host_and_port, reason
+from .stream import BROKEN, Stream, Waiting, host_and_port, reason, socket_path
 
+CHECK_SECONDS = 10.0
 CLIENTS_MOST = 64  # of a line, those that are shaking hands included
 BACKLOG = 128
 
@@ -36,6 +37,8 @@ class Listening:
         self.path: tuple[str, int] | None = None  # of our socket file, and its inode
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._seconds = frames.TIMEOUT  # for the end of a stream
 
     @property
     def wants(self) -> bool:
@@ -45,6 +48,14 @@ class Listening:
     def start(self) -> None:
         """Listens, without keeping anybody waiting."""
         self._opening = asyncio.create_task(self.open())
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        # Again and again: in a reload the one before us says that it has none.
+        while True:
+            CONNECTIONS.set(len(self.streams), self.to)
+            await asyncio.sleep(CHECK_SECONDS)
 
     def put(self, frame: bytes) -> None:
         """Takes a message for all clients."""
@@ -73,7 +84,7 @@ class Listening:
             await asyncio.to_thread(self._unlink_dead, path)
             with contextlib.ExitStack() as undo:
                 sock = undo.enter_context(socket.socket(socket.AF_UNIX))
-                sock.bind(path)
+                sock.bind(socket_path(path))
                 self._server = await asyncio.start_unix_server(self._accepted, sock=sock, backlog=BACKLOG)
                 undo.pop_all()
             if path and not path.startswith("@"):
@@ -142,18 +153,18 @@ class Listening:
             await stream.send()
             self.drop("broken", stream.lost + stream.waiting.clear())
         except asyncio.CancelledError:
-            self.drop("broken", await stream.finish(self.seconds))
+            self.drop("broken", await stream.finish(self._seconds))
         finally:
             del self.streams[stream]
             CONNECTIONS.set(len(self.streams), self.to)
 
-    seconds = frames.TIMEOUT
-
     async def stop(self, seconds: float) -> None:
         """Closes the socket and sends its clients what waits for them, if it goes quickly."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+        tasks = [task for task in (self._opening, self._watching) if task is not None]
+        self._opening = self._watching = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -163,7 +174,7 @@ class Listening:
             with contextlib.suppress(OSError):
                 if Path(path).stat().st_ino == inode:
                     Path(path).unlink()
-        self.seconds = seconds
+        self._seconds = seconds
         guests = list(self.guests)
         for task in guests:
             task.cancel()

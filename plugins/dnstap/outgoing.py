@@ -17,7 +17,7 @@ from typing import Any
 from . import frames
 from .config import Tap
 from .metrics import CONNECTIONS, DROPPED
-from .stream import BROKEN, Stream, Waiting, host_and_port, reason
+from .stream import BROKEN, Stream, Waiting, host_and_port, reason, socket_path
 
 CHECK_SECONDS = 10.0
 STEADY_SECONDS = 1.0  # a connection that broke sooner is not made again at once
@@ -57,6 +57,8 @@ class Outgoing:
 
     async def _watch(self) -> None:
         while True:
+            # Again and again: in a reload the one before us says that it has none.
+            CONNECTIONS.set(int(self.stream is not None), self.to)
             await asyncio.sleep(CHECK_SECONDS)
             if self.dropped:
                 dropped, self.dropped = self.dropped, 0
@@ -102,7 +104,7 @@ class Outgoing:
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self.tap.proto == "unix":
-            return await asyncio.open_unix_connection(self.tap.endpoint)
+            return await asyncio.open_unix_connection(socket_path(self.tap.endpoint))
         host, port = host_and_port(self.tap.endpoint)
         more: dict[str, Any] = {}
         if self.tap.proto == "tls":

@@ -147,6 +147,11 @@ def host_and_port(endpoint: str) -> tuple[str, int]:
     return host, number
 
 
+def socket_path(endpoint: str) -> str:
+    """A Unix socket's address: one that begins with @ is a name, and no file."""
+    return "\0" + endpoint[1:] if endpoint.startswith("@") else endpoint
+
+
 def reason(error: BaseException) -> str:
     """Why a system call failed, or a stream did not begin."""
     if isinstance(error, asyncio.IncompleteReadError):
