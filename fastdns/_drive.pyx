@@ -18,7 +18,7 @@ cdef enum:
     LISTENERS = 16
     FRAMES = 4096
 
-VERDICTS = ("next", "reply", "rcode", "drop", "suspend")
+VERDICTS = ("next", "reply", "rcode", "drop", "suspend", "python")
 
 
 cdef void room(Worker *w, Query *q) noexcept nogil:

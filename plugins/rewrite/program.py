@@ -73,12 +73,15 @@ class Recipes:
                       for rule in rules if isinstance(rule, NameRule | ReplyRule)]
 
     def of(self, name: str) -> bytes | None:
-        """The recipe of a name in lower case; None: it is too long to be kept."""
+        """The recipe of a name in lower case; None: it is too long to be kept, or one of its names is no text."""
         parts = [b"\0" * HEAD]
         for rule, ask in self.rules:
             after = ask(name)
             matched = after is not None and after is not False
-            new = after.encode() if isinstance(after, str) else b""
+            try:
+                new = after.encode() if isinstance(after, str) else b""
+            except UnicodeEncodeError:
+                return None
             if rule.match == "regex":
                 parts.append((1 + len(new) if matched else 0).to_bytes(2, "big") + new)
             if len(new) > TEXT_MAX:
