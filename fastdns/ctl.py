@@ -14,31 +14,21 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from .ctl_talk import TalkError, find, talk
+from .ctl_talk import Parser, TalkError, find, plain, read, talk
 
-USAGE_EXIT = 2
 UPSTREAMS_SHOWN = 3
 
 
-class UsageError(Exception):
-    """Words that make no sense."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.format_usage()}{self.prog}: {message}")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The words of `fastdns ctl`."""
-    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--socket", metavar="PATH", help="control socket of the server")
     common.add_argument("--pid", type=int, help="process id of the server")
     common.add_argument("--json", action="store_true", help="the answer as JSON")
-    top = _Parser(prog="fastdns ctl", description="Asks a running server.", parents=[common])
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    top = Parser(prog="fastdns ctl", description="Asks a running server.", parents=[common])
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, parents=[common])
@@ -87,13 +77,9 @@ def request_of(words: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `ctl`; returns the exit status."""
-    try:
-        words = parser().parse_args(list(arguments))
-    except UsageError as error:
-        err.write(f"{error}\n")
-        return USAGE_EXIT
-    except SystemExit as error:  # --help
-        return int(error.code or 0)
+    words = read(parser(), arguments, err)
+    if isinstance(words, int):
+        return words
     try:
         path = find(getattr(words, "socket", ""), getattr(words, "pid", None))
         answer = _with_file(words, lambda fd: talk(path, request_of(words), fd))
@@ -103,12 +89,12 @@ def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
     if not answer.get("ok"):
         if getattr(words, "json", False):
             out.write(json.dumps(answer) + "\n")
-        err.write(f"fastdns ctl: {_plain(answer.get('error', 'refused'))}\n")
+        err.write(f"fastdns ctl: {plain(answer.get('error', 'refused'))}\n")
         return 1
     if getattr(words, "json", False):
         out.write(json.dumps(answer, indent=2) + "\n")
     else:
-        out.writelines(f"{_plain(line)}\n" for line in SHOWN.get(words.command, _pairs)(answer))
+        out.writelines(f"{plain(line)}\n" for line in SHOWN.get(words.command, _pairs)(answer))
     return 0
 
 
@@ -154,11 +140,6 @@ def _dumped(path: Path, ask: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
 
 
 # ---- as text
-
-
-def _plain(text: object) -> str:
-    """What comes from names in the cache cannot steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

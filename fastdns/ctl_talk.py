@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's end of the control socket: which server is meant, a request, its answer.
+"""The client's end of the control socket: the words of a command, which server is meant, a request, its answer.
 
 Strategy: without a path the usual folder is looked through; one living server is the one that is meant, several must
-be told apart by the user.
+be told apart by the user. Words that make no sense end with another status than a server that does not answer.
 """
 
 from __future__ import annotations
 
+import argparse
 import array
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 from .errors import FastdnsError
 from .server.ctl_socket import default_path, folder, servers
@@ -19,6 +21,36 @@ from .server.ctl_socket import default_path, folder, servers
 ANSWER_MAX = 16 << 20
 ONCE = ("dump",)  # commands that are not asked for again by themselves
 SECONDS = 310.0  # a little longer than the server gives a command
+
+
+USAGE_EXIT = 2
+
+
+class UsageError(Exception):
+    """Words that make no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command that asks a server."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.format_usage()}{self.prog}: {message}")
+
+
+def read(parser: Parser, arguments: Sequence[str], err: TextIO) -> argparse.Namespace | int:
+    """The words, or the exit status where there is nothing more to do."""
+    try:
+        return parser.parse_args(list(arguments))
+    except UsageError as error:
+        err.write(f"{error}\n")
+        return USAGE_EXIT
+    except SystemExit as error:  # --help
+        return int(error.code or 0)
+
+
+def plain(text: object) -> str:
+    """What comes from names in the cache cannot steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 class TalkError(FastdnsError):

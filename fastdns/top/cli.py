@@ -13,26 +13,16 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from ..ctl_talk import TalkError, find, talk
+from ..ctl_talk import Parser, TalkError, find, plain, read, talk
 from .figures import another_server, between
 from .live import NoRichError, View
-from .tables import plain, text
+from .tables import text
 
-USAGE_EXIT = 2
 SECONDS = 1.0
 SECONDS_LEAST, SECONDS_MOST = 0.1, 3600.0
 COUNT_MOST = 100
-
-
-class UsageError(Exception):
-    """Words that make no sense."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.format_usage()}{self.prog}: {message}")
 
 
 def seconds(text: str) -> float:
@@ -49,9 +39,9 @@ def rows(text: str) -> int:
     return value
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The words of `fastdns top`, with one dash or two."""
-    made = _Parser(prog="fastdns top", description="Shows what a running server does.", allow_abbrev=False)
+    made = Parser(prog="fastdns top", description="Shows what a running server does.", allow_abbrev=False)
     made.add_argument("--socket", "-socket", metavar="PATH", default="", help="control socket of the server")
     made.add_argument("--pid", "-pid", type=int, help="process id of the server")
     made.add_argument("--interval", "-interval", metavar="SECONDS", type=seconds, default=SECONDS,
@@ -64,13 +54,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `top`; returns the exit status."""
-    try:
-        words = parser().parse_args(list(arguments))
-    except UsageError as error:
-        err.write(f"{error}\n")
-        return USAGE_EXIT
-    except SystemExit as error:  # --help
-        return int(error.code or 0)
+    words = read(parser(), arguments, err)
+    if isinstance(words, int):
+        return words
     try:
         show(words, find(words.socket, words.pid), out)
     except (TalkError, NoRichError) as error:

@@ -11,6 +11,7 @@ import importlib
 from types import ModuleType, TracebackType
 from typing import Any, Self, TextIO
 
+from ..ctl_talk import plain
 from ..errors import FastdnsError
 from . import tables
 
@@ -55,7 +56,7 @@ class View:
         """The figures as something that rich prints."""
         text = rich("text").Text
         lines: list[Any] = [text(tables.headline(figures), style="bold")]
-        lines += [text(tables.plain(note), style="yellow") for note in figures["notes"]]
+        lines += [text(plain(note), style="yellow") for note in figures["notes"]]
         for row in self._rows([self._table(table) for table in tables.tables(figures, self.count)]):
             grid = rich("table").Table.grid(padding=(0, GAP, 0, 0))
             grid.add_row(*row)

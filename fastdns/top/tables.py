@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..ctl_talk import plain
 from .figures import LISTS
 
 Figures = dict[str, Any]
@@ -23,11 +24,6 @@ class Table(NamedTuple):
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     left: int = 1
-
-
-def plain(text: object) -> str:
-    """What cannot steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def rate(value: float | None) -> str:
