@@ -369,7 +369,7 @@ def test_only_a_block_that_has_it_tells() -> None:
 class Kept:
     """A sink that keeps frames."""
 
-    wants = True
+    refuses = ""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -455,7 +455,7 @@ def test_frames_and_extras(upstream: Upstream) -> None:
 
 def test_a_line_whose_collector_is_gone_counts_and_makes_nothing() -> None:
     sink = Kept()
-    sink.wants = False
+    sink.refuses = "down"
     block = Block([Line(sink, True, b"", b"", None, None)], [])
     block.take((0, 5, False, LOOPBACK, 1, b"", 0, 1, 0, b"x", b"", 1))
     block.missed(3)
