@@ -174,6 +174,7 @@ def test_only_the_plugin_that_is_named_is_imported(folder):
     lines["header"] = "header {\nquery set rd\n}"
     lines["autopath"] = "autopath @erratic"
     lines["geoip"] = "geoip file"
+    lines["dnstap"] = "dnstap x"
     lines["rewrite"] = "rewrite type ANY A"
     text = f".:1053 {{\n{lines.get(folder.name, folder.name)}\n}}\n"
     assert child(IMPORTED, text).split() == [folder.name]

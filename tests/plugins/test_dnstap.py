@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -696,6 +697,30 @@ def test_a_server_sends_what_is_left_when_it_ends() -> None:
         assert {frame["identity"] for frame in found} == {b"me"}
         (talk,) = sink.talks
         assert talk.finished
+
+
+def test_metrics_of_a_server() -> None:
+    web, dead = free_port(), free_port()
+    with Sink() as sink:
+        text = (f". {{\n prometheus 127.0.0.1:{web}\n dnstap tcp://127.0.0.1:{sink.port}\n"
+                f" dnstap tcp://127.0.0.1:{dead}\n whoami\n}}")
+        with Server(text) as server:
+            server.wait_for("No connection to dnstap endpoint")
+            exchange(question("a.test", A), server.port)
+            sink.wait(2)
+            wanted = {
+                f'fastdns_dnstap_messages_total{{to="tcp://127.0.0.1:{sink.port}"}} 2',
+                f'fastdns_dnstap_connections{{to="tcp://127.0.0.1:{sink.port}"}} 1',
+                f'fastdns_dnstap_connections{{to="tcp://127.0.0.1:{dead}"}} 0',
+                f'fastdns_dnstap_dropped_total{{reason="down",to="tcp://127.0.0.1:{dead}"}} 2',
+                "fastdns_dnstap_damaged_total 0",
+            }
+            until = time.monotonic() + 20
+            missing = wanted
+            while missing:
+                assert time.monotonic() < until, missing
+                with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=20) as page:
+                    missing = wanted - set(page.read().decode().splitlines())
 
 
 def test_explain_says_that_it_runs_compiled(tmp_path: Path) -> None:
