@@ -286,29 +286,36 @@ cdef void exchange_half(Worker *w, Stage *s, Query *q, const Exchange *e, const 
     end(s)
 
 
-cdef int start(Worker *w, Stage *s) noexcept nogil:
-    # The worker's ring: that of its row of counters, which nobody else has as long as it lives.
-    cdef Regions *m = (<const Config *>s.config).regions
-    cdef uint64_t region
-    cdef uint8_t *base
-    cdef Ring *ring
-    if w.row == NULL or w.row <= w.shared:
-        return -1
-    region = (<uint64_t>(w.row - w.shared) // m.row_words - 1) >> 1
-    if region >= m.count:
-        return -1
-    base = region_at(m, region)
-    m.views[region].look_ns = 0
-    ring = &m.views[region].ring
+cdef void look_at(const Regions *m, uint64_t region, Ring *ring) noexcept nogil:
+    # The producer's view of a ring.
+    cdef uint8_t *base = region_at(m, region)
     ring.head = <uint64_t *>(base + AT_HEAD)
     ring.tail = <uint64_t *>(base + AT_TAIL)
     ring.dropped = <uint64_t *>(base + AT_LOST)
     ring.sleeping = <uint32_t *>m.map
     ring.data = base + PAGE
     ring.mask = RING_OCTETS - 1
-    ring.seen_tail = fd_load_acquire(ring.tail)
     ring.wake_fd = m.wake_fd
-    fd_store_relaxed(<uint64_t *>(base + AT_OPEN), 1)
+    if fd_load_acquire(ring.head) & 7:
+        # Damaged by somebody else: frames start at multiples of eight, and the reader skips to the head.
+        fd_store_release(ring.head, (fd_load_acquire(ring.head) + 7) & ~<uint64_t>7)
+    ring.seen_tail = fd_load_acquire(ring.tail)
+
+
+cdef int start(Worker *w, Stage *s) noexcept nogil:
+    # The worker's ring: that of its row of counters, which nobody else has as long as it lives.
+    cdef Regions *m = (<const Config *>s.config).regions
+    cdef uint64_t region
+    cdef Ring *ring
+    if w.row == NULL or w.row <= w.shared:
+        return -1
+    region = (<uint64_t>(w.row - w.shared) // m.row_words - 1) >> 1
+    if region >= m.count:
+        return -1
+    m.views[region].look_ns = 0
+    ring = &m.views[region].ring
+    look_at(m, region, ring)
+    fd_store_relaxed(<uint64_t *>(ring.data - PAGE + AT_OPEN), 1)
     s.state = &m.views[region]
     s.block.exchanged = exchanged
     s.block.watcher = s
@@ -460,7 +467,7 @@ cdef class Table:
         cdef uint32_t n, kind
         if head - tail > size or (head | tail) & 7:
             self.damaged += 1
-            tail = head & ~<uint64_t>7
+            tail = head
         while tail != head and len(found) < most:
             at = tail & (size - 1)
             n = (<uint32_t *>(data + at))[0]
@@ -501,15 +508,9 @@ cdef class Table:
         """Writes a frame as it is into the first ring, where no worker does. For tests and tools."""
         cdef bytes raw = payload
         cdef Ring ring
-        cdef uint8_t *base = region_at(&self.regions, 0)
         cdef void *to
         memset(&ring, 0, sizeof(ring))
-        ring.head = <uint64_t *>(base + AT_HEAD)
-        ring.tail = <uint64_t *>(base + AT_TAIL)
-        ring.dropped = <uint64_t *>(base + AT_LOST)
-        ring.data = base + PAGE
-        ring.mask = RING_OCTETS - 1
-        ring.seen_tail = fd_load_acquire(ring.tail)
+        look_at(&self.regions, 0, &ring)
         to = ring_reserve(&ring, <uint16_t>kind, <uint32_t>len(raw))
         if to == NULL:
             return False

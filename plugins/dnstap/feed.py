@@ -3,7 +3,7 @@
 
 Strategy: one reader for all blocks. The compiled half rings when there is a record, and only if this side sleeps; then
 at most TAKEN are taken at once, so that the keeper's other work has its turn, with a nap where there was less. A record
-goes to every tap of its block, in the order of their lines, and is made into a frame only where that goes anywhere.
+goes to every tap of its block, in the order of their lines, and is made into a frame only where there is room for one.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Sink(Protocol):
     """Where a tap's frames go."""
 
     @property
-    def wants(self) -> bool:
-        """Whether a message would go anywhere."""
+    def refuses(self) -> str:
+        """Why it would not take a message: the reason that it is counted by; "" where it would."""
 
     def start(self) -> None:
         """Begins, without keeping anybody waiting."""
@@ -103,8 +103,8 @@ class Block:
         """Gives a record to the taps."""
         fields = texts = None
         for line in self.lines:
-            if not line.sink.wants:
-                line.sink.drop("down", 1)
+            if why := line.sink.refuses:
+                line.sink.drop(why, 1)
                 continue
             if fields is None:
                 fields = described(found)

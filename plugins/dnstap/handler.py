@@ -14,6 +14,7 @@ from fastdns._log import format_labels, parse_format
 from fastdns.plugin import BlockContext, BlockPlan, Channel, Dispenser, Event, Plugin, SetupError
 
 from .config import DNSTAP, Tap
+from .metrics import DAMAGED
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
@@ -60,6 +61,7 @@ class Dnstap(Plugin):
     def __init__(self, config: tuple[Tap, ...], block: BlockContext) -> None:
         super().__init__(config, block)
         self.taps = config
+        DAMAGED.declare(block.stats)
         self.formats = [tap.extra for tap in config if varies(tap.extra)]
         if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.protobuf") is None:
             raise SetupError(self.name, "it needs protobuf: pip install 'fastdns[dnstap]'")

@@ -41,9 +41,9 @@ class Listening:
         self._seconds = frames.TIMEOUT  # for the end of a stream
 
     @property
-    def wants(self) -> bool:
-        """Whether a message would go anywhere."""
-        return bool(self.streams)
+    def refuses(self) -> str:
+        """Why a message would not be taken."""
+        return "" if self.streams else "down"
 
     def start(self) -> None:
         """Listens, without keeping anybody waiting."""

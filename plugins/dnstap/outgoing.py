@@ -36,9 +36,9 @@ class Outgoing:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def wants(self) -> bool:
-        """Whether a message would go anywhere."""
-        return self.live
+    def refuses(self) -> str:
+        """Why a message would not be taken."""
+        return "down" if not self.live else "queue" if self.waiting.full else ""
 
     def start(self) -> None:
         """Connects, without keeping anybody waiting."""

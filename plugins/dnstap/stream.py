@@ -35,6 +35,11 @@ class Waiting:
         self.octets = 0
         self.some = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether no frame at all would be taken."""
+        return len(self.frames) >= self.most or self.octets >= self.octets_most
+
     def put(self, frame: bytes) -> bool:
         """Appends a frame; False when there is no room."""
         if len(self.frames) >= self.most or self.octets + len(frame) > self.octets_most:
