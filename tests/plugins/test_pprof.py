@@ -97,13 +97,13 @@ def used(pid: int) -> float:
 def test_a_running_server(tmp_path: Path) -> None:
     """Every process takes part; the sum is what the scheduler says; Go's tool opens it; a reload keeps the address."""
     port = free_port()
-    corefile = f". {{\n    multisocket 2\n    log\n    pprof 127.0.0.1:{port} {{\n        block\n    }}\n    demo\n}}\n"
+    corefile = f". {{\n    multisocket 2\n    log\n    pprof 127.0.0.1:{port} {{\n        block\n    }}\n    whoami\n}}\n"
     with Server(corefile) as server:
         end = threading.Event()
 
         def load() -> None:
             while not end.is_set():
-                server.ask("demo.example.", 1)
+                server.ask("whoami.example.", 1)
 
         asking = threading.Thread(target=load)
         asking.start()
@@ -129,7 +129,7 @@ def test_a_running_server(tmp_path: Path) -> None:
         assert 0.5 * spent - 0.1 <= total <= spent + slack, (total, spent)
         hot = [stack for stack, _, labels in samples if labels.get("thread") == "hot"]
         assert any(stack[0].startswith("[compiled loop") and stack[-2] == "thread hot" for stack in hot)
-        assert any("Demo.serve_dns" in name for stack, _, _ in samples for name in stack)
+        assert any("Whoami.serve_dns" in name for stack, _, _ in samples for name in stack)
 
         status, body = get(port, "/goroutine")
         where = {(str(labels["process"]), str(labels["thread"])) for _, _, labels in decode(body)[1]}
