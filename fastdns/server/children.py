@@ -37,6 +37,7 @@ class Child:
         self.rows = -1  # of a worker: its pair of counter rows
         self.beat = -1
         self.stale = 0
+        self.ran = 0  # nanoseconds of CPU that it had had when it became stale
         self.python_beat = -1
         self.python_stale = 0
         self.traceback_fd = -1

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdns.errors import StartError
-from fastdns.server import control, listen, reload
+from fastdns.server import control, heartbeat, listen, reload
 from fastdns.server.children import WORKER, Child, exit_text
 from fastdns.server.heartbeat import PYTHON_STALE_TICKS, STALE_TICKS, Heartbeats
 from fastdns.server.listen import Listeners
@@ -368,6 +368,33 @@ def test_a_late_wake_up_starts_the_count_anew(pulse: Pulse) -> None:
     for _ in range(5):
         assert {pulse.tick() for _ in range(STALE_TICKS - 1)} == {(0, 0)}
         assert pulse.tick(3.0) == (0, 0)
+
+
+@pytest.mark.parametrize(("step_ms", "wants", "hung"), [
+    (0, True, False),  # it waits for a CPU
+    (1, True, True),  # it spins
+    (0, False, True),  # it is stopped, or blocked
+])
+def test_a_worker_that_gets_no_cpu_is_not_hung(pulse: Pulse, step_ms: int, wants: bool, hung: bool) -> None:
+    had = [7_000_000]
+
+    def cpu(_pid: int) -> tuple[int, bool]:
+        had[0] += step_ms * 100_000_000
+        return had[0], wants
+
+    pulse.beats.cpu = cpu
+    pulse.tick()
+    pulse.fill()
+    assert any(pulse.tick()[0] for _ in range(3 * STALE_TICKS)) is hung
+
+
+def test_what_a_process_has_had_of_the_cpu() -> None:
+    before, wants = heartbeat.cpu(os.getpid())
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        continue
+    assert wants and heartbeat.cpu(os.getpid())[0] - before >= 40_000_000
+    assert heartbeat.cpu(0) == (0, False)
 
 
 def test_a_stuck_python_thread_needs_no_socket(pulse: Pulse) -> None:
