@@ -16,5 +16,6 @@ cdef enum:
 cdef int tcp_open(Worker *w, uint32_t first_query_ms, uint32_t idle_ms, uint32_t write_ms) except -1
 cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil
 cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil
+cdef void tcp_take(Worker *w, uint32_t listener, int fd) noexcept nogil
 cdef bint tcp_reads(const Worker *w) noexcept nogil
 cdef uint32_t tcp_connections(const Worker *w) noexcept nogil

@@ -143,7 +143,7 @@ cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil:
         if last[i]:
             t.accept_ns = w.now_ns + LAST_NS
             t.deaf_ns = t.accept_ns + LEAVE_NS
-            accept_some(w, t, i)
+            accept_some(w, t, i, w.listeners[i].tcp_fd)
         else:
             w.api.unwatch(w, w.listeners[i].tcp_fd)
     for i in range(t.used):
@@ -157,6 +157,11 @@ cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil:
         take_messages(w, t, i)
 
 
+cdef void tcp_take(Worker *w, uint32_t listener, int fd) noexcept nogil:
+    """Accepts what waits at a socket of a listener that nobody reads."""
+    accept_some(w, <Tcp *>w.mod[MOD_TCP], listener, fd)
+
+
 cdef bint tcp_reads(const Worker *w) noexcept nogil:
     """Whether a draining worker may still read a client's query."""
     cdef const Tcp *t = <const Tcp *>w.mod[MOD_TCP]
@@ -168,7 +173,7 @@ cdef void stop_accepting(Worker *w, Tcp *t) noexcept nogil:
     t.accept_ns = 0
     for i in range(w.listener_count):
         if w.listeners[i].tcp_fd >= 0 and t.last[i]:
-            accept_some(w, t, i)
+            accept_some(w, t, i, w.listeners[i].tcp_fd)
             w.api.unwatch(w, w.listeners[i].tcp_fd)
 
 
@@ -322,7 +327,7 @@ cdef uint32_t conn_slot(Worker *w, Tcp *t) noexcept nogil:
     return NONE
 
 
-cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
+cdef void accept_some(Worker *w, Tcp *t, uint32_t listener, int at) noexcept nogil:
     cdef sockaddr_in6 peer
     cdef sockaddr_in6 local
     cdef socklen_t n
@@ -332,7 +337,7 @@ cdef void accept_some(Worker *w, Tcp *t, uint32_t listener) noexcept nogil:
     cdef int fd, one = 1, _turn
     for _turn in range(ACCEPT_TURN):
         n = sizeof(peer)
-        fd = c_accept4(w.listeners[listener].tcp_fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        fd = c_accept4(at, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 # The listener stays readable: waiting on it would spin. Look again in 100 ms.
@@ -625,7 +630,8 @@ cdef void tcp_event(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
     cdef uint32_t i
     cdef Conn *c
     if data & LISTENER_TAG:
-        accept_some(w, t, <uint32_t>(data & (LISTENER_TAG - 1)))
+        i = <uint32_t>(data & (LISTENER_TAG - 1))
+        accept_some(w, t, i, w.listeners[i].tcp_fd)
         return
     i = <uint32_t>data
     c = &t.conns[i]

@@ -19,6 +19,7 @@ cdef enum:
     SEGMENT_MAX = 1232          # octets of a reply that may be segmented
     BACKLOG = 1024              # replies that wait for one socket: CoreDNS's number
     BACKLOG_OCTETS = 65536      # room of each; only what is filled is ever touched
+    RESTS = 256                 # sockets that a worker reads to their end
 
 cdef struct Outgoing:
     # A finished reply in the arena, waiting for the flush.
@@ -71,6 +72,13 @@ cdef struct Udp:
     Socket *sockets
     uint32_t waiting            # replies in all backlogs
 
+cdef struct Rest:
+    # A socket that this worker reads to its end for nobody else does.
+    int fd                      # -1: done
+    uint32_t listener
+    bint stream
+    uint64_t until_ns
+
 cdef struct Leaving:
     # How the loop ends. `last` is written before `stop_word`, and read behind it.
     uint32_t stop_word          # 0 run, 1 drain
@@ -78,6 +86,11 @@ cdef struct Leaving:
     uint8_t *last               # by listener: 1, nobody reads its sockets after this worker
     int quiet_fd                # an eventfd, written once nothing more is read from clients
     bint quiet
+    Rest rest[RESTS]
+    uint32_t rest_n             # cells that are written
+    uint32_t rest_seen          # ... that the loop has looked at
+    uint32_t rest_gone          # ... that are done
+    int rest_fd                 # an eventfd, written when all of them are
 
 cdef class Engine:
     cdef Worker w

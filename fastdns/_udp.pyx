@@ -33,12 +33,13 @@ from fastdns._sys cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, EAGAIN, EINTR, EINVAL, EIO, ENOBUFS,
     ENOPROTOOPT, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO, MADV_DONTNEED,
     MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ, PROT_WRITE, SIG_BLOCK, SOL_UDP, UDP_GRO,
-    UDP_SEGMENT, c_getsockname, c_poll, c_read, c_sendmsg, c_setsockopt, c_write, calloc, cmsghdr, epoll_create1,
-    epoll_event, epoll_wait, errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed, fd_store_release32,
+    UDP_SEGMENT, c_close, c_getsockname, c_poll, c_read, c_sendmsg, c_setsockopt, c_write, calloc, cmsghdr,
+    epoll_create1, epoll_event, epoll_wait, errno, fd_fence_seq_cst, fd_load_acquire32, fd_store_relaxed,
+    fd_store_release32,
     in6_pktinfo, in_pktinfo, iovec, madvise, memcmp, memcpy, memset, mmap, msghdr, pollfd, POLLOUT, pthread_sigmask,
     recvmmsg, sendmmsg, sigfillset, sigset_t, sockaddr, sockaddr_in6, socklen_t,
 )
-from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open, tcp_reads
+from fastdns._tcp cimport tcp_connections, tcp_drain, tcp_listen, tcp_open, tcp_reads, tcp_take
 from fastdns._wire cimport WIRE_QUERY_MAX
 
 import os
@@ -112,11 +113,11 @@ cdef void udp_receive(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
         send_kept(w, <Udp *>w.mod[MOD_LISTEN], <uint16_t>data)
         if events == <uint32_t>EPOLLOUT:
             return
-    udp_receive_some(w, <uint32_t>data)
+    udp_receive_some(w, <uint32_t>data, w.listeners[<uint32_t>data].udp_fd)
 
 
-cdef bint udp_receive_some(Worker *w, uint32_t listener) noexcept nogil:
-    # Up to ROUNDS batches; whether there may be more.
+cdef bint udp_receive_some(Worker *w, uint32_t listener, int fd) noexcept nogil:
+    # Up to ROUNDS batches of a listener's socket; whether there may be more.
     cdef Udp *u = <Udp *>w.mod[MOD_LISTEN]
     cdef Socket *s = &u.sockets[listener]
     cdef Query *q = &u.slot
@@ -128,7 +129,7 @@ cdef bint udp_receive_some(Worker *w, uint32_t listener) noexcept nogil:
     q.listener = <uint16_t>listener
     for _turn in range(ROUNDS):
         rx_reset(u)
-        n = recvmmsg(w.listeners[listener].udp_fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
+        n = recvmmsg(fd, u.rx, BATCH, MSG_DONTWAIT, NULL)
         if n <= 0:
             return False
         u.rx_used = <uint32_t>n
@@ -458,7 +459,7 @@ cdef void loop(Worker *w, Leaving *leaving) noexcept nogil:
         if fd_load_acquire32(&leaving.stop_word):
             if not w.draining:
                 drain(w, leaving.last)
-            if not leaving.quiet and not tcp_reads(w):
+            if not leaving.quiet and not tcp_reads(w) and leaving.rest_gone == fd_load_acquire32(&leaving.rest_n):
                 leaving.quiet = True
                 tell(leaving.quiet_fd)
             if ((w.in_flight == 0 and leaving.quiet and tcp_connections(w) == 0 and u.waiting == 0)
@@ -493,7 +494,7 @@ cdef void drain(Worker *w, const uint8_t *last) noexcept nogil:
         if w.listeners[i].udp_fd < 0:
             continue
         turn = 0
-        while last[i] and turn < LAST_TURNS and udp_receive_some(w, i):
+        while last[i] and turn < LAST_TURNS and udp_receive_some(w, i, w.listeners[i].udp_fd):
             turn += 1
         watch_socket(w, <uint16_t>i, u.sockets[i].backlog != NULL and u.sockets[i].backlog.size > 0)
     tcp_drain(w, last)
@@ -505,9 +506,13 @@ cdef void tell(int fd) noexcept nogil:
 
 
 cdef void woken(Worker *w, uint64_t data, uint32_t events) noexcept nogil:
-    # stop() wrote to the eventfd: the loop looks at the word itself.
+    # stop() or rest() wrote to the eventfd: the loop looks at the word itself.
     cdef uint64_t n
     c_read(<int>data, &n, sizeof(n))
+    read_rest(w, <Leaving *>w.mod[MOD_CONTROL])
+
+
+include "_udp_rest.pxi"
 
 
 # ---------------------------------------------------------------------------------------------- engine
@@ -526,7 +531,7 @@ cdef class Engine:
         self.segment = segment
         self.options = dict(options or {})
         self.wake_fd = -1
-        self.leaving.quiet_fd = -1
+        self.leaving.quiet_fd = self.leaving.rest_fd = -1
         self.w.epoll_fd = -1
 
     def listener(self, uint32_t index, int udp_fd, int tcp_fd):
@@ -570,6 +575,8 @@ cdef class Engine:
         self.bridge = bridge_open(w, self.program)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.leaving.quiet_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.leaving.rest_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        w.mod[MOD_CONTROL] = &self.leaving
         self.leaving.last = <uint8_t *>calloc(w.listener_count or 1, 1)
         if self.leaving.last == NULL:
             raise MemoryError
@@ -684,6 +691,9 @@ cdef class Engine:
             raise RuntimeError("start() comes before run()")
         sigfillset(&all_signals)
         pthread_sigmask(SIG_BLOCK, &all_signals, NULL)
+        # Who has nothing to read sleeps a second first, and /health would not count it as one that lives.
+        worker_clock(&self.w)
+        fd_store_relaxed(self.w.row + self.w.slot_beat, self.w.now_ns)
         with nogil:
             loop(&self.w, &self.leaving)
         self.stop_stages()
@@ -714,6 +724,25 @@ cdef class Engine:
         fd_fence_seq_cst()
         if self.wake_fd >= 0:
             os.eventfd_write(self.wake_fd, 1)
+
+    def rest(self, uint32_t index, int fd, bint stream):
+        """Has the loop read a socket of a listener to its end and close it: one that nobody else reads, and that gets
+        nothing new. Called by one thread. IndexError, OverflowError."""
+        cdef Rest *r
+        if index >= self.w.listener_count:
+            raise IndexError(f"no listener {index}")
+        if self.leaving.rest_n == RESTS:
+            raise OverflowError(f"more than {RESTS} sockets to read to their end")
+        os.set_blocking(fd, False)
+        r = &self.leaving.rest[self.leaving.rest_n]
+        r.fd, r.listener, r.stream = fd, index, stream
+        fd_store_release32(&self.leaving.rest_n, self.leaving.rest_n + 1)
+        os.eventfd_write(self.wake_fd, 1)
+
+    @property
+    def rest_fd(self) -> int:
+        """Readable once everything that rest() was given is read."""
+        return self.leaving.rest_fd
 
     @property
     def quiet_fd(self) -> int:

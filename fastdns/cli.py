@@ -160,6 +160,11 @@ def plugin_list() -> str:
 
 def serve(options: Options, err: TextIO) -> int:
     """Read the Corefile and run the supervisor until it is told to stop."""
+    from .server import boot
+
+    if boot.VARIABLE in os.environ:
+        # An upgrade: the processes of the program before serve meanwhile.
+        boot.gently(boot.SUPERVISOR)
     from .corefile.source import Source, read_source
     from .errors import FastdnsError
     from .server.supervisor import Supervisor

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.peers import PEERS
 from fastdns.bench.cpu import machine
+from fastdns.bench.ending import by_signals
 
 from . import report, scenario
 from .arms import Plan, Skipped, plan_for
@@ -112,4 +113,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with by_signals():
+        sys.exit(main(sys.argv[1:]))

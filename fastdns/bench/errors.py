@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TextIO
 
 from ..errors import FastdnsError
+from . import ending
 
 FINE, REGRESSION, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,7 +30,8 @@ class UsageError(FastdnsError):
 def outcome(command: str, interrupted: str, err: TextIO, run: Callable[[], int]) -> int:
     """The exit status of a command's run; what ended it is said in one line, `interrupted` behind that word."""
     try:
-        return run()
+        with ending.by_signals():
+            return run()
     except UsageError as error:
         err.write(f"{command}: {error}\n{command} --help lists the options\n")
     except FastdnsError as error:

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from ..errors import FastdnsError
 from .cpu import machine
+from .ending import by_signals
 from .scaling import Assumptions, Cost, busiest, capacity, doublings
 from .scaling_run import Measured, ScalingError, measure, median, places
 
@@ -164,8 +165,9 @@ def scaling_main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
         def shown(number: int, one: Measured) -> None:
             err.write(f"round {number + 1}: {one.cores} cores: {one.qps:,.0f} qps, {one.cpu_us:.3f} µs per answer\n")
 
-        found = run_scaling(options.cores, rounds=options.rounds, seconds=options.seconds, sockets=options.sockets,
-                            in_flight=options.in_flight, progress=shown)
+        with by_signals():
+            found = run_scaling(options.cores, rounds=options.rounds, seconds=options.seconds, sockets=options.sockets,
+                                in_flight=options.in_flight, progress=shown)
         out.write(text(found))
         if options.json:
             Path(options.json).write_text(as_json(found))

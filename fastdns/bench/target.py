@@ -6,7 +6,7 @@
 
 Strategy: any argv under taskset, in a session of its own; it is up when it answers a question, whatever the answer.
 `pids()` is asked anew for each measurement, because a server forks. At the end the whole session goes: first asked,
-then killed.
+then killed; an end by a signal comes here too (ending.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fastdns.errors import FastdnsError
 from fastdns.ports import free_port
 
 from .cpu import tree
+from .ending import held_back
 from .questions import query
 
 LOOPBACK = "127.0.0.1"
@@ -159,15 +160,16 @@ class Target:
         self._output = tempfile.TemporaryFile(prefix="bench-target-")  # noqa: SIM115 - stop() closes it
         begin = time.monotonic()
         try:
-            self.process = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=self._cwd,
-                start_new_session=True,
-            )
+            with held_back():
+                self.process = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    cwd=self._cwd,
+                    start_new_session=True,
+                )
             while not answers(self.address, self.port, self._question, self._protocol):
                 if self.process.poll() is not None:
                     raise TargetError(f"{self.argv[0]} ended with {self.process.returncode}: {self.words()}")
@@ -185,6 +187,10 @@ class Target:
 
     def stop(self, seconds: float = 10.0) -> None:
         """Ask it to end, then kill what is left of its session. May be called twice."""
+        with held_back():
+            self._end(seconds)
+
+    def _end(self, seconds: float) -> None:
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.send_signal(self._stop)

@@ -19,8 +19,8 @@ from . import control, signals
 TEMPLATE, FORMATTER, KEEPER, WEB, WORKER = "template", "formatter", "keeper", "web", "worker"
 
 _BOOT = (
-    "import sys; fd = int(sys.argv.pop(1)); sys.path[:] = sys.argv[1:]; "
-    "from fastdns.server.template import main; main(fd)"
+    "import sys; fd = int(sys.argv.pop(1)); beside = sys.argv.pop(1) == '1'; sys.path[:] = sys.argv[1:]; "
+    "from fastdns.server.boot import main; main(fd, beside)"
 )
 
 
@@ -37,6 +37,7 @@ class Child:
         self.rows = -1  # of a worker: its pair of counter rows
         self.beat = -1
         self.stale = 0
+        self.ran = 0  # nanoseconds of CPU that it had had when it became stale
         self.python_beat = -1
         self.python_stale = 0
         self.traceback_fd = -1
@@ -76,14 +77,15 @@ class Child:
         return f"{name} (pid {self.pid})"
 
 
-def start_template() -> Child:
-    """Start the interpreter of a new generation."""
+def start_template(beside: bool = False) -> Child:
+    """Start the interpreter of a new generation. `beside`: it gives way to those who serve. OSError."""
     channel, theirs = control.pair()
     with theirs:
         fd = os.dup(theirs.fileno())
         try:
             os.set_inheritable(fd, True)
-            arguments = [sys.executable, "-P", "-c", _BOOT, str(fd), *(path for path in sys.path if path)]
+            words = [str(fd), str(int(beside)), *(path for path in sys.path if path)]
+            arguments = [sys.executable, "-P", "-c", _BOOT, *words]
             pid = os.posix_spawn(sys.executable, arguments, os.environ, setsigmask=signals.GROUP)
         finally:
             os.close(fd)

@@ -62,6 +62,7 @@ class Generation:
         self.sockets: dict[Key, int] = {}
         self.steering: dict[Key, str] = {}
         self.added: list[tuple[Listener, int]] = []
+        self.doors: list[str] = []  # addresses that its template has opened
         self.leaving_sockets: list[socket.socket] = []
         self.segment: Segment | None = None
         self.boards: list[int] = []  # files of published data, which outlive its template
@@ -75,7 +76,7 @@ class Generation:
         self._add(child)
 
     def _start_template(self) -> Child:
-        template = children.start_template()
+        template = children.start_template(self.phase == "loading" and self.host.current is not None)
         self._add(template)
         template.send({"load": True, "filename": self.source.filename, "body": self.source.body.hex(),
                        "port": self.host.settings.port, "layouts": LAYOUTS})
@@ -92,13 +93,13 @@ class Generation:
             child.error = str(words["error"])
         elif "born" in words:
             child.pid = int(words["born"])
-            if self.phase == "failed":
+            if self.phase == "failed" and child.role != WEB:
                 child.kill(9)  # `fail` did not know whom
         elif child.state == "leaving" and child.role != TEMPLATE and not {"started", "serving"}.isdisjoint(words):
             control.close_all(fds)  # it was told to go before it could say so
             return
         elif child.role == TEMPLATE:
-            self._handle_template(words)
+            fds = self._handle_template(words, fds)
         elif "started" in words:
             self._handle_started(child, fds)
             fds = []
@@ -113,16 +114,20 @@ class Generation:
             self.host.told(self, child, words, fds)
         control.close_all(fds)
 
-    def _handle_template(self, words: control.Message) -> None:
+    def _handle_template(self, words: control.Message, fds: list[int]) -> list[int]:
+        # Returns the descriptors that nobody took.
         if "plan" in words:
             for line in words["warnings"]:
                 self.host.log("WARNING", line)
             if self.phase == "loading":
                 self._open(words["plan"])
             elif self.phase != "failed":
-                self.template.send(*self.build)
+                self._send_build()
         elif "built" in words:
             self.template.state = "ready"
+            if self.phase != "failed":
+                self.doors += self.host.doors.take(words["http"], fds)
+                fds = []
             if self.phase == "building":
                 self.phase = "starting"
                 roles = [role for role in HELPERS if role != FORMATTER or self.host.wants_formatter(self)]
@@ -131,6 +136,12 @@ class Generation:
                         self.fork(role)
             elif self.phase == "serving":
                 self.fork_missing()
+        return fds
+
+    def _send_build(self) -> None:
+        words, fds = self.build
+        http, doors = self.host.doors.given(facts["address"] for facts in self.plan["http"])
+        self.template.send({**words, "http": http}, [*fds, *doors])
 
     def retry(self) -> None:
         """A worker of before has ended: what waited for its counter rows may go on."""
@@ -150,7 +161,7 @@ class Generation:
             self.fail(f"{type(error).__name__}: {error}")
         else:
             self.phase = "building"
-            self.template.send(*self.build)
+            self._send_build()
 
     def opened(self) -> None:
         """It serves: a template that is started again must not take entries out of the cache of before once more."""
@@ -294,14 +305,9 @@ class Generation:
 
     def fork_missing(self) -> None:
         """A new template has come up: fork what waited for it."""
-        web = self.member(WEB)  # before the forks: a web of this template would take its own addresses along
         for role in list(self.fork_at):
             if role != TEMPLATE:
                 self.fork(role)
-        if web is not None:
-            # The new template opened the web's addresses again; only a process forked from it accepts on those.
-            self._leave(web, {"stop": 1.0}, 1.0 + GRACE_SECONDS)
-            self.fork(WEB)
         self.give()
 
     def replace(self, worker: Child) -> None:
@@ -318,8 +324,8 @@ class Generation:
             reason = STEPS.get(self.phase, "start") if self.plan or self.phase != "loading" else "corefile"
             self.phase = "failed"
             for child in self.members:
-                if child.reads():
-                    # It shares sockets with those who serve: what it has read it answers.
+                if child.reads() or child.role == WEB:
+                    # It shares sockets with those who serve: what it has taken it answers.
                     self._leave(child, {"stop": DRAIN_SECONDS}, QUIET_SECONDS)
                 else:
                     child.kill(9)

@@ -28,7 +28,7 @@ from .placement import Placement
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
-FORMAT = 2  # of this state and of the messages between supervisor and children
+FORMAT = 3  # of this state and of the messages between supervisor and children
 STATE_MAX = 256 << 20  # octets
 State = dict[str, Any]
 
@@ -65,7 +65,9 @@ def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
         "listeners": [[listener.key, fds.socks(listener.udp), fds.socks(listener.tcp), listener.settled,
                        listener.steered] for listener in listeners.by_key.values()],
         "leaving": [[key, fds.socks(socks)] for key, socks in listeners.leaving.items()],
+        "resting": fds.socks(listeners.resting), "wide": listeners.wide,
         "activated": [[name, fds.add(sock.fileno())] for name, sock in listeners.activated.socks],
+        "doors": [[address, fds.socks(socks)] for address, socks in host.doors.by_address.items()],
         "generations": [_generation(generation, fds) for generation in host.generations],
         "current": host.generations.index(host.current) if host.current is not None else -1,
         "control": [fds.add(control), inode], "waiting": host.orders.save(),
@@ -155,7 +157,9 @@ def restore(host: Supervisor, state: State) -> list[str]:
             listener = Listener(scheme, address, port, wrapped(udp), wrapped(tcp), settled, steered)
             listeners.by_key[listener.key] = listener
         listeners.leaving = {(key[0], key[1], key[2]): wrapped(numbers) for key, numbers in state["leaving"]}
+        listeners.resting, listeners.wide = wrapped(state["resting"]), bool(state["wide"])
         listeners.activated.socks = [(name, wrapped([fd])[0]) for name, fd in state["activated"]]
+        host.doors.by_address = {address: wrapped(numbers) for address, numbers in state["doors"]}
         for words in state["generations"]:
             generation = _restored(host, words)
             generation.leaving_sockets = wrapped(words["leaving"])

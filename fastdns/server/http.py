@@ -27,6 +27,8 @@ BODY_MAX = 65536
 GZIP_FROM = 1024
 LEAVE_SECONDS = 0.5  # for requests on their way when the process ends
 PAUSE_SECONDS = 0.1  # when nothing can be accepted: no descriptors
+LOOKS = 4  # turns of the loop from octets that are readable to a request
+ACCEPT_TURN = 64  # connections taken before others have their turn
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -71,8 +73,7 @@ class Server:
         self.paths = paths
         self.gate = gate
         self.trees = trees
-        self._accepting: list[asyncio.Task[None]] = []
-        self._listeners: list[asyncio.AbstractServer] = []
+        self._listening: list[socket.socket] = []
         self._open: set[asyncio.Task[None]] = set()
         self._idle: set[asyncio.Task[None]] = set()  # of these, who has its answer and may ask again
         self._leaving = False
@@ -80,70 +81,85 @@ class Server:
     async def start(self, sockets: list[socket.socket]) -> None:
         """Begins to accept."""
         for sock in sockets:
-            if self.gate is not None and self.gate.tls:
-                self._accepting.append(asyncio.ensure_future(self._accept(sock, self.gate)))
-                continue
-            self._listeners.append(await asyncio.start_server(self._serve, sock=sock, limit=BODY_MAX))
+            sock.setblocking(False)
+            self._listening.append(sock)
+            self._watch(sock)
 
-    async def stop(self) -> None:
-        """Accepts no more; who has asked, or has just come, is answered; then ends what is open."""
+    def close(self) -> None:
+        """Accepts no more. Whoever else holds the sockets does."""
         self._leaving = True
-        for listener in self._listeners:
-            listener.close()
-        for task in [*self._accepting, *self._idle]:
+        for sock in self._listening:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        self._listening.clear()
+
+    async def stop(self, seconds: float = LEAVE_SECONDS) -> None:
+        """Accepts no more; who has asked, or has just come, has so many seconds; then ends what is open."""
+        self.close()
+        for _ in range(LOOKS):
+            await asyncio.sleep(0)  # what has arrived from those who may ask again is looked at
+        for task in self._idle:
             task.cancel()
         asking = self._open - self._idle
         if asking:
-            await asyncio.wait(asking, timeout=LEAVE_SECONDS)
-        ending = [*self._accepting, *self._open]
+            await asyncio.wait(asking, timeout=seconds)
+        ending = [*self._open]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _accept(self, sock: socket.socket, gate: Gate) -> None:
-        # asyncio's own server has one certificate for all of its life; here each connection gets the present one.
+    def _watch(self, sock: socket.socket) -> None:
+        if sock in self._listening:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+
+    def _accept(self, sock: socket.socket) -> None:
+        # Not asyncio's own: a connection has its task as soon as it is accepted, so the end forgets none; and with TLS
+        # each has the present certificate.
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(ACCEPT_TURN):
             try:
-                theirs, _ = await loop.sock_accept(sock)
+                theirs, _ = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError:
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
+                loop.remove_reader(sock)
+                loop.call_later(PAUSE_SECONDS, self._watch, sock)
+                return
             if len(self._open) >= CONNECTIONS:
                 theirs.close()
                 continue
-            task = asyncio.ensure_future(self._handshake(theirs, gate))
+            theirs.setblocking(False)
+            task = loop.create_task(self._welcome(theirs))
             self._open.add(task)
             task.add_done_callback(self._open.discard)
 
-    async def _handshake(self, theirs: socket.socket, gate: Gate) -> None:
+    async def _welcome(self, theirs: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        gate.refresh()
+        gate = self.gate if self.gate is not None and self.gate.tls else None
+        secured: dict[str, Any] = {}
+        if gate is not None:
+            gate.refresh()
+            secured = {"ssl": gate.context, "ssl_handshake_timeout": SECONDS, "ssl_shutdown_timeout": 1.0}
         reader = asyncio.StreamReader(BODY_MAX)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, theirs, ssl=gate.context, ssl_handshake_timeout=SECONDS, ssl_shutdown_timeout=1.0)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, theirs, **secured)
         except (OSError, asyncio.CancelledError):
             theirs.close()
             return
-        if not gate.knows(transport.get_extra_info("peercert")):
+        if gate is not None and not gate.knows(transport.get_extra_info("peercert")):
             transport.abort()
             return
         await self._serve(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or (task not in self._open and len(self._open) >= CONNECTIONS):
-            writer.transport.abort()
-            return
-        self._open.add(task)
         try:
             await self._connection(reader, writer)
+            writer.close()
+            await asyncio.wait_for(writer.wait_closed(), SECONDS)  # what is not sent yet would go with the process
         except (OSError, TimeoutError, h11.ProtocolError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
-            self._open.discard(task)
             writer.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -227,6 +243,8 @@ class Server:
             body = packer.compress(body) + packer.flush()
             fields.append(("Content-Encoding", "gzip"))
         fields.append(("Content-Length", str(len(body))))
+        if self._leaving:
+            fields.append(("Connection", "close"))
         reason = HTTPStatus(answer.status).phrase
         octets = http.send(h11.Response(status_code=answer.status, headers=fields, reason=reason)) or b""
         if request.method != b"HEAD":

@@ -20,6 +20,7 @@ from .activation import Activated, described, same, sharing
 from .banner import listen_text
 
 BUFFER_OCTETS = 4 << 20  # asked for; the kernel doubles it
+WIDE_OCTETS = 4 * BUFFER_OCTETS  # while a generation starts beside the one that serves
 DATAGRAM_OCTETS = 832  # what the kernel charges for a small queued datagram
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
@@ -139,9 +140,14 @@ def _packet_options(sock: socket.socket, family: int, wildcard: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     elif wildcard:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if not _try(sock, socket.SOL_SOCKET, forced, BUFFER_OCTETS):
-            _try(sock, socket.SOL_SOCKET, plain, BUFFER_OCTETS)
+    _buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, BUFFER_OCTETS)
+    _buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, BUFFER_OCTETS)
+
+
+def _buffer(sock: socket.socket, forced: int, plain: int, octets: int) -> None:
+    # Who may, goes beyond net.core.rmem_max; who may not, gets that.
+    if not _try(sock, socket.SOL_SOCKET, forced, octets):
+        _try(sock, socket.SOL_SOCKET, plain, octets)
 
 
 def _try(sock: socket.socket, level: int, name: int, value: int) -> bool:
@@ -167,7 +173,10 @@ class Listeners:
         self.leaving: dict[Key, list[socket.socket]] = {}
         self._ipv6: bool | None = None
         self.notes: list[str] = []
+        self.rest: list[tuple[Key, socket.socket]] = []  # activated ones that nobody read, with what is queued there
+        self.resting: list[socket.socket] = []  # of these, what a worker reads to its end now
         self._said_buffer = False
+        self.wide = False
         self.activated = Activated()
 
     @property
@@ -196,10 +205,28 @@ class Listeners:
                     if quietly:
                         hold(listener, had)
                     self._extend(listener, count)
+                    if self.wide:
+                        self.widen()
         except StartError:
             self.undo(added)
             raise
         return added
+
+    def widen(self) -> None:
+        """Have UDP sockets hold more for a while: processes that start take turns away from those that read. A server
+        without CAP_NET_ADMIN has what net.core.rmem_max allows anyway."""
+        self._hold(WIDE_OCTETS)
+
+    def narrow(self) -> None:
+        """As it was: what waits longer than a client does is answered for nothing."""
+        if self.wide:
+            self._hold(BUFFER_OCTETS)
+
+    def _hold(self, octets: int) -> None:
+        self.wide = octets > BUFFER_OCTETS
+        for listener in self.by_key.values():
+            for sock in listener.udp:
+                _buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, octets)
 
     def _extend(self, listener: Listener, count: int) -> None:
         if not self.leaving.get(listener.key):
@@ -253,7 +280,7 @@ class Listeners:
     def surplus(self, counts: Mapping[Key, int]) -> list[str]:
         """What to warn of: activated sockets in groups whose first `counts` sockets are read and they are not. They
         leave, because the kernel would go on sending a share of the clients to them: those that a worker still reads
-        go the way of all sockets that are retired, the others now."""
+        go the way of all sockets that are retired, the others become `rest`."""
         said = []
         for key, listener in self.by_key.items() if self.activated.socks else ():
             keep, ipv6 = counts.get(key, 0), self.ipv6 if is_wildcard(listener.address) else True
@@ -262,17 +289,24 @@ class Listeners:
                 where = resolve(listener.address, listener.port, ipv6)
                 for sock in self.activated.surplus(kind, *where, socks[:keep]):
                     said.append(f"socket activation: more sockets than workers for {described(sock)}: one is not used")
-                    if same(sock) not in read:
-                        self._end(sock)
-                    sock.close()
+                    if same(sock) in read:
+                        sock.close()
+                        continue
+                    if sock.type == socket.SOCK_DGRAM:
+                        leave_group(sock)
+                    self.leaving.setdefault(key, []).append(sock)
+                    self.rest.append((key, sock))
         return said
 
-    @staticmethod
-    def _end(sock: socket.socket) -> None:
-        if sock.type == socket.SOCK_DGRAM:
-            leave_group(sock)
-        else:
-            sock.shutdown(socket.SHUT_RD)
+    def rested(self) -> None:
+        """What nobody read has been read to its end, or cannot be."""
+        for sock in self.resting:
+            if sock.type == socket.SOCK_STREAM:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD)
+            sock.close()
+        self.forget(self.resting)
+        self.resting = []
 
     def idle(self) -> list[str]:
         """What to warn of now: activated sockets that no listener has."""

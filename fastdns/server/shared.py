@@ -7,6 +7,7 @@ Strategy: attached once in the template, before the fork, so that every child in
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,16 @@ class Shared:
         for fd in kept:
             os.close(fd)  # whoever wants it has mapped it
         dropped = bind_dropped(program, metrics.dropped_cells(stats, [at["server"] for at in plan["listeners"]]))
-        http = web.listen(plan["http"])
+        given = {address: [socket.socket(fileno=next(take)) for _ in range(count)] for address, count in words["http"]}
+        http = web.listen(plan["http"], given)
         return cls(plan, words, generation, stats, rings, log_wake, segment, sockets, program, http, dropped)
+
+    def opened(self) -> tuple[list[list[Any]], list[int]]:
+        """What the supervisor keeps from now on: the web's addresses that it had not given, and their sockets."""
+        given = {address for address, _ in self.words["http"]}
+        new = {address: place.socks for address, place in self.http.items() if address not in given}
+        return ([[address, len(socks)] for address, socks in new.items()],
+                [sock.fileno() for socks in new.values() for sock in socks])
 
     def become(self, row: int | None) -> None:
         """In a forked process that takes up its role: log to the ring of `row` (None: stdout)."""
@@ -86,7 +95,7 @@ class Shared:
 
     def release_http(self) -> None:
         """In a process that was just forked and is not the web's. A socket that anybody holds, a spare among them,
-        stays in its reuseport group when its web process and template are gone: connections would wait for nobody."""
+        goes on listening when nobody asks for its address any more: connections would wait for nobody."""
         from . import web
 
         web.release(self.http)

@@ -13,6 +13,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from . import banner, children, control, handover, shutdown, traceback_of
 from .children import FORMATTER, KEEPER, WEB, WORKER, Child
 from .ctl_orders import Orders
 from .ctl_socket import ControlSocket
+from .doors import Doors
 from .generation import Generation
 from .heartbeat import TICK_SECONDS, Heartbeats
 from .listen import Listeners
@@ -62,6 +64,7 @@ class Supervisor:
         self.output = Output()
         self.log = self.output.log
         self.listeners = Listeners()
+        self.doors = Doors()
         self.memory: Memory
         self.blocks = BlockIds()
         self.current: Generation | None = None
@@ -269,6 +272,8 @@ class Supervisor:
         child.close()
         generation.died(child, children.exit_text(status))
         child.pid = 0
+        if child.index == 0:
+            self._rested()  # whoever was to read it has gone
 
     def _tick(self, now: float) -> None:
         if self.pending_signals:
@@ -321,6 +326,7 @@ class Supervisor:
         self.memory.segment, self.memory.left = generation.segment, False
         self.memory.kept.settle(generation.plan["asks"].get("kept", []))
         generation.opened()
+        self.doors.keep(facts["address"] for facts in generation.plan["http"])
         self._steer()
         self.orders.serve(generation)
         watch = generation.plan.get("reload")
@@ -367,8 +373,28 @@ class Supervisor:
         """What was asked for is done, or failed: tell the service manager, unless more is to come."""
         for text in self.listeners.idle():
             self.log("WARNING", text)
+        self._read_rest()
         if not self.swap.busy:
+            self.listeners.narrow()
             self.notify.ready(status)
+
+    def _read_rest(self) -> None:
+        # Sockets that nobody read: they get nothing new from now on, and a worker reads what they have.
+        rest, self.listeners.rest = self.listeners.rest, []
+        if not rest or self.current is None:
+            return
+        self._steer()
+        self.listeners.resting += [sock for _, sock in rest]
+        keys = list(self.current.sockets)
+        words = {"rest": [[keys.index(key), sock.type == socket.SOCK_STREAM] for key, sock in rest]}
+        worker = next((child for child in self.current.workers() if child.index == 0), None)
+        if worker is None or not worker.send(words, [sock.fileno() for _, sock in rest]):
+            self._rested()
+
+    def _rested(self) -> None:
+        if self.listeners.resting:
+            self.listeners.rested()
+            self._steer()
 
     def _steer(self) -> None:
         """Steer every group as the generation that serves wants it; a group in motion later, when it has settled."""
@@ -423,6 +449,7 @@ class Supervisor:
     def failed(self, generation: Generation, text: str, reason: str) -> None:
         """A generation will not serve: the start ends, or a reload changes nothing."""
         self.listeners.undo(generation.added)
+        self.doors.drop(generation.doors)
         self.next = None
         self._steer()
         if self.current is None:
@@ -457,6 +484,8 @@ class Supervisor:
                 self.log("ERROR", str(words["failed"]))
             if words["done"] == self.pending_event:
                 self.pending_event = ""
+        elif "rested" in words:
+            self._rested()
         elif "ask" in words:
             self.orders.asked(child, words, fds)
         elif "fatal" in words:
@@ -499,6 +528,7 @@ class Supervisor:
             self._reap()
             time.sleep(0.002)
         self.listeners.close()
+        self.doors.keep(())
         self.control.close()
 
     def _kill_unborn(self) -> None:

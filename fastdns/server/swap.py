@@ -69,6 +69,7 @@ class Swap:
             self.host.log("INFO", "Reloading")
         self.host.notify.reloading()
         self.by = by
+        self.host.listeners.widen()
         self.host.tell(KEEPER, {"event": "restart"})
         try:
             self.host.begin(source)

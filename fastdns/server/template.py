@@ -43,7 +43,8 @@ def main(fd: int) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
-    channel.send({"built": True})
+    http, fds = shared.opened()
+    channel.send({"built": True, "http": http}, fds)
     serve(channel, shared)
 
 

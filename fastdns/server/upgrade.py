@@ -23,6 +23,7 @@ import fastdns
 from ..corefile.source import Source, load_source
 from ..errors import FastdnsError, StartError
 from . import children, control, handover, signals
+from .boot import VARIABLE
 from .children import Child
 from .niceness import give_way
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from .supervisor import Settings, Supervisor
 
-VARIABLE = "FASTDNS_ADOPT"  # in the environment of the program that follows: the descriptor of the state
 ALARM_SECONDS = 90  # after which a trial ends even if the server that waited for it was killed
 UPGRADE = "SIGUSR2"  # who asked, beside swap.SIGNAL and swap.PLUGIN
 COMMAND = "adopt"  # the first word of a trial: a program that does not know it ends with a usage error
@@ -78,6 +78,7 @@ class Upgrade:
         import subprocess  # a supervisor that is not upgraded does without
 
         host = self.host
+        host.listeners.widen()
         state, fds = handover.save(host, [])
         state_fd = handover.write(state)
         channel, theirs = control.pair()

@@ -3,14 +3,14 @@
 
 Strategy: everything that it tells is in the shared table of counters - the numbers, the workers' heartbeats, what is
 not ready yet - so it asks no other process anything and a scrape costs the workers nothing. Its listening sockets are
-opened by the template before it forks (`listen`): a web process that dies is forked again onto the same sockets, with
-whatever connections wait there. It ends by shutting them down, so that a newer generation's take over at once.
+opened by the template before it forks (`listen`) and kept by the supervisor (doors.py): whoever follows a web process
+that dies, or is of the generation before, accepts on the same sockets whatever waits there. One that ends closes its
+copies and answers whom it has accepted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import gc
@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +52,7 @@ BACKLOG = 128
 STALE_SECONDS = 3.0  # an idle worker beats each second
 POLL_SECONDS = 1.0
 POLL_TIMEOUT = 3.0
+PATIENCE = 0.5  # of the time that it has to end: for who has connected and not asked yet
 ESSENTIAL = ("health", "pprof")  # an address of theirs that cannot be opened stops the start
 PATHS = {"metrics": "/metrics", "health": "/health", "ready": "/ready"}
 
@@ -119,8 +120,8 @@ def _check_url(address: str) -> None:
         raise StartError(f'parse "http://{address}": invalid port ":{port}" after host')
 
 
-def listen(http: list[Facts]) -> Sockets:
-    """Opens a socket for each address that any block asks for.
+def listen(http: list[Facts], given: Mapping[str, list[socket.socket]] | None = None) -> Sockets:
+    """Opens a socket for each address that any block asks for, unless it is among those `given`.
 
     Raises StartError for an address of `health` or `pprof`. One of `prometheus` or `ready` is logged and left out, as
     in CoreDNS.
@@ -131,7 +132,7 @@ def listen(http: list[Facts]) -> Sockets:
         if address in sockets:
             continue
         try:
-            sockets[address] = _open(facts)
+            sockets[address] = _open(facts, (given or {}).get(address))
         except StartError as error:
             if facts["service"] in ESSENTIAL:
                 release(sockets)
@@ -141,14 +142,14 @@ def listen(http: list[Facts]) -> Sockets:
     return sockets
 
 
-def _open(facts: Facts) -> Place:
-    """Opens one address. StartError with the line that CoreDNS logs."""
+def _open(facts: Facts, socks: list[socket.socket] | None) -> Place:
+    """Opens one address, if it is not open. StartError with the line that CoreDNS logs."""
     service, address = facts["service"], facts["address"]
     if service == "health":
         _check_url(address)
     gate = open_gate(facts["tls"]) if facts.get("tls") else None
     try:
-        return Place(bind(address), gate)
+        return Place(bind(address) if socks is None else socks, gate)
     except StartError as error:
         if service == "pprof":
             logging.getLogger("plugin/pprof").error("Failed to start pprof handler: %s", error)
@@ -279,7 +280,7 @@ async def poll_health(address: str, sock: socket.socket) -> None:
 async def serve(web: Web, sockets: Sockets, channel: control.Channel, site: Site | None = None) -> None:
     """Serves until the channel says stop or closes."""
     loop = asyncio.get_running_loop()
-    done = loop.create_future()
+    done: asyncio.Future[float] = loop.create_future()
     servers = []
     polls: list[asyncio.Task[None]] = []
     for address, place in sockets.items():
@@ -292,19 +293,14 @@ async def serve(web: Web, sockets: Sockets, channel: control.Channel, site: Site
     desk = Desk(site, channel)
     loop.add_reader(channel.fileno(), functools.partial(_told, web, channel, done, desk))
     channel.send({"started": "web"})
-    await done
+    seconds = await done
     loop.remove_reader(channel.fileno())
-    await desk.close()
+    for server in servers:
+        server.close()
     for poll in polls:
         poll.cancel()
-    await asyncio.gather(*polls, return_exceptions=True)
-    for place in sockets.values():
-        for sock in place.socks:
-            # For every process that holds it: out of the reuseport group now.
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-    for server in servers:
-        await server.stop()
+    await asyncio.gather(desk.close(), *polls, return_exceptions=True)
+    await asyncio.gather(*(server.stop(seconds * PATIENCE) for server in servers))
 
 
 class Desk:
@@ -333,8 +329,8 @@ class Desk:
             await self.control.stop()
 
 
-def _told(web: Web, channel: control.Channel, done: asyncio.Future[None], desk: Desk) -> None:
-    stop = False
+def _told(web: Web, channel: control.Channel, done: asyncio.Future[float], desk: Desk) -> None:
+    stop: float | None = None
     try:
         for message, fds in channel.receive():
             if "control" in message and fds:
@@ -345,11 +341,12 @@ def _told(web: Web, channel: control.Channel, done: asyncio.Future[None], desk: 
                 desk.control.told(message)
             control.close_all(fds)
             web.draining = web.draining or bool(message.get("draining"))
-            stop = stop or "stop" in message
+            if "stop" in message:
+                stop = float(message["stop"])
     except control.Closed:
-        stop = True
-    if stop and not done.done():
-        done.set_result(None)
+        stop = 1.0
+    if stop is not None and not done.done():
+        done.set_result(stop)
 
 
 def run(

@@ -27,6 +27,7 @@ from .shared import Shared
 ORPHAN_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 BEAT_SECONDS = 0.5
+REST_SECONDS = 2.0
 STOP_SECONDS = 1.0  # for the plugins' stop_worker
 # Beside a plugin that spins, on one core, nice 10 left the hits 0.84 of their rate, nice 12 0.94; demo costs the same.
 NICE = 12
@@ -120,6 +121,9 @@ class Worker:
                 words, fds = self.channel.wait()
                 if "profile" in words:
                     sampler.begin(words["profile"], fds, f"worker {self.index}", self.loop)
+                if "rest" in words:
+                    self._read_rest(words["rest"], fds)
+                    continue
                 control.close_all(fds)
                 if "stop" in words:
                     seconds, last = float(words["stop"]), list(words.get("last", ()))
@@ -127,6 +131,22 @@ class Worker:
         except control.Closed:
             self.hot.join(ORPHAN_SECONDS)
         self.drain(seconds, last)
+
+    def _read_rest(self, rest: list[list[Any]], fds: list[int]) -> None:
+        # Sockets that nobody reads, to be read to their end.
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.engine.rest_fd)
+        for number, (listener, stream) in enumerate(rest):
+            try:
+                self.engine.rest(listener, fds[number], stream)
+            except OverflowError as error:
+                self.channel.send({"log": ["WARNING", f"socket activation: {error}: what is queued there is lost"]})
+                control.close_all(fds[number:])
+                break
+        poller = select.poll()
+        poller.register(self.engine.rest_fd, select.POLLIN)
+        poller.poll(REST_SECONDS * 1000)
+        self.channel.send({"rested": True})
 
     def drain(self, seconds: float, last: list[int]) -> None:
         """Answer what was read, at most for `seconds`, then end the process. `last`: the listeners whose sockets nobody

@@ -569,10 +569,10 @@ def test_only_what_may_be_done_twice_is_asked_twice(tmp_path: Path, command: str
 SHORT = """from pathlib import Path
 from fastdns.server import children
 start = children.start_template
-def started():
+def started(beside=False):
     if Path("short").exists():
         raise OSError(11, "Resource temporarily unavailable")
-    return start()
+    return start(beside)
 children.start_template = started
 from fastdns.cli import entry
 entry()

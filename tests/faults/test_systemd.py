@@ -20,7 +20,7 @@ from fastdns.server.listen import Listeners
 from fastdns.server.systemd import Notify, Watchdog, listen_fds
 from tests.machine import may, needs
 
-from .serving import Server, ask, free_port, load, wait_for
+from .serving import Server, ask, free_port, load, query, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME = ".:{port} {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n"
@@ -313,6 +313,65 @@ def test_a_socket_too_many_is_read_to_its_end_by_whom_had_it() -> None:
         for sock in (*clients, *leaving, *(sock for _, sock in listeners.activated.socks)):
             sock.close()
         listeners.close()
+
+
+# Sends queries and connects before anybody reads, as clients do that started the service.
+EARLY = STARTER.replace("os.environ.update", """
+from tests.faults.serving import query
+port, held = wanted[0][3], []
+for number in range(64):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.connect(("127.0.0.1", port))
+    client.send(query(number))
+    held.append(client)
+for number in range(16):
+    client = socket.create_connection(("127.0.0.1", port))
+    client.sendall(len(query(number)).to_bytes(2, "big") + query(number))
+    held.append(client)
+import threading
+if os.fork() == 0:
+    answered = [[], []]
+    def read(client):
+        client.settimeout(20)
+        if len(client.recv(4096)) > 12:
+            answered[client.type == socket.SOCK_STREAM].append(client)
+    threads = [threading.Thread(target=read, args=(client,)) for client in held]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    open("answered", "w").write(json.dumps([len(found) for found in answered]))
+    os._exit(0)
+os.environ.update""")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_waits_in_sockets_that_are_too_many_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int,
+) -> None:
+    """A start by the clients' own packets, with more sockets than workers."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    port = free_port()
+    (tmp_path / "starter.py").write_text(EARLY)
+    (tmp_path / "sockets.json").write_text(json.dumps(
+        [["dns.socket", kind, "127.0.0.1", port] for kind in ("udp", "tcp") for _ in range(4)]))
+    corefile = f".:{port} {{\n bind 127.0.0.1\n multisocket {workers}\n whoami\n}}\n"
+    with Server(tmp_path, corefile, program=("-m", "starter")) as server:
+        wait_for((tmp_path / "answered").exists, "the clients' end")
+        assert json.loads((tmp_path / "answered").read_text()) == [64, 16]
+        assert server.out.count("more sockets than workers") == 2 * (4 - workers)
+        # From now on everybody is sent to sockets that are read, over a reload and an upgrade too.
+        for number, line in ((0, ""), (signal.SIGUSR1, "Reloading complete"), (signal.SIGUSR2, "Upgrading complete")):
+            if number:
+                server.process.send_signal(number)
+                server.wait_line(line)
+            with load(port, 64) as clients:
+                clients.run(0.2, 1000.0)
+                assert clients.settle() == 0
+            for _ in range(16):
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                    client.sendall(b"\0\x1d" + query(1))
+                    assert client.recv(4096)[2:4] == b"\0\1"
 
 
 def test_descriptors_that_are_none_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

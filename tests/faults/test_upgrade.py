@@ -80,13 +80,40 @@ def test_the_process_stays_and_so_do_cache_and_counters(tmp_path: Path) -> None:
         assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
 
 
+def hot(server: Server) -> list[int]:
+    """The niceness of each worker's hot thread."""
+    found = []
+    for pid in server.children("worker"):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            nice = int((task / "stat").read_text().rsplit(") ", 1)[1].split()[16])
+            if task.name != str(pid):
+                found.append(nice)
+    return sorted(found)
+
+
+def test_who_answers_keeps_its_weight_over_reloads_and_upgrades(tmp_path: Path) -> None:
+    """What starts beside a server gives way; that must not be inherited by the threads that answer."""
+    with Server(tmp_path, SAME) as server:
+        settled(server)
+        before = hot(server)
+        assert before[:2] == [os.getpriority(os.PRIO_PROCESS, 0)] * 2
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+        settled(server)
+        assert hot(server) == before
+        upgrade(server)
+        settled(server)
+        assert hot(server) == before
+        assert os.getpriority(os.PRIO_PROCESS, server.process.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 @pytest.mark.parametrize(
     ("program", "corefile", "text"),
     [
         ("raise SystemExit(3)\n", SAME, "the installed program ended: exit status 3"),
         ("this is no program\n", SAME, "the installed program ended: exit status 1"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", SAME, "killed by signal 9"),
-        ("from fastdns.server import handover\nhandover.FORMAT += 1\n" + PROGRAM, SAME, "in another format than 3"),
+        ("from fastdns.server import handover\nhandover.FORMAT += 1\n" + PROGRAM, SAME, "in another format than 4"),
         ("from fastdns.server.memory import Memory\nMemory.adopt = None\n" + PROGRAM, SAME, "TypeError"),
         (PROGRAM, "bad {", "Corefile:1 - Syntax error"),
         (PROGRAM, ".:{port} {\n forward\n}\n", "plugin/forward"),

@@ -148,9 +148,9 @@ def test_orphans_end_at_their_deadline(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_boot_stops_the_start_with_its_error(tmp_path: Path) -> None:
     # The engine refuses in the worker's own process, after everything else went well.
     code = ("import sys; from fastdns.server import children; "
-            "children._BOOT = children._BOOT.replace('main(fd)', "
+            "children._BOOT = children._BOOT.replace('main(fd, beside)', "
             "'import fastdns._udp as u\\nclass E(u.Engine):\\n def start(self, *a): raise RuntimeError(\"no way\")\\n"
-            "u.Engine = E; main(fd)'); from fastdns.cli import entry; entry()")
+            "u.Engine = E; main(fd, beside)'); from fastdns.cli import entry; entry()")
     server = Server(tmp_path, TWO, wait=False, program=("-c", code))
     assert server.process.wait(20) == 1
     assert "no way" in server.err
@@ -252,10 +252,10 @@ def test_a_second_sigint_ends_it_at_once(tmp_path: Path) -> None:
 
 def test_a_plugin_that_never_returns_gets_a_fresh_worker_and_is_named(tmp_path: Path) -> None:
     code = ("from fastdns.server import children; "
-            "children._BOOT = children._BOOT.replace('main(fd)', 'import fastdns.plugins.demo.handler as h\\n"
+            "children._BOOT = children._BOOT.replace('main(fd, beside)', 'import fastdns.plugins.demo.handler as h\\n"
             "def forever(self, query, next):\\n while True: pass\\n"
             "async def serve(self, query, next): forever(self, query, next)\\n"
-            "h.Demo.serve_dns = serve; main(fd)'); from fastdns.cli import entry; entry()")
+            "h.Demo.serve_dns = serve; main(fd, beside)'); from fastdns.cli import entry; entry()")
     corefile = "stuck.test:{port} {\n bind 127.0.0.1\n multisocket 1\n demo\n}\n"
     with Server(tmp_path, corefile, program=("-c", code)) as server, load(server.port) as clients:
         ready(server, 2)

@@ -44,7 +44,7 @@ def test_a_descriptor_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 PARTS = ["number", "written", "blocks", "memory", "listeners", "leaving", "activated", "generations", "current",
-         "control", "waiting", "level"]
+         "control", "waiting", "level", "doors", "resting", "wide"]
 NONSENSE = st.none() | st.integers(-2, 2) | st.lists(st.none() | st.lists(st.integers(-2, -1)), max_size=2)
 
 

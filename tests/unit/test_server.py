@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdns.errors import StartError
-from fastdns.server import control, listen, reload
+from fastdns.server import boot, control, heartbeat, listen, reload
 from fastdns.server.children import WORKER, Child, exit_text
 from fastdns.server.heartbeat import PYTHON_STALE_TICKS, STALE_TICKS, Heartbeats
 from fastdns.server.listen import Listeners
 from fastdns.server.memory import BlockIds, Rows, cache_tables
+from fastdns.server.niceness import aside
 from fastdns.server.output import Output
 from fastdns.testing import free_port
-from tests.machine import needs_ipv6
+from tests.machine import may, needs_ipv6
 
 # -- control
 
@@ -280,6 +282,28 @@ def test_connections_go_to_those_that_stay_while_others_leave() -> None:
     listeners.close()
 
 
+@may("net_admin")
+def test_sockets_hold_more_for_a_while() -> None:
+    listeners = Listeners()
+    port = free_port()
+
+    def held() -> list[int]:
+        return [sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for one in listeners.by_key.values()
+                for sock in one.udp]
+
+    listeners.open([(("dns", "127.0.0.1", port), 2)])
+    usual = held()[0]
+    listeners.widen()
+    assert held() == [4 * usual] * 2
+    # Those that a reload adds as well.
+    listeners.open([(("dns", "127.0.0.1", port), 3)], quietly=True)
+    assert held() == [4 * usual] * 3
+    listeners.narrow()
+    assert held() == [usual] * 3
+    listeners.narrow()
+    listeners.close()
+
+
 def test_a_failure_opens_nothing() -> None:
     listeners = Listeners()
     port = free_port()
@@ -370,6 +394,33 @@ def test_a_late_wake_up_starts_the_count_anew(pulse: Pulse) -> None:
         assert pulse.tick(3.0) == (0, 0)
 
 
+@pytest.mark.parametrize(("step_ms", "wants", "hung"), [
+    (0, True, False),  # it waits for a CPU
+    (1, True, True),  # it spins
+    (0, False, True),  # it is stopped, or blocked
+])
+def test_a_worker_that_gets_no_cpu_is_not_hung(pulse: Pulse, step_ms: int, wants: bool, hung: bool) -> None:
+    had = [7_000_000]
+
+    def cpu(_pid: int) -> tuple[int, bool]:
+        had[0] += step_ms * 100_000_000
+        return had[0], wants
+
+    pulse.beats.cpu = cpu
+    pulse.tick()
+    pulse.fill()
+    assert any(pulse.tick()[0] for _ in range(3 * STALE_TICKS)) is hung
+
+
+def test_what_a_process_has_had_of_the_cpu() -> None:
+    before, wants = heartbeat.cpu(os.getpid())
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        continue
+    assert wants and heartbeat.cpu(os.getpid())[0] - before >= 40_000_000
+    assert heartbeat.cpu(0) == (0, False)
+
+
 def test_a_stuck_python_thread_needs_no_socket(pulse: Pulse) -> None:
     pulse.tick()
     found = [pulse.tick(python=False)[1] for _ in range(PYTHON_STALE_TICKS)]
@@ -446,3 +497,37 @@ def test_niceness_is_only_raised() -> None:
                "give_way(n + 2); give_way(n - 1); print(os.getpriority(os.PRIO_PROCESS, 0))")
     found = subprocess.run(["nice", "-n", "5", sys.executable, "-c", program], capture_output=True, check=True)
     assert int(found.stdout) == min(min(own + 5, 19) + 2, 19)
+
+
+def test_what_is_done_aside_gives_way_and_leaves_nothing_behind() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: list[int] = []
+    aside(own + 1, lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert seen == [min(own + 1, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+    tasks = set(Path("/proc/self/task").iterdir())
+    aside(own, lambda: None)
+    assert set(Path("/proc/self/task").iterdir()) == tasks
+
+    def fails() -> None:
+        raise StartError("no")
+
+    with pytest.raises(StartError, match="no"):
+        aside(own, fails)
+
+
+def test_modules_are_read_by_a_thread_that_gives_way() -> None:
+    program = """
+import os, sys, threading
+from fastdns.server import boot
+own = os.getpriority(os.PRIO_PROCESS, 0)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "colorsys":
+            print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+sys.meta_path.insert(0, Finder())
+boot.gently(["colorsys"])
+print("colorsys" in sys.modules, os.getpriority(os.PRIO_PROCESS, 0) == own)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(max(boot.NICE, os.getpriority(os.PRIO_PROCESS, 0))), "True", "True"]
