@@ -97,7 +97,8 @@ def used(pid: int) -> float:
 def test_a_running_server(tmp_path: Path) -> None:
     """Every process takes part; the sum is what the scheduler says; Go's tool opens it; a reload keeps the address."""
     port = free_port()
-    corefile = f". {{\n    multisocket 2\n    log\n    pprof 127.0.0.1:{port} {{\n        block\n    }}\n    whoami\n}}\n"
+    options = f"multisocket 2\n    log\n    pprof 127.0.0.1:{port} {{\n        block\n    }}\n    whoami"
+    corefile = f". {{\n    {options}\n}}\n"
     with Server(corefile) as server:
         end = threading.Event()
 
