@@ -4,18 +4,21 @@ old configuration 100 ms after it is said to be replaced.
 
 Strategy: the generator of `fastdns bench` measures the most that this machine does with hits, then asks half as much
 while the configuration is changed twenty times: 4 sockets, 2, 4, and a listener that goes and comes. Beside it a few
-questions a millisecond ask a block whose `nsid` tells the turn. For a quiet machine (`make reloads`, about three
-minutes); the figures are printed.
+questions a millisecond ask a block whose `nsid` tells the turn. Server and load have CPUs of their own, as in all
+measurements: on one together the load takes away what the server is asked to have left. For a quiet machine
+(`make reloads`, about three minutes); the figures are printed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import threading
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,11 +102,30 @@ class Probe(threading.Thread):
         return self.sent - len(self.found)
 
 
+def halves() -> tuple[list[int], list[int]]:
+    """CPUs for the server, and for everybody else; the same where there is one alone."""
+    cpus = sorted(os.sched_getaffinity(0))
+    middle = (len(cpus) + 1) // 2
+    return cpus[:middle], cpus[middle:] or cpus
+
+
+@contextlib.contextmanager
+def on(cpus: Collection[int]) -> Iterator[None]:
+    """What is started inside may use these CPUs alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def loads(port: int, questions: Questions, rate: float = 0.0) -> list[Load]:
-    """A thread of load for every other CPU."""
-    count = max(1, len(os.sched_getaffinity(0)) // 2)
-    return [Load("127.0.0.1", port, questions, sockets=64, rate=rate / count, first=NAMES * at // count)
-            for at in range(count)]
+    """A thread of load for each CPU that this thread may use."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return [Load("127.0.0.1", port, questions, sockets=64, rate=rate / len(cpus), first=NAMES * at // len(cpus),
+                 cpu=cpu)
+            for at, cpu in enumerate(cpus)]
 
 
 def asked_for(port: int, questions: Questions, rate: float = 0.0) -> Tally:
@@ -123,13 +145,16 @@ def test_twenty_times_at_half_of_the_most(tmp_path: Path, way: str, capsys: pyte
     number, line = ((signal.SIGUSR1, "Reloading complete") if way == "reload"
                     else (signal.SIGUSR2, "Upgrading complete"))
     questions = synthetic(NAMES)
+    serving, asking = halves()
 
-    with Upstream() as upstream:
+    with on(asking), Upstream() as upstream:
         def corefile(turn: int) -> str:
             text = COREFILE.replace("UP", str(upstream.port)).replace("TURN", str(turn))
             return text.replace("COUNT", "2" if turn % 2 else "4") + (GUEST if turn % 2 else "")
 
-        with Server(tmp_path, corefile(0), ports=2) as server:
+        with contextlib.ExitStack() as stack:
+            with on(serving):
+                server = stack.enter_context(Server(tmp_path, corefile(0), ports=2))
             asked_for(server.port, questions)  # which fills the cache
             rate = asked_for(server.port, questions).qps / 2
             quiet = asked_for(server.port, questions, rate)
