@@ -32,7 +32,8 @@ from .nodes import (
 from .quick import quick
 from .values import MISSING, Struct, truth, type_name
 
-CALL = 3  # steps of a call, and one for each 8 octets of its arguments
+CALL = 3  # steps of a call, and one for each 8 octets of its arguments (SHIFT) ...
+VERB = 2  # ... and these for each verb of printf
 SHIFT = 3
 
 
@@ -217,6 +218,7 @@ class Pipelines:
             return self.short(values, final, name == "or")
         act = function.call
         check = checker(types[given - 1], fail) if final is not None else None
+        least_cost, formats = CALL + max(0, given - 2), name == "printf"
 
         def run(state: State, dot: Any) -> Any:
             # What stands before the bar is computed first, and is the last argument.
@@ -224,10 +226,12 @@ class Pipelines:
             arguments = [get(state, dot) for get in values]
             if check is not None:
                 arguments.append(check(before))
-            cost = CALL
+            cost = least_cost
             for argument in arguments:
                 if type(argument) is str:
                     cost += len(argument) >> SHIFT
+            if formats:
+                cost += VERB * arguments[0].count("%")
             try:
                 state.spend(cost)
                 return bounded(act(*arguments))
