@@ -29,6 +29,9 @@ class Shelf:
     def lane(self) -> int:
         """A number that no other stage has on this shelf."""
 
+    def counters(self, name: str) -> tuple[int, int, int]:
+        """Slots of what a plugin's stage counts: hits, misses, what was stored."""
+
 def stage(plugin: Any, shelf: Shelf, bits: int, prefixes: tuple[int, int], codes: Sequence[int], labels: Sequence[int],
           board: Mapped | None) -> CompiledStage:
     """The stage that gives a plugin's answers again. `bits`: READS that the key covers; `prefixes` of the client's

@@ -153,6 +153,15 @@ cdef class Shelf:
         self.lanes += 1
         return self.lanes
 
+    def counters(self, name):
+        cdef Stats table = self.stats
+        of = (("plugin", name),)
+        return (
+            table.intern("fastdns_kept_hits_total", of, "counter", (), "Queries that something kept decided."),
+            table.intern("fastdns_kept_misses_total", of, "counter", (), "Queries that nothing was kept for."),
+            table.intern("fastdns_kept_stored_total", of, "counter", (), "Answers and decisions that were kept."),
+        )
+
 
 # ---------------------------------------------------------------------------------------------- the key
 
@@ -454,10 +463,8 @@ def stage(plugin, Shelf shelf not None, uint32_t bits, prefixes, codes, labels, 
     c.version = board.feed.generation if board is not None else NULL
     c.slots = stats.slots
     of = (("plugin", plugin.name),)
-    c.hits = stats.intern("fastdns_kept_hits_total", of, "counter", (), "Queries that something kept decided.")
-    c.misses = stats.intern("fastdns_kept_misses_total", of, "counter", (), "Queries that nothing was kept for.")
+    c.hits, c.misses, c.stored = shelf.counters(plugin.name)
     c.passed = stats.intern(
         "fastdns_kept_passed_total", of, "counter", (), "Queries that no kept answer may answer.")
     c.refused = stats.intern("fastdns_kept_refused_total", of, "counter", (), "Answers that may not be kept.")
-    c.stored = stats.intern("fastdns_kept_stored_total", of, "counter", (), "Answers and decisions that were kept.")
     return compiled_stage(&OPS, c, (memory, shelf, board), plugin)

@@ -21,7 +21,7 @@ from fastdns._stage cimport (
     NEXT, PROTO_UDP, PYTHON, RCODE, SUSPEND, CompiledStage, Memory, Query, Stage, StageOps, Worker, compiled_stage,
     query_asked, stage_frame, zeroed,
 )
-from fastdns._stats cimport Stats, stat_add
+from fastdns._stats cimport stat_add
 from fastdns._sys cimport free, malloc, memcmp, memcpy, memset
 from fastdns._wire cimport (
     ADMIT_OK, OPTION_COOKIE, OPTION_EXPIRE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING, RCODE_FORMERR, RCODE_NOTIMP,
@@ -570,7 +570,6 @@ ASKING.noted = noted
 def stage(rows, echoes, plugin=None, Shelf shelf=None) -> CompiledStage:
     cdef Memory memory = zeroed(sizeof(Config))
     cdef Config *config = <Config *>memory.at
-    cdef Stats stats
     cdef Rule *r
     cdef bytes old, new
     rows, codes = list(rows), sorted(set(echoes))
@@ -588,13 +587,7 @@ def stage(rows, echoes, plugin=None, Shelf shelf=None) -> CompiledStage:
         config.echoes[config.echo_count] = code
         config.echo_count += 1
     if shelf is not None:
-        stats = shelf.stats
-        of = (("plugin", "rewrite"),)
-        config.hits = stats.intern("fastdns_kept_hits_total", of, "counter", (), "Queries that something kept decided.")
-        config.misses = stats.intern(
-            "fastdns_kept_misses_total", of, "counter", (), "Queries that nothing was kept for.")
-        config.stored = stats.intern(
-            "fastdns_kept_stored_total", of, "counter", (), "Answers and decisions that were kept.")
+        config.hits, config.misses, config.stored = shelf.counters("rewrite")
         config.empty = &shelf.empty
         config.lane = shelf.lane()
     return compiled_stage(&OPS if shelf is None else &ASKING, config, (memory, rows, shelf), plugin)
