@@ -281,6 +281,7 @@ cdef void deliver(Worker *w, Forward *f, uint32_t i, uint16_t upstream, const ui
             if stale and not whole:
                 wire_scan(msg, n, w.scan)
                 m = w.scan[0]
+            each.upstream = config_of(each).upstreams[upstream].number
             w.api.resume(w, each, REPLY if write_reply(w, each, msg, &m) else RCODE)
             stale = True
         each = following

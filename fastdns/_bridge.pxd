@@ -76,6 +76,7 @@ cdef struct Outcome:
     uint8_t streamed            # the end of a stream: REPLY, or it broke off
     uint16_t rcode
     uint16_t opt_size
+    uint16_t upstream
     uint16_t error_len
     uint16_t asked_len
     uint16_t note_len

@@ -295,6 +295,7 @@ cdef void describe(Outcome *o, const CQuery *q) noexcept nogil:
     o.has_opt = q.has_opt
     o.set_do = q.set_do
     o.opt_size = q.opt_size
+    o.upstream = q.upstream
     if q.has_opt:
         o.options_len = q.options_len
 
@@ -419,6 +420,7 @@ cdef void take_reply(Worker *w, CQuery *q, const Outcome *o, const uint8_t *octe
     q.has_opt = o.has_opt
     q.set_do = o.set_do
     q.opt_size = o.opt_size
+    q.upstream = o.upstream
     q.options = octets + o.reply_len
     q.options_len = o.options_len
 

@@ -882,6 +882,7 @@ cdef void write_reply(Down *d, _Request request, Reply reply, uint32_t options) 
     d.outcome.has_opt = reply.has_opt
     d.outcome.set_do = reply.set_do
     d.outcome.opt_size = reply.opt_size
+    d.outcome.upstream = reply.upstream
     d.outcome.options_len = options
 
 
@@ -897,6 +898,7 @@ cdef Reply child_reply(Up *u, bytes error):
     reply.has_opt = o.has_opt
     reply.set_do = o.set_do
     reply.opt_size = o.opt_size
+    reply.upstream = o.upstream
     reply.look()
     if o.options_len:
         reply.options = u.block[o.reply_len:o.reply_len + o.options_len]

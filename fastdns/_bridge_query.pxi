@@ -295,6 +295,7 @@ cdef class Query:
         made.set_do = reply.set_do
         made.opt_size = reply.opt_size
         made.options = reply.options
+        made.upstream = reply.upstream
         made.ulen = m.ulen if wire_scan(made.out.p, size, m) == 0 else <uint32_t>size
         if made.has_opt:
             made.ulen += OPT_OCTETS + (0 if made.options is None else <uint32_t>len(made.options))

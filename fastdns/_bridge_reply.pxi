@@ -98,6 +98,7 @@ cdef class Reply:
     cdef uint16_t qclass
     cdef uint16_t qname_len
     cdef uint16_t opt_size
+    cdef uint16_t upstream      # whose answer it is, see Query in _stage.pxd
     cdef uint8_t section        # of the last record
     cdef readonly bint has_opt
     cdef bint set_do
@@ -306,6 +307,7 @@ cdef class Reply:
         if self.has_opt:
             # What log and metrics report is the size with the OPT that it came with.
             reply.ulen += 11 + (0 if reply.options is None else <uint32_t>len(reply.options))
+        reply.upstream = self.upstream
         reply.error = self.error if error is None else error.encode()[:160]
         return reply
 

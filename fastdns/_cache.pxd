@@ -17,6 +17,7 @@ cdef enum:
     CACHE_TTLS_MAX = 5957       # WIRE_RECORDS_MAX
     CACHE_META_WORDS = 1536     # header, name and TTL offsets of the largest entry
     CACHE_MARK_FILE = 0x80      # bit of `mark`: the entry was loaded from a file
+    CACHE_UPSTREAM_MAX = 0xfff
 
 cdef struct CacheKey:
     # Everything that may change the answer. Compared whole on a hit; its hash is keyed per segment.
@@ -41,6 +42,7 @@ cdef struct CacheEntry:
     uint32_t ulen               # octets uncompressed, without OPT
     uint8_t kind                # CACHE_SUCCESS or CACHE_DENIAL
     uint8_t mark                # the caller's bits
+    uint16_t upstream           # whose answer it was (upstream_numbers), at most CACHE_UPSTREAM_MAX; 0: unknown
     uint16_t ttls               # TTL offsets, at most CACHE_TTLS_MAX
     uint16_t wire_len           # at least 12
     const uint16_t *ttl_off     # offsets in wire of the TTL fields, checked against wire_len by the reader

@@ -9,7 +9,7 @@ HEADER: tuple[str, ...]
 FIXED: tuple[str, ...]
 RECORD_WORDS: tuple[str, ...]
 RECORD_OCTETS_MAX: int
-Match = tuple[bytes, int, int, bool, bool, bool, bool, int, int, int, int, int, int, int]
+Match = tuple[bytes, int, int, bool, bool, bool, bool, int, int, int, int, int, int, int, int]
 
 class Segment:
     @property
@@ -69,6 +69,7 @@ class Look:
         ttl: int = 60,
         rcode: int = 0,
         mark: int = 0,
+        upstream: int = 0,
         offsets: Sequence[int] = (),
         begun: int | None = None,
         epoch: int | None = None,

@@ -60,6 +60,7 @@ cdef enum:
     ENTRY_CD = 42
     ENTRY_ASIDE = 43
     ENTRY_MARK = 44
+    ENTRY_UPSTREAM = 52
 
 cdef extern from *:
     # Constants of 64 bits, which an enum does not hold and a module's variable would not let the compiler fold.
@@ -356,6 +357,7 @@ cdef int fetch(CacheView *v, const CacheTable *t, const CacheKey *k, uint64_t wo
     out.rcode = <uint16_t>(h[5] >> 48)
     out.kind = <uint8_t>((h[6] >> ENTRY_KIND) & 1)
     out.mark = <uint8_t>(h[6] >> ENTRY_MARK)
+    out.upstream = <uint16_t>(h[6] >> ENTRY_UPSTREAM)
     out.ulen = <uint32_t>h[7]
     out.orig_ttl = <uint32_t>(h[7] >> 32)
     out.ttls = <uint16_t>ttls
@@ -493,7 +495,7 @@ cdef void stage_entry(CacheView *v, const CacheEntry *e, const Pattern *p) noexc
     h[4] = p.scope
     h[5] = p.question | (<uint64_t>e.flags << 32) | (<uint64_t>e.rcode << 48)
     h[6] = (<uint64_t>e.wire_len | (<uint64_t>e.ttls << 16) | p.bits | (<uint64_t>e.kind << ENTRY_KIND)
-            | (<uint64_t>e.mark << ENTRY_MARK))
+            | (<uint64_t>e.mark << ENTRY_MARK) | (<uint64_t>e.upstream << ENTRY_UPSTREAM))
     h[7] = <uint64_t>e.ulen | (<uint64_t>e.orig_ttl << 32)
     memcpy(h + HEADER_WORDS, p.name, 8 * <size_t>p.words)
     if ttl_words:

@@ -442,8 +442,8 @@ cdef class Look:
         return found
 
     def put(self, bytes name not None, bytes wire not None, int qtype=1, int kind=0, *, int qclass=1, bint do=False,
-            bint cd=False, bint aside=False, uint64_t stored_at=1, uint32_t ttl=60, int rcode=0, int mark=0, offsets=(),
-            begun=None, epoch=None) -> int:
+            bint cd=False, bint aside=False, uint64_t stored_at=1, uint32_t ttl=60, int rcode=0, int mark=0,
+            int upstream=0, offsets=(), begun=None, epoch=None) -> int:
         """Stores an entry: 0 if it was not, else 1, or 2 and 3 when a success or denial entry gave way."""
         cdef CacheKey k
         cdef CacheEntry e
@@ -460,6 +460,7 @@ cdef class Look:
         e.rcode = rcode
         e.kind = kind
         e.mark = mark
+        e.upstream = upstream
         e.ttls = <uint16_t>len(offsets)
         e.ttl_off = ttl_off
         e.wire = wire

@@ -242,8 +242,8 @@ cdef class Survey(Look):
     def matching(self, uint32_t first, uint32_t end, bytes name not None = b"", bint below = False, int qtype = -1,
                  uint32_t most = 1000) -> list:
         """At most `most` entries in some slots under a name (empty: any), or `below` it too, of a type (-1: any):
-        (name, type, class, DO, CD, aside, denial, rcode, stored at, TTL, mark, octets of the message, octets in the
-        cache, ring)."""
+        (name, type, class, DO, CD, aside, denial, rcode, stored at, TTL, mark, upstream, octets of the message, octets
+        in the cache, ring)."""
         cdef CacheKey k
         cdef CacheEntry e
         cdef uint64_t word
@@ -257,8 +257,8 @@ cdef class Survey(Look):
             if self._at(slot, &k, &e, &word) and self._wanted(&k, name, len(name), below, qtype):
                 taken = 8 * (HEADER_WORDS + (k.name_len + 7) // 8 + (e.ttls + 3) // 4) + ((e.wire_len + 7) & ~7)
                 found.append((self.name[:k.name_len], k.qtype, k.qclass, bool(k.do_bit), bool(k.cd_bit),
-                              bool(k.aside), bool(e.kind), e.rcode, e.stored_at, e.orig_ttl, e.mark, e.wire_len,
-                              -(-taken // UNIT) * UNIT, (word >> RING_SHIFT) & 1))
+                              bool(k.aside), bool(e.kind), e.rcode, e.stored_at, e.orig_ttl, e.mark, e.upstream,
+                              e.wire_len, -(-taken // UNIT) * UNIT, (word >> RING_SHIFT) & 1))
         return found
 
     def forbid(self) -> None:

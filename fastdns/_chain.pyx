@@ -344,6 +344,7 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.options_len = 0
     q.writer = 0
     q.replaced = False
+    q.upstream = 0
     q.error_len = 0
     q.proven = False
     q.gate = 0

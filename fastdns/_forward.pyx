@@ -372,6 +372,7 @@ cdef int fill_upstreams(StanzaConfig z, list upstreams) except -1:
         text = one["to"].encode()[:63]
         memcpy(u.text, <const char *>text, len(text))
         u.text_len = <uint32_t>len(text)
+        u.number = one["number"]
         u.slot_fails = one["fails"]
         u.slot_drained = one["drained"]
         u.slot_looped = one["looped"]
@@ -395,10 +396,12 @@ cdef int fill_rcodes(uint64_t *out, rcodes) except -1:
 def stage(dict settings, Stats stats not None) -> CompiledStage:
     """The forward stage of one stanza.
 
-    settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to and the slots
-    fails, drained, looped, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2 sequential; times in
-    seconds; source "" or an address; the slots broken, rejects, concurrent, robin, events; wake_fd; descriptors: how
-    many of them its sockets may use; label: place of `forward/upstream` in the block's labels, or -1. """
+    settings: zone (FROM) and ignored in lower-cased wire form; upstreams: dicts of address, port, to, number and
+    the slots fails, drained, looped, check, warm, duration, hits, misses; policy 0 random, 1 round_robin, 2
+    sequential; times in seconds; source "" or an address; the slots broken, rejects, concurrent, robin, events;
+    wake_fd; descriptors: how many of them its sockets may use; label: place of `forward/upstream` in the block's
+    labels, or -1.
+    """
     cdef StanzaConfig z = StanzaConfig()
     cdef Config *c = &z.config
     cdef bytes text = settings["limit_text"].encode()[:63]

@@ -65,6 +65,7 @@ cdef struct Upstream:
     uint32_t addr_len
     uint32_t text_len
     char text[64]               # IP:PORT
+    uint16_t number             # of fastdns/upstream_numbers.py
     uint32_t slot_fails         # row 0: health checks failed in a row
     uint32_t slot_drained       # row 0: 1 keeps new questions away from it
     uint32_t slot_looped        # row 0: 1, it sends queries back to us (`loop`): it is asked nothing at all

@@ -170,6 +170,7 @@ cdef struct Query:
     uint8_t cookie[24]          # the client's and the server's (RFC 9018)
     uint8_t writer              # 1 + position of the stage that wrote
     uint8_t replaced            # `asked` counts
+    uint16_t upstream           # whose answer the reply is, by its number (fastdns/upstream_numbers.py); 0: nobody's
     # -- a stream of messages
     uint8_t gone                # the client went away
     uint8_t waits               # for room

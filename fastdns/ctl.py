@@ -18,8 +18,6 @@ from typing import Any, TextIO
 
 from .ctl_talk import Parser, TalkError, find, plain, read, talk
 
-UPSTREAMS_SHOWN = 3
-
 
 def parser() -> Parser:
     """The words of `fastdns ctl`."""
@@ -173,8 +171,7 @@ def _entries(answer: dict[str, Any]) -> list[str]:
 
 
 def _source(entry: dict[str, Any]) -> str:
-    source, known = str(entry["source"]), entry["upstreams"]
-    return source if not known or len(known) > UPSTREAMS_SHOWN else f"{source} of {' or '.join(known)}"
+    return f"{entry['source']} of {entry['upstream']}" if entry["upstream"] else str(entry["source"])
 
 
 def _upstreams(answer: dict[str, Any]) -> list[str]:

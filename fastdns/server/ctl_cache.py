@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any
 
-from .. import snapshot
+from .. import snapshot, upstream_numbers
 from .._cache import Segment, Survey
 from .._log import RCODES, TYPES
 from .._wire import name_to_text
@@ -73,10 +73,7 @@ def _check(going: Going) -> None:
 
 @command("inspect", name=str, below=bool, type=str, block=str)
 async def inspect(host: Host, words: Answer) -> Answer:
-    """The entries of a name, at most a thousand. An entry does not hold which upstream it came from: those that it may
-    have come from, the block's, are told."""
-    from . import ctl_report
-
+    """The entries of a name, at most a thousand. An entry of a file, or of a plugin, came from no upstream."""
     name, below, qtype = _what(words)
     if not name:
         raise Refused("inspect what name?")
@@ -84,10 +81,7 @@ async def inspect(host: Host, words: Answer) -> Answer:
 
     def work(going: Going) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        asked: dict[int, list[str]] = {}
-        for upstream in ctl_report.upstreams(host.site):
-            if upstream["to"] not in (of_block := asked.setdefault(upstream["block"], [])):
-                of_block.append(upstream["to"])
+        upstreams = upstream_numbers.names(host.site.stats)
         for one in blocks:
             survey = Survey(segment, one["id"])
             for first, end in survey.spans():
@@ -96,7 +90,7 @@ async def inspect(host: Host, words: Answer) -> Answer:
                 if room <= 0:
                     return found
                 now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-                found += [_entry(one, match, now, asked.get(one["id"], []))
+                found += [_entry(one, match, now, upstreams)
                           for match in survey.matching(first, end, name, below, qtype, room)]
         return found
 
@@ -104,8 +98,8 @@ async def inspect(host: Host, words: Answer) -> Answer:
     return {"entries": entries, "more": len(entries) >= ENTRIES_SHOWN}
 
 
-def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int, upstreams: list[str]) -> dict[str, Any]:
-    name, qtype, qclass, do, cd, aside, denial, rcode, stored_at, ttl, mark, octets, memory, ring = match
+def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int, upstreams: dict[int, str]) -> dict[str, Any]:
+    name, qtype, qclass, do, cd, aside, denial, rcode, stored_at, ttl, mark, upstream, octets, memory, ring = match
     age = max(0, now - stored_at) // NANO
     return {
         "block": block["id"],
@@ -124,7 +118,7 @@ def _entry(block: dict[str, Any], match: tuple[Any, ...], now: int, upstreams: l
         "memory": memory,
         "ring": "probation" if ring else "main",
         "source": "file" if mark & FROM_FILE else "reply",
-        "upstreams": upstreams,
+        "upstream": upstreams.get(upstream),
     }
 
 

@@ -16,7 +16,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .. import metrics
+from .. import metrics, upstream_numbers
 from ..corefile.source import Source
 from ..errors import StartError
 from .children import TEMPLATE, Child, adopt
@@ -72,6 +72,7 @@ def save(host: Supervisor, signals: list[int]) -> tuple[State, list[int]]:
         "current": host.generations.index(host.current) if host.current is not None else -1,
         "control": [fds.add(control), inode], "waiting": host.orders.save(),
         "level": metrics.log_level(host.memory.stats),
+        "upstreams": sorted(upstream_numbers.names(host.memory.stats).items()),
     }
     return state, sorted(fds.all)
 
@@ -172,6 +173,7 @@ def restore(host: Supervisor, state: State) -> list[str]:
         if (level := state["level"]) is not None:
             metrics.set_log_level(host.memory.stats, level)  # whose table may be a new one
             host.output.least = level
+        upstream_numbers.restore(host.memory.stats, {int(one): str(to) for one, to in state.get("upstreams", [])})
         for fd in save(host, [])[1]:
             os.set_inheritable(fd, False)
     except (KeyError, IndexError, TypeError, ValueError, OSError) as error:

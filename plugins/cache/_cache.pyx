@@ -14,9 +14,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport (
-    CACHE_DENIAL, CACHE_SUCCESS, CacheEntry, CacheKey, CacheTable, CacheView, cache_claim, cache_claim_until,
-    cache_drop, cache_epoch, cache_get, cache_hash, cache_note_hit, cache_promote, cache_put, cache_sum_hits,
-    cache_table,
+    CACHE_DENIAL, CACHE_SUCCESS, CACHE_UPSTREAM_MAX, CacheEntry, CacheKey, CacheTable, CacheView, cache_claim,
+    cache_claim_until, cache_drop, cache_epoch, cache_get, cache_hash, cache_note_hit, cache_promote, cache_put,
+    cache_sum_hits, cache_table,
 )
 from fastdns._stage cimport (
     MOD_CACHE, NEXT, ORIGIN_REFRESH, REPLY, RCODE, SUSPEND, CompiledStage, Query, Stage, StageOps, Worker,
@@ -380,6 +380,7 @@ cdef bint store(Worker *w, Stage *s, Query *q, const Frame *f, const Verdict *ve
     e.flags = m.flags
     e.ulen = m.ulen
     e.mark = MARK_ANSWERS if verdict.answering else 0
+    e.upstream = q.upstream if q.upstream <= CACHE_UPSTREAM_MAX else 0
     e.ttls = <uint16_t>m.n
     e.ttl_off = offsets
     e.wire = q.reply

@@ -5,6 +5,7 @@ from fastdns._forward import EVENTS, RCODES
 from fastdns._log import RCODES as RCODE_NAMES
 from fastdns._stats import OVERFLOW_LABEL, Stats
 from fastdns.metrics import Counter, Gauge, Histogram
+from fastdns.upstream_numbers import number
 
 PROXY = "forward"
 PROTOS = ("udp", "tcp")
@@ -27,9 +28,10 @@ EVENT = Counter("fastdns_forward_events_total", "What happened on the way to ups
 
 
 def upstream_slots(stats: Stats, block: int, stanza: int, to: str) -> dict[str, object]:
-    """The slots of one upstream: series by its label, words by its place in the configuration."""
+    """The slots of one upstream, series by its label, words by its place in the configuration; and its number."""
     labels = (("block", str(block)), ("stanza", str(stanza)), ("to", to))
     return {
+        "number": number(stats, to),
         "fails": stats.intern("forward_fails", labels, "word"),
         "drained": stats.intern("forward_drained", (("to", to),), "word"),
         "looped": stats.intern("forward_looped", labels, "word"),

@@ -151,14 +151,48 @@ def test_inspect_tells_what_is_held(shared: Running) -> None:
     assert entry["octets"] == 12 + 14 + 4 + 16 and entry["memory"] % 64 == 0
     status, out, _ = shared.ctl("inspect", "seen.example", "A")
     assert status == 0 and "seen.example." in out and "NOERROR" in out
-    to = [f"127.0.0.{last}:{shared.upstream.port}" for last in (1, 2)]
-    assert sorted(entry["upstreams"]) == to
-    assert out.rstrip().endswith((f"reply of {to[0]} or {to[1]}", f"reply of {to[1]} or {to[0]}"))
-    shared.ask("one.other.test")
-    (other,) = shared.json("inspect", "one.other.test")["entries"]
-    assert other["upstreams"] == to[:1]  # the block has no other, so it came from there
+    up = f"127.0.0.1:{shared.upstream.port}"
+    assert entry["upstream"] == up and out.rstrip().endswith(f"reply of {up}")
     assert shared.ctl("inspect", "never.example")[1] == "not in the cache\n"
     assert shared.json("inspect", "--subtree", "example")["entries"]
+
+
+def test_inspect_tells_which_upstream_answered(tmp_path: Path) -> None:
+    corefile = """
+    .:{port} {
+        bind 127.0.0.1
+        cache
+        template IN A made.example {
+            answer "{{ .Name }} 60 IN A 192.0.2.9"
+            fallthrough
+        }
+        forward . 127.0.0.1:UP 127.0.0.1:OTHER {
+            policy sequential
+        }
+    }
+    """
+    with Upstream(script) as second, running(tmp_path, corefile.replace("OTHER", str(second.port))) as own:
+        to = [f"127.0.0.1:{one.port}" for one in (own.upstream, second)]
+
+        def sources() -> list[str | None]:
+            found = {one["name"]: one["upstream"] for one in own.json("inspect", "--subtree", "example")["entries"]}
+            return [found[text] for text in ("one.example.", "two.example.", "made.example.", "past.made.example.")]
+
+        own.ask("one.example")
+        own.ask("made.example")
+        own.json("drain", to[0])
+        own.ask("two.example")
+        own.ask("past.made.example", 28)  # template passes it on, in Python
+        assert sources() == [*to, None, to[1]]
+        # The numbers behind the names stay, whatever other upstreams a reload brings.
+        own.server.corefile.write_text(own.server.corefile.read_text() + f"""
+        other.test:{own.server.port} {{
+            bind 127.0.0.1
+            forward . 127.0.0.3 {to[1]} {to[0]}
+        }}
+        """)
+        own.json("reload")
+        assert sources() == [*to, None, to[1]]
 
 
 def test_a_dump_loaded_into_a_fresh_server_answers_without_upstream(tmp_path: Path, shared: Running) -> None:
@@ -176,7 +210,7 @@ def test_a_dump_loaded_into_a_fresh_server_answers_without_upstream(tmp_path: Pa
         assert fresh.upstream.asked == []
         assert answer[-4:] == bytes((192, 0, 2, 1)) and 200 < int.from_bytes(answer[-10:-6], "big") < 300
         (entry,) = fresh.json("inspect", "kept.example")["entries"]
-        assert entry["source"] == "file"
+        assert entry["source"] == "file" and entry["upstream"] is None
 
 
 def test_a_dump_that_fails_leaves_what_was_there(tmp_path: Path, shared: Running) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fastdns.ctl_talk import talk
 from fastdns.server.memory import LAYOUTS
 
 from .serving import Server, ask, load, query, wait_for
@@ -36,6 +37,8 @@ FOREIGN = """from fastdns.server.memory import Memory
 save = Memory.save
 Memory.save = lambda self, note: {**save(self, note), "layouts": OLD}
 """ + PROGRAM
+# An upstream that gets its number first.
+BEFORE = "before.test:{port} {\n bind 127.0.0.1\n multisocket 2\n forward . 127.0.0.9\n}\n"
 COMPLETE = "[INFO] SIGUSR2: Upgrading complete: fastdns-"
 
 
@@ -48,6 +51,11 @@ def counter(server: Server, name: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[1]}/metrics", timeout=5) as page:
         text = page.read().decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", text, re.M))
+
+
+def sources(control: Path) -> set[str]:
+    """The upstreams that cache entries came from."""
+    return {one["upstream"] for one in talk(control, {"do": "inspect", "name": ".", "below": True})["entries"]}
 
 
 def settled(server: Server, workers: int = 3) -> None:
@@ -166,10 +174,15 @@ def test_what_fails_after_the_exec_leaves_the_old_workers_looked_after(tmp_path:
 def test_memory_of_another_layout_is_made_anew(tmp_path: Path, other: str) -> None:
     layouts = {**LAYOUTS, other: 0}
     (tmp_path / "prog.py").write_text(FOREIGN.replace("OLD", repr(layouts)))
-    with Upstream() as upstream, Server(tmp_path, COUNTED.replace("UP", str(upstream.port)), ports=2,
-                                        program=("-m", "prog")) as server, load(server.port) as clients:
+    control = tmp_path / "control"
+    with Upstream() as upstream, Server(tmp_path, BEFORE + COUNTED.replace("UP", str(upstream.port)), "-control",
+                                        str(control), ports=2, program=("-m", "prog")) as server, \
+            load(server.port) as clients:
         assert ask(server.port) is not None
         asked = len(upstream.asked)
+        held = sources(control)
+        assert held == {f"127.0.0.1:{upstream.port}"}
+        server.write(COUNTED.replace("UP", str(upstream.port)))
         (tmp_path / "prog.py").write_text(PROGRAM)
         server.process.send_signal(signal.SIGUSR2)
         while COMPLETE not in server.out:
@@ -180,6 +193,7 @@ def test_memory_of_another_layout_is_made_anew(tmp_path: Path, other: str) -> No
         settled(server)
         said = "the counters start anew" if other == "counters" else "the cache starts empty"
         assert f"[WARNING] SIGUSR2: {said}" in server.out
+        assert sources(control) == held
         assert ask(server.port) is not None
         assert (len(upstream.asked) > asked) == (other == "cache")
         assert (counter(server, "coredns_dns_requests_total") >= clients.answered) == (other == "cache")

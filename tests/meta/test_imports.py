@@ -57,6 +57,7 @@ PYTHON: dict[str, set[str]] = {
     "ports": set(),
     "metrics": {"compiled"},
     "snapshot": {"compiled"},
+    "upstream_numbers": {"compiled"},
     "rdata": {"compiled"},
     "published": {"compiled"},
     "labels": set(),
@@ -89,6 +90,7 @@ PYTHON: dict[str, set[str]] = {
     },
     "server": {
         "published",
+        "upstream_numbers",
         "snapshot",
         "errors",
         "numbers",
@@ -130,7 +132,7 @@ PYTHON: dict[str, set[str]] = {
 }
 PLUGIN_MAY = {
     "expression", "gotemplate", "rrtext", "snapshot", "plugin", "errors", "message", "metrics", "corefile", "compiled",
-    "published",
+    "published", "upstream_numbers",
 }
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2] / "fastdns"
 PINNED = {
     "counters": (1, ("_stats.pxd", "_stats.pyx"), "51b4b9f346a1c2ae"),
     "rings": (2, ("_log.pxd", "_log.pyx"), "8cfa382b0984e9ef"),
-    "cache": (1, ("_cache.pxd", "_cache.pyx", "_cache_face.pxi"), "625ab93bbd591c4f"),
+    "cache": (1, ("_cache.pxd", "_cache.pyx", "_cache_face.pxi"), "3ed73a47872c4693"),
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdns._cache import Look, Segment
+from fastdns._cache import Look, Segment, Survey
 
 SMALL = (1, 1024, 1024)
 HOUR = 3600 * 10**9
@@ -63,6 +63,15 @@ def look(segment):
 def test_what_is_put_is_got(look):
     assert look.put(name_of(1), message(1), 28, 1, stored_at=77, ttl=60, rcode=3, mark=1, offsets=(20, 40)) == 1
     assert look.get(name_of(1), 28, 1) == (77, 60, 3, 1, (20, 40), message(1))
+
+
+@pytest.mark.parametrize("upstream", [0, 1, 0xFFE, 0xFFF])
+def test_an_entry_keeps_whose_answer_it_is(segment, look, upstream):
+    assert look.put(name_of(1), message(1), 28, 1, ttl=60, rcode=0xFFF, mark=0xFF, upstream=upstream) == 1
+    assert look.get(name_of(1), 28, 1)[1:4] == (60, 0xFFF, 0xFF)  # a hit, which moves it to the other ring
+    survey = Survey(segment, 1)
+    found = [one for first, end in survey.spans() for one in survey.matching(first, end, name_of(1))]
+    assert [one[10:12] for one in found] == [(0xFF, upstream)]
 
 
 @pytest.mark.parametrize("octets", [12, 13, 63, 64, 65, 511, 4096, 65535])
