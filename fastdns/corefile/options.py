@@ -30,7 +30,6 @@ from . import names
 from .dispenser import Dispenser
 from .rows import BLOCK_ZONES, Arg, Option, Surplus, nested, read_args, zones_arg
 from .settings import Settings
-from .tables import markdown_table
 from .types import ARGERR, Located, Wording, complain
 
 ONCE = "this plugin can only be used once per Server Block"
@@ -128,7 +127,6 @@ __all__ = [
     "Option",
     "Settings",
     "Surplus",
-    "markdown_table",
     "read_args",
     "zones_arg",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 
 from .layouts import parse_date, parse_time
 from .numeric import absolute, as_float, as_int, bits, extreme, half_away, mean, median, rounded
-from .times import Location, Time, load_location, local, parse_duration
+from .times import Location, Time, format_time, load_location, local, parse_duration
 from .values import (
     ARRAY_MAX,
     Failure,
@@ -210,8 +210,6 @@ def plain(value: Any) -> Any:
     if type(value) is bytes:
         return base64.b64encode(value).decode()
     if type(value) is Time:
-        from .layouts import format_time
-
         return format_time(value, "2006-01-02T15:04:05.999999999Z07:00")
     if type(value) is float:
         if not math.isfinite(value):

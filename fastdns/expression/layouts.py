@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times to texts and back by Go's layouts, which show how 2006-01-02 15:04:05 would be written.
+"""Texts to times by Go's layouts, which show how 2006-01-02 15:04:05 would be written.
 
-Strategy: a layout is cut into its elements by one regular expression whose alternatives stand in the order in which Go
-prefers them; each element has a way to be written and a pattern to be read.
+Strategy: a layout becomes one regular expression, element by element; `times.format_time` is the way back.
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ import re
 from datetime import datetime, timedelta
 
 from .lexer import go_quote
-from .times import DAYS, MONTHS, SECOND, UTC_LOCATION, Location, Time, offset_location
+from .times import DAYS, ELEMENT, MONTHS, UTC_LOCATION, Location, Time, offset_location
 
-ELEMENT = re.compile(
-    r"January|Jan|Monday|Mon|MST|2006|002|__2|01|02|03|04|05|06|15|PM|pm|_2|-07:00:00|-070000|-07:00|-0700|-07"
-    r"|Z07:00:00|Z070000|Z07:00|Z0700|Z07|[.,]0+(?![0-9])|[.,]9+(?![0-9])|1|2|3|4|5"
-)
 DEFAULTS = (
     "2006-01-02", "15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04:05Z07:00", "02 Jan 06 15:04 MST",
     "Monday, 02-Jan-06 15:04:05 MST", "Mon, 02 Jan 2006 15:04:05 MST",
@@ -33,53 +28,6 @@ READ = {
     "Monday": rf"(?i:{'|'.join(DAYS)})", "Mon": rf"(?i:{'|'.join(d[:3] for d in DAYS)})",
     "MST": r"(?P<zone>[A-Z]{3,5}|[+-][0-9]{2}(?:[0-9]{2})?)",
 }  # fmt: skip
-
-
-def zone_text(element: str, offset: int) -> str:
-    """`-0700` and its kin."""
-    if element[0] == "Z" and offset == 0:
-        return "Z"
-    sign, away = ("-" if offset < 0 else "+"), abs(offset)
-    parts = [f"{away // 3600:02}", f"{away // 60 % 60:02}", f"{away % 60:02}"]
-    digits = sum(char.isdigit() for char in element) // 2
-    return sign + (":" if ":" in element else "").join(parts[:digits])
-
-
-def written(time: Time, clock: datetime, element: str) -> str:
-    """One element of a layout."""
-    if element[0] in ".,":
-        digits = f"{time.ns % SECOND:09}"[: len(element) - 1]
-        if element[1] == "9":
-            digits = digits.rstrip("0")
-        return element[0] + digits if digits else ""
-    if element[0] in "-Z":
-        offset = clock.utcoffset() or timedelta()
-        return zone_text(element, offset.days * 86400 + offset.seconds)
-    day = clock.toordinal() - clock.replace(month=1, day=1).toordinal() + 1
-    twelve = clock.hour % 12 or 12
-    half = "PM" if clock.hour >= 12 else "AM"
-    return {
-        "January": MONTHS[clock.month - 1], "Jan": MONTHS[clock.month - 1][:3],
-        "Monday": DAYS[(clock.weekday() + 1) % 7], "Mon": DAYS[(clock.weekday() + 1) % 7][:3],
-        "MST": zone_name(clock), "2006": f"{clock.year:04}", "06": f"{clock.year % 100:02}",
-        "01": f"{clock.month:02}", "1": str(clock.month), "02": f"{clock.day:02}", "2": str(clock.day),
-        "_2": f"{clock.day:2}", "002": f"{day:03}", "__2": f"{day:3}", "15": f"{clock.hour:02}",
-        "03": f"{twelve:02}", "3": str(twelve), "04": f"{clock.minute:02}", "4": str(clock.minute),
-        "05": f"{clock.second:02}", "5": str(clock.second), "PM": half, "pm": half.lower(),
-    }[element]  # fmt: skip
-
-
-def zone_name(clock: datetime) -> str:
-    """The zone's abbreviation, or its distance from UTC where it has none."""
-    name = clock.tzname() or "UTC"
-    offset = clock.utcoffset() or timedelta()
-    return zone_text("-0700", offset.days * 86400 + offset.seconds) if name == "UTC" and offset else name
-
-
-def format_time(time: Time, layout: str) -> str:
-    """The time by a layout."""
-    clock = time.clock
-    return ELEMENT.sub(lambda match: written(time, clock, match[0]), layout)
 
 
 def pattern_of(layout: str) -> re.Pattern[str]:

@@ -10,8 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from .layouts import format_time
-from .times import UTC_LOCATION, Duration, Location, Month, Time, Weekday, add_date, local, wrap
+from .times import UTC_LOCATION, Duration, Location, Month, Time, Weekday, add_date, format_time, local, wrap
 from .values import go_int
 
 

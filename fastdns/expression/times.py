@@ -2,7 +2,8 @@
 """Go's time.Time, time.Duration and time.Location, as far as an expression can meet them.
 
 Strategy: a time is a number of nanoseconds since 1970 and a zone; the calendar is Python's. So it has Go's precision
-and no more of Go's package than the methods of `signatures.METHODS`. Years are those of Python: 1 to 9999.
+and no more of Go's package than the methods of `signatures.METHODS`, and is written by Go's layouts (`layouts` reads
+them). Years are those of Python: 1 to 9999.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satur
 UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 1_000_000, "s": SECOND, "m": 60 * SECOND,
          "h": 3600 * SECOND}  # fmt: skip
 PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+
+# The elements of a layout, which shows how 2006-01-02 15:04:05 would be written; the alternatives stand in the order in
+# which Go prefers them.
+ELEMENT = re.compile(
+    r"January|Jan|Monday|Mon|MST|2006|002|__2|01|02|03|04|05|06|15|PM|pm|_2|-07:00:00|-070000|-07:00|-0700|-07"
+    r"|Z07:00:00|Z070000|Z07:00|Z0700|Z07|[.,]0+(?![0-9])|[.,]9+(?![0-9])|1|2|3|4|5"
+)
 
 
 def wrap(number: int) -> int:
@@ -174,8 +182,6 @@ class Time:
         return hash(self.ns)
 
     def __str__(self) -> str:
-        from .layouts import format_time
-
         return format_time(self, "2006-01-02 15:04:05.999999999 -0700 MST")
 
 
@@ -190,3 +196,53 @@ def add_date(time: Time, years: int, months: int, days: int) -> Time:
 def offset_location(seconds: int, name: str = "") -> Location:
     """A zone that is a fixed number of seconds east of UTC."""
     return Location(name, timezone(timedelta(seconds=seconds), name or "UTC"))
+
+
+# ---- times as texts
+
+
+def zone_text(element: str, offset: int) -> str:
+    """`-0700` and its kin."""
+    if element[0] == "Z" and offset == 0:
+        return "Z"
+    sign, away = ("-" if offset < 0 else "+"), abs(offset)
+    parts = [f"{away // 3600:02}", f"{away // 60 % 60:02}", f"{away % 60:02}"]
+    digits = sum(char.isdigit() for char in element) // 2
+    return sign + (":" if ":" in element else "").join(parts[:digits])
+
+
+def written(time: Time, clock: datetime, element: str) -> str:
+    """One element of a layout."""
+    if element[0] in ".,":
+        digits = f"{time.ns % SECOND:09}"[: len(element) - 1]
+        if element[1] == "9":
+            digits = digits.rstrip("0")
+        return element[0] + digits if digits else ""
+    if element[0] in "-Z":
+        offset = clock.utcoffset() or timedelta()
+        return zone_text(element, offset.days * 86400 + offset.seconds)
+    day = clock.toordinal() - clock.replace(month=1, day=1).toordinal() + 1
+    twelve = clock.hour % 12 or 12
+    half = "PM" if clock.hour >= 12 else "AM"
+    return {
+        "January": MONTHS[clock.month - 1], "Jan": MONTHS[clock.month - 1][:3],
+        "Monday": DAYS[(clock.weekday() + 1) % 7], "Mon": DAYS[(clock.weekday() + 1) % 7][:3],
+        "MST": zone_name(clock), "2006": f"{clock.year:04}", "06": f"{clock.year % 100:02}",
+        "01": f"{clock.month:02}", "1": str(clock.month), "02": f"{clock.day:02}", "2": str(clock.day),
+        "_2": f"{clock.day:2}", "002": f"{day:03}", "__2": f"{day:3}", "15": f"{clock.hour:02}",
+        "03": f"{twelve:02}", "3": str(twelve), "04": f"{clock.minute:02}", "4": str(clock.minute),
+        "05": f"{clock.second:02}", "5": str(clock.second), "PM": half, "pm": half.lower(),
+    }[element]  # fmt: skip
+
+
+def zone_name(clock: datetime) -> str:
+    """The zone's abbreviation, or its distance from UTC where it has none."""
+    name = clock.tzname() or "UTC"
+    offset = clock.utcoffset() or timedelta()
+    return zone_text("-0700", offset.days * 86400 + offset.seconds) if name == "UTC" and offset else name
+
+
+def format_time(time: Time, layout: str) -> str:
+    """The time by a layout."""
+    clock = time.clock
+    return ELEMENT.sub(lambda match: written(time, clock, match[0]), layout)

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from . import control, ctl_cache, ctl_commands, ctl_top
-from .ctl_commands import Refused, Site
+from .ctl_site import Refused, Site
 from .ctl_socket import peer
 from .niceness import give_way
 

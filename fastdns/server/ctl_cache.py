@@ -16,7 +16,8 @@ from .. import snapshot, upstream_numbers
 from .._cache import Segment, Survey
 from .._log import RCODES, TYPES
 from .._wire import name_to_text
-from .ctl_commands import ENTRIES_SHOWN, Answer, Going, Host, Refused, command, regular, type_number, wire
+from .ctl_commands import ENTRIES_SHOWN, Going, Host, command, regular, type_number, wire
+from .ctl_site import Answer, Refused
 
 FROM_FILE = 0x80  # CACHE_MARK_FILE
 CLASSES = {1: "IN", 3: "CH", 4: "HS", 255: "ANY"}

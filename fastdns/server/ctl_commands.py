@@ -14,57 +14,16 @@ import json
 import os
 import stat
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .._log import TYPES
 from .._wire import name_from_text, name_lower
-
-if TYPE_CHECKING:
-    from .._cache import Segment
-    from .._kept import Shelf
-    from .._stats import Stats
-    from ..plugin import Observer
+from .ctl_site import Answer, Refused, Site
 
 T = TypeVar("T")
-Answer = dict[str, Any]
 Going = Callable[[], bool]
 TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 ENTRIES_SHOWN = 1000
-
-
-class Refused(Exception):
-    """Why a request is not done."""
-
-
-@dataclass
-class Site:
-    """What the web process knows of its server."""
-
-    stats: Stats
-    segment: Segment | None
-    generation: int
-    plan: dict[str, Any]
-    block_ids: list[int]
-    observer: Observer | None = None
-    shelf: Shelf | None = None
-
-    def caches(self) -> list[dict[str, Any]]:
-        """The blocks with a cache: id, zones, settings, and what `cache` asked for."""
-        blocks = self.plan["blocks"]
-        return [{**ask, "id": self.block_ids[ask["block"]], "zones": blocks[ask["block"]]["zones"],
-                 "settings": blocks[ask["block"]]["settings"]} for ask in self.plan["cache"]]
-
-    def chosen(self, words: Answer) -> list[dict[str, Any]]:
-        """The caches that a request means by `block`, a number or a zone. Refused where there is none."""
-        found = self.caches()
-        want = words.get("block")
-        if want is not None:
-            zone = want.lower().removesuffix(".") + "."
-            found = [one for one in found if str(one["id"]) == want or zone in one["zones"]]
-        if not found or self.segment is None:
-            raise Refused("no block has a cache" if want is None else f"no block with a cache is {want!r}")
-        return found
 
 
 class Host(Protocol):

@@ -21,7 +21,7 @@ from . import banner, cgroup
 
 if TYPE_CHECKING:
     from .._stats import Stats
-    from .ctl_commands import Site
+    from .ctl_site import Site
 
 NANO = 1_000_000_000
 

@@ -18,7 +18,8 @@ import psutil
 from .. import metrics
 from .._stats import Series
 from . import ctl_report
-from .ctl_commands import Answer, Host, Refused, Site, command
+from .ctl_commands import Host, command
+from .ctl_site import Answer, Refused, Site
 
 NANO = 1_000_000_000
 COUNT = 10

@@ -16,7 +16,7 @@ from .shared import Shared
 def run_web(shared: Shared, channel: control.Channel, _words: dict[str, Any]) -> None:
     """/metrics, /health, /ready and the control socket."""
     from . import web
-    from .ctl_commands import Site
+    from .ctl_site import Site
 
     row = web_row(shared.stats.rows)
     shared.become(row)

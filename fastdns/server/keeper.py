@@ -71,7 +71,7 @@ class Keeper:
         elif "level" in words:
             logs.follow(self.shared.stats)
         elif "watch" in words:
-            self._spawn(Watcher(words["watch"], self).run())
+            self._spawn(Watcher(words["watch"], self.tell).run())
         elif "event" in words:
             self._spawn(self._event(words["event"]))
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from ..corefile.source import Corefile, Source, load_source, read_source
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from .keeper import Keeper
 
 
 def period(interval: float, jitter: float, chance: float | None = None) -> float:
@@ -27,14 +25,14 @@ def period(interval: float, jitter: float, chance: float | None = None) -> float
 
 
 class Watcher:
-    """`words`: conf, port, hash (of what runs), interval and jitter in seconds."""
+    """`words`: conf, port, hash (of what runs), interval and jitter in seconds. `tell` tells the supervisor."""
 
-    def __init__(self, words: dict[str, Any], keeper: Keeper) -> None:
+    def __init__(self, words: dict[str, Any], tell: Callable[[dict[str, Any]], object]) -> None:
         self.conf: str = words["conf"]
         self.port: int = words["port"]
         self.hash: str = words["hash"]
         self.period = period(words["interval"], words["jitter"])
-        self.keeper = keeper
+        self.tell = tell
 
     async def run(self) -> None:
         """Look for ever."""
@@ -52,12 +50,12 @@ class Watcher:
         try:
             corefile = await asyncio.to_thread(self.parse, source)
         except ConfigError as error:
-            self.keeper.tell({"unparsed": str(error)})
+            self.tell({"unparsed": str(error)})
             return
         digest = corefile.sha512()
         if digest != self.hash:
             self.hash = digest
-            self.keeper.tell({"changed": digest, "filename": source.filename, "body": source.body.hex()})
+            self.tell({"changed": digest, "filename": source.filename, "body": source.body.hex()})
 
     def parse(self, source: Source) -> Corefile:
         """Parse without asking any plugin."""

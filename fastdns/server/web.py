@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .._stats import Stats
     from ..plugin import Observer
     from .ctl import Control
-    from .ctl_commands import Site
+    from .ctl_site import Site
     from .gate import Gate
 
 Facts = dict[str, Any]

@@ -14,16 +14,13 @@ ID, SIZE and LOOKUP have none either, but where one of them is read in the end t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastdns.expression.nodes import Builtin, Call, Constant, Name, Node, children
 from fastdns.gotemplate.nodes import ActionNode, TextNode
 from fastdns.gotemplate.uses import Use, uses
 from fastdns.plugin import AD, CASE, CLIENT, CNAME, DO, EDNS_SIZE, METADATA, NAME, PORT, PROTO, SERVER, Fact
 from fastdns.rrtext import class_number, type_number
 
-if TYPE_CHECKING:
-    from .stanza import Ready, RecordText
+from .stanza import Ready, RecordText
 
 OWNERS = ("{{.Name}}", "{{.Zone}}", "{{.Question.Name}}")
 

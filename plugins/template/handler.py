@@ -35,7 +35,7 @@ from fastdns.rrtext import Record, parse_record
 
 from .config import TEMPLATE, Stanza
 from .data import Data
-from .facts import facts_of, kept_by
+from .facts import facts_of, kept_by, labels_of
 from .follow import follow, rest_of
 from .metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 from .stanza import Ready, RecordText, longest
@@ -64,7 +64,7 @@ class Template(Plugin):
         super().__init__(config, block)
         self.stanzas = [Ready(stanza) for stanza in config]
         try:
-            for label in {label for stanza in self.stanzas for label in stanza.labels()}:
+            for label in {label for stanza in self.stanzas for label in labels_of(stanza)}:
                 block.labels.read(label)
         except ValueError as error:
             raise SetupError(self.name, str(error)) from None

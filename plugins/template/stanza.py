@@ -7,7 +7,7 @@ lower case; the one that is not written (`.*`) matches every name and is not sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastdns.corefile.names import under
@@ -105,12 +105,6 @@ class Ready:
         self.conditions = [compile_expression(text, environment_types(stanza.variables[:known]))
                            for text, known in stanza.conditions]
         self.ederror = stanza.ederror
-
-    def labels(self) -> Iterable[str]:
-        """The metadata labels that its templates and expressions are known to read."""
-        from .facts import labels_of
-
-        return labels_of(self)
 
     def asks(self, qclass: int, qtype: int) -> bool:
         """Whether it is for such a question."""

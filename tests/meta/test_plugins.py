@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastdns import metrics, order, registry
-from fastdns.corefile.options import markdown_table
+from fastdns.corefile.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))

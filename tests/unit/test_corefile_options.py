@@ -20,9 +20,9 @@ from fastdns.corefile.options import (
     Directive,
     Located,
     Option,
-    markdown_table,
     zones_arg,
 )
+from fastdns.corefile.tables import markdown_table
 from fastdns.corefile.types import Addr, Choice, Duration, Int, Name, Percent, Text, Zone
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from fastdns.corefile.dispenser import Dispenser
 from fastdns.corefile.lexer import tokenize
-from fastdns.corefile.options import Settings, markdown_table
+from fastdns.corefile.options import Settings
+from fastdns.corefile.tables import markdown_table
 from fastdns.errors import ConfigError, SetupError
 from fastdns.plugins.cache.config import CACHE
 from tests.grammar import in_full, parse_block

@@ -10,7 +10,7 @@ import pickle
 
 import pytest
 
-from fastdns.corefile.options import markdown_table
+from fastdns.corefile.tables import markdown_table
 from fastdns.errors import ConfigError, SetupError
 from fastdns.plugins.forward.config import FORWARD
 from tests.grammar import in_full, parse_block
