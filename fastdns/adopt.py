@@ -19,7 +19,7 @@ def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
         return cli.USAGE_EXIT
     from .corefile.source import read_source
     from .errors import FastdnsError
-    from .server.upgrade import trial
+    from .server import trial
 
     try:
         options = cli.parse(words[2:])
@@ -28,4 +28,4 @@ def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     except (FastdnsError, cli.UsageError) as error:
         err.write(f"{error}\n")
         return 1
-    trial(settings, source, int(words[0]), int(words[1]))
+    trial.run(settings, source, int(words[0]), int(words[1]))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGUSR2: the newly installed program takes over in this process, with the same sockets, cache, counters and children.
 
-Strategy: three steps, each of which can fail without harm. A trial: the installed program is started beside the server
-with copies of all descriptors, adopts the handed-over state to the end, reads and plans the Corefile, says so and ends.
-The exec: same process id, state and descriptors inherited, signals blocked until the new program watches them; one that
-fails returns here. A reload: the new program starts a generation as SIGUSR1 does, while the processes of before serve;
-if that fails they serve on, looked after by the new supervisor.
+Strategy: three steps, each of which can fail without harm. A trial (`trial`): the installed program is started beside
+the server with copies of all descriptors, adopts the handed-over state to the end, reads and plans the Corefile, says
+so and ends. The exec: same process id, state and descriptors inherited, signals blocked until the new program watches
+them; one that fails returns here. A reload: the new program starts a generation as SIGUSR1 does, while the processes of
+before serve; if that fails they serve on, looked after by the new supervisor.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ import select
 import signal
 import sys
 import time
-import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import fastdns
-
-from ..corefile.source import Source, load_source
-from ..errors import FastdnsError, StartError
+from ..errors import StartError
 from . import children, control, handover, signals
 from .boot import VARIABLE
 from .children import Child
@@ -30,7 +26,7 @@ from .niceness import give_way
 if TYPE_CHECKING:
     import subprocess
 
-    from .supervisor import Settings, Supervisor
+    from .supervisor import Supervisor
 
 ALARM_SECONDS = 90  # after which a trial ends even if the server that waited for it was killed
 UPGRADE = "SIGUSR2"  # who asked, beside swap.SIGNAL and swap.PLUGIN
@@ -180,7 +176,6 @@ class Upgrade:
             self._refused(f"{sys.executable}: {error}", "exec")
 
 
-
 def _mortal() -> None:
     # It answers nobody, so it takes no core from those who do.
     give_way(TRIAL_NICE)
@@ -195,31 +190,6 @@ def command_line() -> tuple[list[str], list[str]]:
     """(interpreter and program, words behind it) of this process, as it was started."""
     words = sys.argv[1:]
     return sys.orig_argv[:len(sys.orig_argv) - len(words)], words
-
-
-def trial(settings: Settings, source: Source | None, state_fd: int, channel_fd: int) -> NoReturn:
-    """The trial's life: adopt without a trace, plan the Corefile (None: the one that runs), report, end."""
-    from .. import chain
-    from .supervisor import Supervisor
-
-    channel = children.adopt(channel_fd)
-    answer: dict[str, Any]
-    try:
-        state = handover.read(state_fd)
-        host = Supervisor(settings, source or Source("", b""))
-        handover.restore(host, state)
-        corefile = load_source(source or host.source, chain.known(), chain.not_built(), settings.port)
-        chain.load(corefile).plan()
-        answer = {"adopts": fastdns.__version__}
-    except FastdnsError as error:
-        answer = {"error": str(error)}
-    except Exception:
-        answer = {"error": "unexpected error in the trial:\n" + traceback.format_exc().rstrip()}
-    try:
-        channel.send(answer)
-    except control.Closed:
-        os._exit(1)
-    os._exit(1 if "error" in answer else 0)
 
 
 def handed_over() -> dict[str, Any] | None:
