@@ -195,7 +195,8 @@ class Generation:
         `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones,
         blocks. `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what
         was asked for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or
-        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data.
+        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data. `shelf`: entries of the
+        shelf of kept answers, 0 where nothing is kept.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -230,11 +231,17 @@ class Generation:
             "boards": [_board(block.plan.index, name, stanza) for name in self.line for block in self.blocks
                        for stanza, config in enumerate(block.configs.get(name, ()))
                        if self.classes[name].publishes(config)],
+            "shelf": SHELF_ENTRIES if KEEPING and self.keeps() else 0,
         }
         for kind in LAST_WINS:
             if kind in asks:
                 plan[kind] = {name: value for name, value in asks[kind][-1].items() if name != "block"}
         return plan
+
+    def keeps(self) -> bool:
+        """Whether an instance may want the shelf of kept answers."""
+        return any(self.classes[name].keeps(config) for block in self.blocks for name, configs in block.configs.items()
+                   for config in configs)
 
     # ---- second phase
 
