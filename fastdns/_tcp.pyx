@@ -157,10 +157,7 @@ cdef void conn_close(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     c.in_flight = 0
     streams_wake(w, c, True)
     t.open -= 1
-    # A closed connection may still stand in the work or dirty list; it goes back to the free list once it left both.
-    if not c.queued and not c.dirty:
-        c.next_free = t.free_head
-        t.free_head = i
+    left_list(t, i)
 
 
 cdef inline uint64_t idle_of(const Worker *w, const Tcp *t, const Conn *c) noexcept nogil:
@@ -168,6 +165,7 @@ cdef inline uint64_t idle_of(const Worker *w, const Tcp *t, const Conn *c) noexc
 
 
 cdef void left_list(Tcp *t, uint32_t i) noexcept nogil:
+    # A closed connection may still stand in the work or dirty list; it goes back to the free list once it left both.
     cdef Conn *c = &t.conns[i]
     if c.fd < 0 and not c.queued and not c.dirty:
         c.next_free = t.free_head
@@ -418,6 +416,15 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------- writing
 
+cdef inline void look_at(Tcp *t, uint32_t i) noexcept nogil:
+    # Has the flush look at a connection.
+    cdef Conn *c = &t.conns[i]
+    if not c.dirty:
+        c.dirty = True
+        c.next_dirty = t.dirty_head
+        t.dirty_head = i
+
+
 cdef bint append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcept nogil:
     # Prefix and message into the send buffer. Its size is bounded: reading stops at TCP_UNSENT, what is in flight then
     # is at most TCP_IN_FLIGHT messages, and streams wait. False: no memory, and the connection is to end.
@@ -444,10 +451,7 @@ cdef bint append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcep
     put16(c.wbuf + c.wlen, n)
     memcpy(c.wbuf + c.wlen + 2, message, n)
     c.wlen += n + 2
-    if not c.dirty:
-        c.dirty = True
-        c.next_dirty = t.dirty_head
-        t.dirty_head = i
+    look_at(t, i)
     return True
 
 
@@ -503,11 +507,8 @@ cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
         n = egress(w, q)
     if n:
         append(t, i, q.reply, <uint32_t>n)
-    elif not c.dirty:
-        # Nothing to send, but the connection may now be read again, or be done: the flush looks at it.
-        c.dirty = True
-        c.next_dirty = t.dirty_head
-        t.dirty_head = i
+    else:
+        look_at(t, i)               # nothing to send, but the connection may now be read again, or be done
 
 
 cdef void tcp_flush(Worker *w) noexcept nogil:
