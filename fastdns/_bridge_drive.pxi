@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The driver: starts plugins, resumes them, and sends what they return back to the loop. Runs on the Python thread.
+# The driver, on the Python thread: takes queries from the ring, starts their plugins and resumes them.
 #
 # Strategy. `Bridge.work` takes records from the ring and runs each query's plugin. The coroutine of an `eager` plugin
 # is stepped at once: mostly it has ended then and no task was needed; one that waits for `next` or a look-up
 # is stepped again when the result comes; one that awaits anything else continues inside a task. The coroutine of any
-# other plugin is a task from the start, a plain function runs in a thread. However it ends - result, error, panic,
-# deadline, nonsense - exactly one FINISH goes back for each query.
+# other plugin is a task from the start, a plain function runs in a thread. However it ends, exactly one FINISH goes
+# back for each query (_bridge_end.pxi). What `next` and look-ups send and get is _bridge_child.pxi, an answer of many
+# messages _bridge_pump.pxi.
 
 @cython.final
 cdef class Bridge:
@@ -225,11 +226,11 @@ cdef class Bridge:
                 if u.kind == UP_QUERY:
                     self.begin(u.q, u.at_ns)
                 elif u.kind == UP_ROOM:
-                    self.got_room(&u)
+                    got_room(self, &u)
                 elif u.kind == UP_PART:
-                    self.child_part(&u)
+                    child_part(self, &u)
                 else:
-                    self.child_ended(&u)
+                    child_ended(self, &u)
             except Exception as error:
                 # Memory is short. The hot thread answers the query when its deadline has passed.
                 self.log(LEVEL_ERROR, f"a query was lost on its way through Python: {error!r}")
@@ -254,7 +255,7 @@ cdef class Bridge:
             stage.plugin.on_update(data, publications(stage.seen))
         except Exception as error:
             stat_add(self.row, self.slot_panics, 1)
-            self.complain(request, error)
+            complain(self, request, error)
         return 0
 
     cdef int begin(self, CQuery *q, uint64_t pushed_ns) except -1:
@@ -286,7 +287,7 @@ cdef class Bridge:
                 self.watch_end(request, self.loop.create_task(_guarded(coro)), stage)
                 return 0
         except BaseException as error:
-            self.failed(request, error)
+            end_with_error(self, request, error)
             return 0
         self.step(request, coro, query, rest, stage)
         return 0
@@ -303,7 +304,7 @@ cdef class Bridge:
             paused = PyIter_Send(coro, None, &out)
         except BaseException as error:
             self.recorder.end()
-            self.failed(request, error)
+            end_with_error(self, request, error)
             return 0
         whole = self.recorder.end()
         result = <object>out
@@ -314,7 +315,7 @@ cdef class Bridge:
         if whole and type(result) is Reply:
             request.note = note_of(request, stage.covered, <Reply>result, counts)
         coro = None
-        return self.finish(request, result, Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
+        return end_with(self, request, result, Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
 
     cdef int step(self, _Request request, coro, Query query, Next rest, _PythonStage stage) except -1:
         # Runs an eager coroutine to its end or its next pause.
@@ -323,14 +324,14 @@ cdef class Bridge:
         try:
             paused = PyIter_Send(coro, None, &out)
         except BaseException as error:
-            self.failed(request, error)
+            end_with_error(self, request, error)
             return 0
         result = <object>out
         Py_XDECREF(out)
         if not paused:
             # Nobody but this function refers to the query: no copy is needed.
             coro = None
-            self.finish(request, result, query is not None and Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
+            end_with(self, request, result, query is not None and Py_REFCNT(query) == 1 and Py_REFCNT(rest) == 1)
             return 0
         return self.paused(request, coro, query, stage, result)
 
@@ -373,413 +374,12 @@ cdef class Bridge:
         """The task or thread of a query has ended."""
         request.task = None
         if future.cancelled():
-            self.failed(request, PluginError(RCODE_SERVFAIL, "cancelled"))
+            end_with_error(self, request, PluginError(RCODE_SERVFAIL, "cancelled"))
         elif future.exception() is not None:
-            self.failed(request, future.exception())
+            end_with_error(self, request, future.exception())
         else:
-            self.finish(request, future.result(), False)
+            end_with(self, request, future.result(), False)
         self.ring()
-
-    # ------------------------------------------------------------------------------------------ children
-
-    cdef int send_child(self, _Wait wait) except -1:
-        cdef Down *d
-        cdef size_t n = 0
-        cdef size_t all
-        cdef uint8_t *block = NULL
-        cdef bytes labels
-        if wait.request.done:
-            raise RuntimeError("the query is over")
-        if len(self.waits) >= BRIDGE_CHILDREN:
-            raise PluginError(RCODE_SERVFAIL, "too many look-ups in flight")
-        labels = labels_of(wait.request) if wait.kind == DOWN_NEXT else None
-        if wait.wire is not None:
-            n = len(wait.wire)
-        all = n + (0 if labels is None else len(labels))
-        if all > BRIDGE_INLINE:
-            block = <uint8_t *>malloc(all)
-            if block == NULL:
-                raise MemoryError
-        d = self.down_room()
-        if d == NULL:
-            free(block)
-            raise PluginError(RCODE_SERVFAIL, "the worker is ending")
-        self.last_token += 1
-        d.kind = wait.kind
-        d.pos = wait.pos
-        d.q = wait.request.q
-        d.token = self.last_token
-        d.wire_len = <uint32_t>n
-        d.block = block
-        if n:
-            memcpy(block if block != NULL else d.octets, <const uint8_t *>wait.wire, n)
-        if labels is not None:
-            d.outcome.labels_len = <uint32_t>len(labels)
-            memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>labels, len(labels))
-        self.waits[self.last_token] = wait
-        self.down_publish()
-        self.ring()
-        return 0
-
-    cdef int child_part(self, Up *u) except -1:
-        # A message of a child that streams; with the first one `next` has its result.
-        cdef Reply reply = child_reply(u, b"")
-        cdef _Source source = self.sources.get(u.token)
-        cdef _Wait wait
-        if source is None:
-            wait = self.waits.pop(u.token)
-            source = _Source.__new__(_Source)
-            source.request = wait.request
-            source.q = u.q
-            source.token = u.token
-            source.queue = collections.deque()
-            self.sources[u.token] = source
-            if wait.request.done:
-                source.close()
-            else:
-                wait.request.sources = [*(wait.request.sources or ()), source]
-            wait.value = Stream(source)
-            self.wake(wait)
-        if not source.closed:
-            source.queue.append(reply)
-            source.wake()
-        return 0
-
-    cdef int source_ended(self, _Source source, Up *u) except -1:
-        cdef bytes text
-        source.ended = True
-        if u.outcome.verdict == PANIC:
-            source.error = _Panicked()
-        elif u.outcome.verdict != REPLY:
-            text = u.block[:u.outcome.error_len] if u.outcome.error_len else b"the stream broke off"
-            source.error = PluginError(u.outcome.rcode, text.decode("utf-8", "replace"))
-        free(u.block)
-        return source.wake()
-
-    cdef int child_ended(self, Up *u) except -1:
-        cdef _Source source = self.sources.pop(u.token, None)
-        if source is not None:
-            return self.source_ended(source, u)
-        cdef _Wait wait = self.waits.pop(u.token)
-        cdef uint8_t *block = u.block
-        cdef uint32_t at = u.outcome.reply_len + u.outcome.options_len
-        cdef bytes text = b""
-        try:
-            if u.outcome.error_len:
-                text = block[at:at + u.outcome.error_len]
-            at += u.outcome.error_len
-            if u.outcome.asked_len and wait.kind == DOWN_NEXT:
-                wait.request.asked = block[at:at + u.outcome.asked_len]
-            if u.outcome.labels_len and wait.kind == DOWN_NEXT and not wait.request.done:
-                labels_begin(wait.request)
-                labels_read(wait.request, block + at + u.outcome.asked_len, u.outcome.labels_len)
-            if u.outcome.verdict == REPLY:
-                wait.value = child_reply(u, text)
-                block = NULL
-            elif u.outcome.verdict == PANIC:
-                wait.error = _Panicked()
-            elif u.outcome.verdict == DROP:
-                wait.value = _DROPPED
-            elif wait.kind == DOWN_LOOKUP and server_writes(u.outcome.rcode):
-                wait.value = server_reply(wait, u.outcome.rcode)
-            elif text:
-                wait.error = PluginError(u.outcome.rcode, text.decode("utf-8", "replace"))
-            else:
-                wait.value = Rcode(u.outcome.rcode)
-        finally:
-            free(block)
-        return self.wake(wait)
-
-    cdef int wake(self, _Wait wait) except -1:
-        cdef _Request request = wait.request
-        wait.state = 2
-        if wait.future is not None:
-            if not wait.future.done():
-                wait.future.set_result(None)
-        elif request.coro is not None and not request.done:
-            coro = request.coro
-            request.coro = None
-            self.step(request, coro, None, None, None)
-        return 0
-
-    # ------------------------------------------------------------------------------------------ streams
-
-    cdef int begin_stream(self, _Request request, stream) except -1:
-        cdef _PythonStage stage = request.stages[request.q.pos]
-        cdef _Pump pump
-        cdef Down *d
-        if request.q.proto == PROTO_UDP or len(self.pumps) >= BRIDGE_STREAMS:
-            self.close_stream(stream)
-            if request.q.proto == PROTO_UDP:
-                # A datagram has room for one message (RFC 5936 4.2).
-                return self.send_end(request, RCODE, RCODE_REFUSED, b"", False)
-            stat_add(self.row, self.slot_stream_shed, 1)
-            text = f"plugin/{stage.name}: too many streams"
-            return self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
-        if stage.threaded:
-            stream.threaded(functools.partial(self.loop.run_in_executor, self.pool))
-        pump = _Pump.__new__(_Pump)
-        pump.request = request
-        pump.stage = stage
-        pump.stream = stream
-        pump.sizes = collections.deque()
-        self.last_token += 1
-        pump.token = self.last_token
-        pump.lane = ("tcp", request.q.handle) if request.q.origin == ORIGIN_TCP else ("own", pump.token)
-        d = self.down_room()
-        if d == NULL:
-            self.close_stream(stream)
-            return 0
-        d.kind = DOWN_PART
-        d.q = request.q
-        d.token = pump.token
-        self.down_publish()
-        stat_add(self.row, self.slot_streams, 1)
-        self.keep(request, stage)
-        request.deadline = math.inf
-        request.pump = pump
-        self.pumps[pump.token] = pump
-        request.task = pump.task = self.loop.create_task(_guarded(_pumped(self, pump)))
-        pump.task.add_done_callback(functools.partial(self.stream_ended, pump))
-        return 0
-
-    cdef int close_stream(self, stream) except -1:
-        task = self.loop.create_task(_closed(stream))
-        self.closing.add(task)
-        task.add_done_callback(self.stream_closed)
-        return 0
-
-    def stream_closed(self, task):
-        """The iterator of a stream that nobody wanted has ended."""
-        self.closing.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            stat_add(self.row, self.slot_panics, 1)
-            self.log(LEVEL_ERROR, f"a stream that was refused cannot be closed: {task.exception()!r}")
-
-    def enter_lane(self, _Pump pump):
-        """A connection's turn: a lock of all streams that answer queries of the same connection."""
-        lane = self.lanes.setdefault(pump.lane, [asyncio.Lock(), 0])
-        lane[1] += 1
-        return lane[0]
-
-    def leave_lane(self, _Pump pump):
-        """A stream does not want its connection any more."""
-        lane = self.lanes[pump.lane]
-        lane[1] -= 1
-        if lane[1] == 0:
-            del self.lanes[pump.lane]
-
-    cdef int send_part(self, _Pump pump, Reply reply) except -1:
-        cdef _Request request = pump.request
-        cdef uint32_t options = <uint32_t>len(reply.options) if reply.options is not None else 0
-        cdef size_t n = <size_t>reply.out.n + options
-        cdef uint8_t *block = NULL
-        cdef Down *d
-        if pump.told or request.done:
-            raise asyncio.CancelledError
-        if reply.out.bad or reply.out.n < WIRE_HEADER:
-            raise PluginError(RCODE_SERVFAIL, "the reply does not fit")
-        if pump.sent == 0 and get16(reply.out.p + 4) != 1:
-            raise PluginError(RCODE_SERVFAIL, f"plugin/{pump.stage.name}: a stream's first message has a question")
-        if n > BRIDGE_INLINE:
-            block = <uint8_t *>malloc(n)
-            if block == NULL:
-                raise MemoryError
-        d = self.down_room()
-        if d == NULL:
-            free(block)
-            raise asyncio.CancelledError
-        d.kind = DOWN_PART
-        d.q = request.q
-        d.token = pump.token
-        d.block = block
-        write_reply(d, request, reply, options)
-        self.down_publish()
-        self.ring()
-        pump.sent += 1
-        pump.sizes.append(n)
-        pump.octets += <uint32_t>n
-        stat_add(self.row, self.slot_parts, 1)
-        return 0
-
-    cdef int got_room(self, Up *u) except -1:
-        cdef _Pump pump = self.pumps.get(u.token)
-        return 0 if pump is None else pump.room(u.outcome.verdict, u.outcome.ulen)
-
-    def stream_ended(self, _Pump pump, future):
-        """The pump of a stream has ended: so does its query, if it was not over before."""
-        cdef _Request request = pump.request
-        self.pumps.pop(pump.token, None)
-        request.task = None
-        error = None if future.cancelled() else future.exception()
-        if request.done:
-            return
-        name = pump.stage.name
-        if pump.told == STREAM_REFUSED:
-            self.send_end(request, RCODE, RCODE_REFUSED, b"", False)
-        elif pump.told == STREAM_UNFIT:
-            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: a message of the stream is too long"))
-        elif pump.told:
-            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: the client left before the end"))
-        elif future.cancelled():
-            self.failed(request, PluginError(RCODE_SERVFAIL, "cancelled"))
-        elif error is not None:
-            self.failed(request, error)
-        elif pump.sent == 0:
-            self.failed(request, PluginError(RCODE_SERVFAIL, f"plugin/{name}: the stream has no message"))
-        else:
-            self.send_end(request, REPLY, 0, b"", False)
-        self.ring()
-
-    # ------------------------------------------------------------------------------------------ ends
-
-    cdef int failed(self, _Request request, error) except -1:
-        # CoreDNS's error return, or a panic.
-        if request.done:
-            return 0
-        if isinstance(error, PluginError):
-            self.send_end(request, RCODE, error.rcode & 4095, str(error.text).encode()[:160], False)
-            return 0
-        if not isinstance(error, _Panicked):
-            stat_add(self.row, self.slot_panics, 1)
-            self.complain(request, error)
-        self.send_end(request, PANIC, RCODE_SERVFAIL, b"", False)
-        return 0
-
-    cdef int complain(self, _Request request, error) except -1:
-        cdef uint16_t listener = request.q.listener
-        cdef _PythonStage stage = request.stages[request.q.pos]
-        server = self.servers[listener] if listener < len(self.servers) else ""
-        if isinstance(error, _Left):
-            error = error.__cause__
-        last = None
-        trace = error.__traceback__
-        while trace is not None:
-            last = trace
-            trace = trace.tb_next
-        where = ""
-        if last is not None:
-            where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})"
-        try:
-            cause = f"{type(error).__name__}: {error}"
-        except Exception:
-            cause = type(error).__name__
-        text = f'Recovered from panic in server: "{server}" plugin/{stage.name}: {cause}{where}'
-        try:
-            if self.fatal is not None:
-                trace = "".join(traceback.format_exception(error)).rstrip()
-                if self.fatal(listener, f'Panic in server: "{server}" plugin/{stage.name}: {cause}{where}\n{trace}'):
-                    return 0
-            if _wants_traceback(stage.plugin):
-                text += "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
-            self.log(LEVEL_ERROR, text)
-        except Exception:
-            # A log that fails must not cost the query its answer.
-            return 0
-        return 0
-
-    cdef int finish(self, _Request request, result, bint alone) except -1:
-        cdef Reply reply
-        if request.done:
-            return 0
-        if type(result) is not Reply and is_message(result):
-            try:
-                result = Reply(result)
-            except BaseException as error:
-                self.failed(request, error)
-                return 0
-        if type(result) is Reply:
-            reply = result
-            if reply.out.bad or reply.out.n < WIRE_HEADER:
-                self.send_end(request, RCODE, RCODE_SERVFAIL, b"the reply does not fit", alone)
-            else:
-                self.send_reply(request, reply, alone)
-        elif type(result) is Stream:
-            self.begin_stream(request, result)
-        elif type(result) is Rcode:
-            self.send_end(request, RCODE, (<Rcode>result).rcode, b"", alone)
-        elif result is _DROPPED:
-            self.send_end(request, DROP, 0, b"", alone)
-        else:
-            name = (<_PythonStage>request.stages[request.q.pos]).name
-            text = f"plugin/{name}: serve_dns returned {type(result).__name__}, which is no result"
-            self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], alone)
-        return 0
-
-    cdef Down *begin_end(self, _Request request, size_t n) except? NULL:
-        # A FINISH record with room for n octets; NULL when the loop has ended.
-        cdef Down *d
-        cdef uint8_t *block = NULL
-        cdef bytes asked = request.asked
-        cdef bytes labels = labels_of(request)
-        cdef size_t of_asked = 0 if asked is None else len(asked)
-        cdef size_t of_labels = 0 if labels is None else len(labels)
-        cdef bytes note = request.note
-        cdef size_t all = n + of_asked + of_labels + (0 if note is None else len(note))
-        request.done = True
-        request.coro = None
-        self.pending.pop(request, None)
-        if request.sources is not None:
-            for source in request.sources:
-                (<_Source>source).close()
-            request.sources = None
-        if all > BRIDGE_INLINE:
-            block = <uint8_t *>malloc(all)
-            if block == NULL:
-                raise MemoryError
-        d = self.down_room()
-        if d == NULL:
-            free(block)
-            return NULL
-        d.kind = DOWN_FINISH
-        d.q = request.q
-        d.block = block
-        if asked is not None:
-            d.outcome.asked_len = <uint16_t>len(asked)
-            memcpy((block if block != NULL else d.octets) + n, <const uint8_t *>asked, len(asked))
-        if labels is not None:
-            d.outcome.labels_len = <uint32_t>len(labels)
-            memcpy((block if block != NULL else d.octets) + n + of_asked, <const uint8_t *>labels, of_labels)
-        if note is not None:
-            d.outcome.note_len = <uint16_t>len(note)
-            memcpy((block if block != NULL else d.octets) + n + of_asked + of_labels, <const uint8_t *>note, len(note))
-        return d
-
-    cdef int end_end(self, _Request request, bint alone) except -1:
-        if alone:
-            request.q = NULL
-        else:
-            request.freeze()
-        self.down_publish()
-        return 0
-
-    cdef int send_end(self, _Request request, int verdict, int rcode, bytes text, bint alone) except -1:
-        cdef Down *d = self.begin_end(request, len(text))
-        if d == NULL:
-            return 0
-        d.outcome.verdict = <uint8_t>verdict
-        d.outcome.rcode = <uint16_t>rcode
-        d.outcome.error_len = <uint16_t>len(text)
-        memcpy(d.block if d.block != NULL else d.octets, <const uint8_t *>text, len(text))
-        if request.pump is not None and request.pump.sent:
-            d.outcome.streamed = True
-            if verdict != REPLY:
-                stat_add(self.row, self.slot_cut, 1)
-        request.pump = None
-        return self.end_end(request, alone)
-
-    cdef int send_reply(self, _Request request, Reply reply, bint alone) except -1:
-        cdef uint32_t options = <uint32_t>len(reply.options) if reply.options is not None else 0
-        cdef uint32_t error = <uint32_t>len(reply.error) if reply.error is not None else 0
-        cdef Down *d = self.begin_end(request, <size_t>reply.out.n + options + error)
-        if d == NULL:
-            return 0
-        write_reply(d, request, reply, options)
-        if error:
-            memcpy((d.block if d.block != NULL else d.octets) + reply.out.n + options, <const uint8_t *>reply.error,
-                   error)
-        d.outcome.error_len = <uint16_t>error
-        return self.end_end(request, alone)
 
     # ------------------------------------------------------------------------------------------ ring down
 
@@ -842,7 +442,7 @@ cdef class Bridge:
         cdef _PythonStage stage = request.stages[request.q.pos]
         coro, task = request.coro, request.task
         text = f"plugin/{stage.name}: no answer within {stage.deadline:g} s"
-        self.send_end(request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
+        send_verdict(self, request, RCODE, RCODE_SERVFAIL, text.encode()[:160], False)
         if task is not None:
             task.cancel()
         elif coro is not None:
@@ -865,56 +465,3 @@ cdef inline double monotonic() noexcept:
 cdef bint not_waiting(object future) except -1:
     # Whether a thread has taken a call, or nobody will.
     return future.running() or future.done()
-
-
-cdef void write_reply(Down *d, _Request request, Reply reply, uint32_t options) noexcept:
-    cdef uint8_t *octets = d.block if d.block != NULL else d.octets
-    memcpy(octets, reply.out.p, reply.out.n)
-    # A reply answers this query, wherever the plugin took it from.
-    put16(octets, request.q.pkt.id)
-    octets[2] |= FLAG_QR >> 8
-    if options:
-        memcpy(octets + reply.out.n, <const uint8_t *>reply.options, options)
-    d.outcome.verdict = REPLY
-    d.outcome.rcode = reply.rcode
-    d.outcome.reply_len = reply.out.n
-    d.outcome.ulen = reply.ulen
-    d.outcome.has_opt = reply.has_opt
-    d.outcome.set_do = reply.set_do
-    d.outcome.opt_size = reply.opt_size
-    d.outcome.upstream = reply.upstream
-    d.outcome.options_len = options
-
-
-cdef Reply child_reply(Up *u, bytes error):
-    # The reply takes the block over.
-    cdef Reply reply = Reply.__new__(Reply)
-    cdef Outcome *o = &u.outcome
-    reply.heap = u.block
-    reply.out.p = u.block
-    reply.out.n = reply.out.cap = o.reply_len
-    reply.rcode = o.rcode
-    reply.ulen = o.ulen
-    reply.has_opt = o.has_opt
-    reply.set_do = o.set_do
-    reply.opt_size = o.opt_size
-    reply.upstream = o.upstream
-    reply.look()
-    if o.options_len:
-        reply.options = u.block[o.reply_len:o.reply_len + o.options_len]
-    if error:
-        reply.error = error
-    return reply
-
-
-cdef Reply server_reply(_Wait wait, int rcode):
-    # The error reply that the server would write to a client.
-    cdef Reply reply = Reply.__new__(Reply)
-    cdef Packet packet
-    cdef bytes wire = wait.wire
-    wire_admit(wire, len(wire), &packet)
-    writer_reply(&reply.out, &packet, reply.out.p, reply.out.cap, 0, rcode)
-    reply.rcode = <uint16_t>rcode
-    reply.ulen = reply.out.n
-    reply.qclass = packet.qclass
-    return reply

@@ -69,7 +69,7 @@ cdef class _Wait:
 
     def __next__(self):
         if self.state == 0:
-            self.request.bridge.send_child(self)
+            send_child(self.request.bridge, self)
             self.state = 1
             if asyncio.current_task() is None:
                 return self
@@ -91,6 +91,12 @@ cdef _Wait wait_for(_Request request, int kind, int pos, bytes wire):
     wait.pos = <uint16_t>pos
     wait.wire = wire
     return wait
+
+
+cdef bytes asked_of(const Packet *p):
+    cdef Asked asked
+    asked_fill(&asked, p)
+    return (<uint8_t *>&asked)[:asked_octets(&asked)]
 
 
 @cython.freelist(256)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Streams on the Python thread: what a plugin returns, what `next` gives, and the pump between a plugin and the loop.
+# Streams as plugins have them in their hands: what `serve_dns` returns, and what `next` gives where the stages behind
+# send one.
 #
-# Strategy: a Stream is an iterator of replies and holds no more than the one in hand. A task pumps it into the ring: it
-# asks for the next message only when fewer than STREAM_WINDOW messages and STREAM_OCTETS octets are on their way, so
-# the client's pace is the plugin's. While it waits for the client no deadline runs; while it waits for the plugin, the
-# plugin's does. A connection has one stream at a time, others wait for their turn. However a stream ends, its
-# iterator's `aclose` (or `close`) has run.
+# Strategy: a Stream is an iterator of replies and holds no more than the one in hand, whoever makes them: a generator
+# of the plugin, in a thread where the plugin runs in threads, or a _Source, whose queue the loop fills as far as it is
+# read. What takes the messages on to the loop is the pump (_bridge_pump.pxi).
 
 _ENDED = object()
 
@@ -122,71 +121,3 @@ cdef class _Source:
         self.closed = True
         self.queue.clear()
         return self.wake()
-
-
-@cython.final
-cdef class _Pump:
-    # A stream on its way to the loop.
-    cdef _Request request
-    cdef _PythonStage stage
-    cdef object stream
-    cdef object task
-    cdef object sizes           # octets of each message that is on its way
-    cdef object future          # where the pump waits for room
-    cdef object lane            # what names its connection
-    cdef uint64_t token
-    cdef uint64_t sent
-    cdef uint32_t octets        # of `sizes` together
-    cdef uint8_t told           # why nothing more is wanted: STREAM_...
-
-    cdef bint full(self):
-        return not self.told and (len(self.sizes) >= STREAM_WINDOW or self.octets >= STREAM_OCTETS)
-
-    cdef int room(self, int verdict, uint32_t taken) except -1:
-        cdef uint32_t _n
-        for _n in range(min(taken, <uint32_t>len(self.sizes))):
-            self.octets -= <uint32_t>self.sizes.popleft()
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
-        if verdict != STREAM_GO:
-            self.told = <uint8_t>verdict
-            self.task.cancel()
-        return 0
-
-
-async def _pumped(Bridge bridge, _Pump pump):
-    stream = pump.stream
-    request = pump.request
-    lane = bridge.enter_lane(pump)
-    try:
-        async with lane:
-            while True:
-                request.deadline = bridge.loop.time() + pump.stage.deadline
-                try:
-                    reply = await stream.__anext__()
-                except StopAsyncIteration:
-                    break
-                request.deadline = math.inf
-                bridge.send_part(pump, reply)
-                while pump.full():
-                    pump.future = bridge.loop.create_future()
-                    await pump.future
-            # The last messages may still be refused, and their room in the ring is not another stream's yet.
-            request.deadline = math.inf
-            while pump.sizes and not pump.told:
-                pump.future = bridge.loop.create_future()
-                await pump.future
-    finally:
-        request.deadline = bridge.loop.time() + pump.stage.deadline
-        bridge.leave_lane(pump)
-        await stream.aclose()
-
-
-async def _closed(stream):
-    await stream.aclose()
-
-
-cdef bytes asked_of(const Packet *p):
-    cdef Asked asked
-    asked_fill(&asked, p)
-    return (<uint8_t *>&asked)[:asked_octets(&asked)]

@@ -17,6 +17,10 @@ class Shelf:
 
     lanes: int
 
+    @staticmethod
+    def size_for(entries: int) -> int:
+        """Octets of a shelf that is full."""
+
     def __init__(self, stats: Stats, entries: int) -> None: ...
     @property
     def segment(self) -> Segment: ...

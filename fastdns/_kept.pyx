@@ -127,11 +127,20 @@ cdef bint kept_put(Kept *k, Worker *w, const CacheKey *key, const uint8_t *octet
     return cache_put(&k.view, &k.table, key, &e, w.boot_ns, cache_epoch(&k.table), &evicted)
 
 
+cdef list shape_of(entries):
+    # Of the shelf's segment: there are no denials.
+    return [(KEPT_BLOCK, entries, 1)]
+
+
 cdef class Shelf:
+    @staticmethod
+    def size_for(entries):
+        return Segment.size_for(shape_of(entries))
+
     def __init__(self, stats, entries):
         cdef Stats table = stats
         self.stats = stats
-        self.segment = Segment.create([(KEPT_BLOCK, entries, 1)])
+        self.segment = Segment.create(shape_of(entries))
         self.segment.view(&self.empty.view)
         self.empty.table = self.segment._table(KEPT_BLOCK)[0]
         self.empty.view.slot_torn = table.intern(

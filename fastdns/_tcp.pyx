@@ -6,12 +6,12 @@ Strategy: a fixed table of connections, each with a receive buffer and a send bu
 bound. Messages are taken from the receive buffer a few at a time, so that a pipelining client cannot hold up UDP;
 answers are appended to the send buffer in the order in which they are ready and leave once per turn, prefix and
 message in one write. A connection whose client does not read, or has too many queries waiting, is not read from.
-A stream's messages are answers like any other, in the order in which they come; it waits while TCP_STREAM octets are
-unsent, and learns when there is room or the client has gone. One that breaks off takes the connection along, once what
-else was asked there is answered.
+A stream's messages are answers like any other, in the order in which they come (_tcp_stream.pxi). One that breaks off
+takes the connection along, once what else was asked there is answered.
 CoreDNS's timeouts, unless `timeouts` says otherwise: 3 s to the first query, 10 s to each later one, then a silent
 close. A client that leaves its answers unread has 5 s. Where we end a connection that the client has not (a number of
-queries, a stream that broke off), our side is shut first and what still comes is thrown away for a second.
+queries, a stream that broke off), our side is shut first and what still comes is thrown away for a second. What
+happens to connections whose worker leaves is _tcp_leave.pxi.
 """
 
 from libc.stddef cimport size_t
@@ -128,67 +128,12 @@ cdef bint tcp_listen(Worker *w, uint32_t listener) noexcept nogil:
     return w.api.watch(w, w.listeners[listener].tcp_fd, MOD_TCP, LISTENER_TAG | listener, EPOLLIN)
 
 
-cdef void tcp_drain(Worker *w, const uint8_t *last) noexcept nogil:
-    """Accepts no more. A connection closes once its client has its answers; one whose first query is still on its way
-    has LEAVE_NS for it. A listener of `last` is accepted at for LAST_NS more: what waits in its queue, or is about to,
-    has nobody else."""
-    cdef Tcp *t = <Tcp *>w.mod[MOD_TCP]
-    cdef uint32_t i
-    t.draining = True
-    t.last = last
-    t.deaf_ns = w.now_ns + LEAVE_NS
-    for i in range(w.listener_count):
-        if w.listeners[i].tcp_fd < 0:
-            continue
-        if last[i]:
-            t.accept_ns = w.now_ns + LAST_NS
-            t.deaf_ns = t.accept_ns + LEAVE_NS
-            accept_some(w, t, i, w.listeners[i].tcp_fd)
-        else:
-            w.api.unwatch(w, w.listeners[i].tcp_fd)
-    for i in range(t.used):
-        if t.conns[i].fd < 0:
-            continue
-        if t.conns[i].deadline_ns > w.now_ns + LEAVE_NS:
-            t.conns[i].deadline_ns = w.now_ns + LEAVE_NS
-        if t.conns[i].thrown or (not t.conns[i].paused and not t.conns[i].eof and not read_some(t, i)):
-            conn_close(w, t, i)
-            continue
-        take_messages(w, t, i)
-
-
 cdef void tcp_take(Worker *w, uint32_t listener, int fd) noexcept nogil:
     """Accepts what waits at a socket of a listener that nobody reads."""
     accept_some(w, <Tcp *>w.mod[MOD_TCP], listener, fd)
 
 
-cdef bint tcp_reads(const Worker *w) noexcept nogil:
-    """Whether a draining worker may still read a client's query."""
-    cdef const Tcp *t = <const Tcp *>w.mod[MOD_TCP]
-    return not t.deaf and (t.open != 0 or t.accept_ns != 0)
-
-
-cdef void stop_accepting(Worker *w, Tcp *t) noexcept nogil:
-    cdef uint32_t i
-    t.accept_ns = 0
-    for i in range(w.listener_count):
-        if w.listeners[i].tcp_fd >= 0 and t.last[i]:
-            accept_some(w, t, i, w.listeners[i].tcp_fd)
-            w.api.unwatch(w, w.listeners[i].tcp_fd)
-
-
-cdef void stop_reading(Worker *w, Tcp *t) noexcept nogil:
-    # Also from a client that pipelines without end: what was read whole is answered, those included that wait in the
-    # receive buffer for their turn or for answers to leave, and then its connection closes.
-    cdef Conn *c
-    cdef uint32_t i
-    t.deaf = True
-    for i in range(t.used):
-        c = &t.conns[i]
-        if c.fd >= 0:
-            c.eof = True
-            interest(w, t, i)
-            settle(w, t, i)
+include "_tcp_leave.pxi"
 
 
 cdef uint32_t tcp_connections(const Worker *w) noexcept nogil:
@@ -212,10 +157,7 @@ cdef void conn_close(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     c.in_flight = 0
     streams_wake(w, c, True)
     t.open -= 1
-    # A closed connection may still stand in the work or dirty list; it goes back to the free list once it left both.
-    if not c.queued and not c.dirty:
-        c.next_free = t.free_head
-        t.free_head = i
+    left_list(t, i)
 
 
 cdef inline uint64_t idle_of(const Worker *w, const Tcp *t, const Conn *c) noexcept nogil:
@@ -223,6 +165,7 @@ cdef inline uint64_t idle_of(const Worker *w, const Tcp *t, const Conn *c) noexc
 
 
 cdef void left_list(Tcp *t, uint32_t i) noexcept nogil:
+    # A closed connection may still stand in the work or dirty list; it goes back to the free list once it left both.
     cdef Conn *c = &t.conns[i]
     if c.fd < 0 and not c.queued and not c.dirty:
         c.next_free = t.free_head
@@ -473,6 +416,15 @@ cdef void take_messages(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------- writing
 
+cdef inline void look_at(Tcp *t, uint32_t i) noexcept nogil:
+    # Has the flush look at a connection.
+    cdef Conn *c = &t.conns[i]
+    if not c.dirty:
+        c.dirty = True
+        c.next_dirty = t.dirty_head
+        t.dirty_head = i
+
+
 cdef bint append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcept nogil:
     # Prefix and message into the send buffer. Its size is bounded: reading stops at TCP_UNSENT, what is in flight then
     # is at most TCP_IN_FLIGHT messages, and streams wait. False: no memory, and the connection is to end.
@@ -499,10 +451,7 @@ cdef bint append(Tcp *t, uint32_t i, const uint8_t *message, uint32_t n) noexcep
     put16(c.wbuf + c.wlen, n)
     memcpy(c.wbuf + c.wlen + 2, message, n)
     c.wlen += n + 2
-    if not c.dirty:
-        c.dirty = True
-        c.next_dirty = t.dirty_head
-        t.dirty_head = i
+    look_at(t, i)
     return True
 
 
@@ -537,52 +486,7 @@ cdef void send_some(Worker *w, Tcp *t, uint32_t i) noexcept nogil:
     settle(w, t, i)
 
 
-# ---------------------------------------------------------------------------------------------- streams
-
-cdef void streams_wake(Worker *w, Conn *c, bint gone) noexcept nogil:
-    # The streams that wait may go on; or all hear that the connection is no more.
-    cdef Query *q = c.streams
-    cdef Query *after
-    if gone:
-        c.streams = NULL
-    while q != NULL:
-        after = q.stream_next
-        if gone:
-            q.stream_next = NULL
-            q.gone = True
-        if gone or q.waits:
-            stream_room(w, q)
-        q = after
-
-
-cdef void stream_leave(Conn *c, Query *q) noexcept nogil:
-    cdef Query **at = &c.streams
-    while at[0] != NULL:
-        if at[0] == q:
-            at[0] = q.stream_next
-            q.stream_next = NULL
-            return
-        at = &at[0].stream_next
-
-
-cdef int tcp_part(Worker *w, Query *q) noexcept nogil:
-    # One message of a stream. `egress` finishes it like any other; cut to size it would be another message.
-    cdef Tcp *t = <Tcp *>w.mod[MOD_TCP]
-    cdef uint32_t i = <uint32_t>(q.handle & 0xffffffffu)
-    cdef Conn *c = &t.conns[i]
-    cdef bint was_cut = (get16(q.reply + 2) & FLAG_TC) != 0
-    cdef size_t n
-    if c.gen != <uint32_t>(q.handle >> 32) or c.fd < 0:
-        return STREAM_GONE
-    n = egress(w, q)
-    if n == 0 or ((get16(q.reply + 2) & FLAG_TC) != 0 and not was_cut):
-        return STREAM_UNFIT
-    if not append(t, i, q.reply, <uint32_t>n):
-        return STREAM_GONE
-    if q.streamed == 0:
-        q.stream_next = c.streams
-        c.streams = q
-    return STREAM_WAIT if c.wlen - c.wat >= TCP_STREAM else STREAM_GO
+include "_tcp_stream.pxi"
 
 
 cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
@@ -603,11 +507,8 @@ cdef void tcp_sink(Worker *w, Query *q) noexcept nogil:
         n = egress(w, q)
     if n:
         append(t, i, q.reply, <uint32_t>n)
-    elif not c.dirty:
-        # Nothing to send, but the connection may now be read again, or be done: the flush looks at it.
-        c.dirty = True
-        c.next_dirty = t.dirty_head
-        t.dirty_head = i
+    else:
+        look_at(t, i)               # nothing to send, but the connection may now be read again, or be done
 
 
 cdef void tcp_flush(Worker *w) noexcept nogil:

@@ -18,16 +18,14 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics, order, registry
-from .corefile import Claims, Corefile, ListenKey, ServerBlock, ZoneKey
-from .corefile.addresses import DNS, join_host_port
-from .errors import ConfigError, FastdnsError, KeysError, SetupError
+from .corefile import Corefile, ServerBlock
+from .errors import ConfigError, FastdnsError, SetupError
 from .facts import key as key_of
-from .labels import Labels
+from .listeners import Block, Listener, gates, listeners_of
 from .plugin import (
     BlockContext,
     BlockPlan,
@@ -71,57 +69,6 @@ class Keeper(Protocol):
         """Ends the whole server."""
 
 
-@dataclass
-class Block:
-    """A server block: its directives in order of the chain, their configurations, and then their instances."""
-
-    source: ServerBlock
-    plan: BlockPlan
-    configs: dict[str, list[Any]] = field(default_factory=dict)
-    members: list[tuple[str, Plugin]] = field(default_factory=list)
-    labels: Labels = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.labels = Labels("metadata" in self.plan.directives)
-
-    @property
-    def zones(self) -> tuple[str, ...]:
-        """The zones of the block, each once."""
-        return tuple(dict.fromkeys(key.zone for key in self.source.zones))
-
-    def addresses(self) -> list[str]:
-        """Where the block listens, each address as often as it is written; one empty text for all of the host's."""
-        return [""] if self.plan.listen is None else self.plan.listen
-
-    def listen_keys(self) -> Iterator[ListenKey]:
-        """Every key of the block on every address."""
-        for key in self.source.zones:
-            for address in self.addresses():
-                yield ListenKey(key, address)
-
-
-@dataclass
-class Listener:
-    """A listen address of the server, and for each zone the blocks that are reached by it: one, unless some are
-    filtered, in order of the Corefile."""
-
-    scheme: str
-    address: str
-    port: int
-    sockets: int
-    steer: str
-    routes: dict[str, list[int]] = field(default_factory=dict)
-
-    def blocks(self) -> set[int]:
-        """Those that are reached by it."""
-        return {number for numbers in self.routes.values() for number in numbers}
-
-    @property
-    def server(self) -> str:
-        """The label of metrics and logs: `dns://:53`, `dns://[::1]:53`."""
-        return f"{self.scheme}://{join_host_port(self.address, self.port)}"
-
-
 def known() -> registry.Known:
     """The directives that a Corefile may use."""
     return registry.Known()
@@ -152,26 +99,6 @@ def load(corefile: Corefile) -> Generation:
     return Generation(line, classes, blocks)
 
 
-def gates(blocks: list[Block]) -> ConfigError | None:
-    """What is wrong where one address is asked for over HTTP, with TLS by one line and without or by other files by
-    another: there is one socket, and nobody should find his numbers open because of the order of the blocks."""
-    seen: dict[str, dict[str, Any]] = {}
-    for block in blocks:
-        for facts in (facts for kind, facts in block.plan.asks if kind == "http"):
-            first = seen.setdefault(facts["address"], facts)
-            if first.get("tls", "") == facts.get("tls", ""):
-                continue
-            file, line = next(one["at"] for one in (facts, first) if "at" in one)
-            said = " and ".join(map(_asked, (first, facts)))
-            return SetupError("prometheus", ConfigError(f"{facts['address']} is asked for twice: {said}", file, line))
-    return None
-
-
-def _asked(facts: dict[str, Any]) -> str:
-    way = f"with tls {facts['tls']}" if facts.get("tls") else "without tls"
-    return "prometheus {} ({}:{})".format(way, *facts["at"]) if "at" in facts else f"{facts['service']} {way}"
-
-
 class Generation:
     """One configuration: its blocks, listeners and, once built, plugin instances."""
 
@@ -179,7 +106,7 @@ class Generation:
         self.line = line
         self.classes = classes
         self.blocks = blocks
-        self.listeners = _listeners(blocks)
+        self.listeners = listeners_of(blocks)
         self.fresh = False  # a later generation whose cache begins empty, as the first one's does
         self.started: list[tuple[str, Plugin]] = []
         self.common: dict[str, dict[str, Any]] = {}
@@ -195,7 +122,8 @@ class Generation:
         `listeners`: scheme, address, port, sockets (0 unsaid, -1 usable CPUs), steer, server (the label), zones,
         blocks. `blocks`: settings (a digest that is equal for equal blocks), zones, directives. `http`, `cache`: what
         was asked for under these names, in Corefile order; `lameduck`: seconds in all; `reload`: the last one, or
-        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data.
+        absent. `asks`: everything, by kind. `boards`: names of the instances that publish data. `shelf`: entries of the
+        shelf of kept answers, 0 where nothing is kept.
         """
         asks: dict[str, list[dict[str, Any]]] = {}
         for block in self.blocks:
@@ -230,11 +158,17 @@ class Generation:
             "boards": [_board(block.plan.index, name, stanza) for name in self.line for block in self.blocks
                        for stanza, config in enumerate(block.configs.get(name, ()))
                        if self.classes[name].publishes(config)],
+            "shelf": SHELF_ENTRIES if KEEPING and self.keeps() else 0,
         }
         for kind in LAST_WINS:
             if kind in asks:
                 plan[kind] = {name: value for name, value in asks[kind][-1].items() if name != "block"}
         return plan
+
+    def keeps(self) -> bool:
+        """Whether an instance may want the shelf of kept answers."""
+        return any(self.classes[name].keeps(config) for block in self.blocks for name, configs in block.configs.items()
+                   for config in configs)
 
     # ---- second phase
 
@@ -476,24 +410,6 @@ def _log(level: int, text: str) -> None:
     logging.getLogger().log(LOG_LEVELS[level], "%s", text)
 
 
-def complaints(blocks: list[Block]) -> Iterator[tuple[Block, ZoneKey, KeysError]]:
-    """What cannot be served, as (block, key, error); the first is the one that a start reports."""
-    for block in blocks:
-        if not block.addresses():
-            key = block.source.zones[0]
-            yield block, key, KeysError(f"cannot serve {key} - no address is left to bind to")
-    wanted = [(block, at) for block in blocks for at in block.listen_keys()]
-    for block, at in wanted:
-        if at.key.scheme != DNS:
-            yield block, at.key, KeysError(f"cannot serve {at} - scheme '{at.key.scheme}' is not built yet")
-    claims = Claims()
-    for block, at in wanted:
-        try:
-            claims.add(at, block.plan.filtered)
-        except KeysError as error:
-            yield block, at.key, error
-
-
 class _Judge:
     """A block's filter where the bridge expects a stage: labels are collected first, for those who read them."""
 
@@ -541,21 +457,6 @@ def signed_zones(members: list[tuple[str, Plugin]]) -> list[bytes] | None:
         if isinstance(plugin, KeySource):
             return [name_from_text(zone) for zone in plugin.signed_zones()]
     return None
-
-
-def _listeners(blocks: list[Block]) -> list[Listener]:
-    """Listen addresses in order of first mention. The first block of an address decides about its sockets."""
-    for _, _, error in complaints(blocks):
-        raise error
-    found: dict[tuple[str, str, int], Listener] = {}
-    for block in blocks:
-        for key in block.listen_keys():
-            at = (key.key.scheme, key.address, key.key.port)
-            listener = found.setdefault(at, Listener(*at, block.plan.sockets, block.plan.steer))
-            numbers = listener.routes.setdefault(key.key.zone, [])
-            if block.plan.index not in numbers:
-                numbers.append(block.plan.index)
-    return list(found.values())
 
 
 def _check_first(members: list[tuple[str, Plugin]], stages: list[Any]) -> None:

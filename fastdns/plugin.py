@@ -308,6 +308,12 @@ class Plugin:
         return cls.on_update is not Plugin.on_update
 
     @classmethod
+    def keeps(cls, config: Any) -> bool:
+        """Whether an instance may want the shelf of kept answers: by default one whose class has `depends`. The memory
+        that a start needs is reckoned by it; a class whose instances choose `depends` themselves says it here."""
+        return cls.depends is not None
+
+    @classmethod
     def concerns(cls, config: Any, name: str) -> bool:
         """Whether an instance may do more with a query for `name` (lower case, final dot) than pass it on: `fastdns
         explain` asks. By default the zones decide that its line names, where the grammar has them."""

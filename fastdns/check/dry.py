@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import chain, facts, metrics
 from ..corefile import Token
 from ..errors import ConfigError, SetupError
+from ..listeners import Block
 from ..plugin import Plugin
 from .findings import NOTE, Findings
 from .guard import SideEffect
@@ -114,7 +115,7 @@ def threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
-def occurrence(block: chain.Block, name: str, config: Any, stanza: int) -> Token:
+def occurrence(block: Block, name: str, config: Any, stanza: int) -> Token:
     """The token at which a configuration was written, as well as it is known."""
     tokens = block.source.tokens[name]
     written = getattr(config, "line", 0)

@@ -18,6 +18,7 @@ from ..corefile.blocks import inspect_key
 from ..corefile.parser import RawBlock
 from ..corefile.source import load_source
 from ..errors import ConfigError, KeysError
+from ..listeners import Block, complaints, gates
 from ..plugin import BlockPlan, Plugin
 from . import warn
 from .dry import Dry, set_up
@@ -84,7 +85,7 @@ class _Examination:
         line = self._line(served)
         blocks = self._configure(served, line)
         self._listeners(blocks)
-        if (error := chain.gates(blocks)) is not None:
+        if (error := gates(blocks)) is not None:
             self.findings.refuse(error, None)
         if self.findings.count("error"):
             return
@@ -134,18 +135,18 @@ class _Examination:
                 self.findings.refuse(error, first[lost])
                 names.remove(lost)
 
-    def _configure(self, served: list[ServerBlock], line: list[str]) -> list[chain.Block]:
+    def _configure(self, served: list[ServerBlock], line: list[str]) -> list[Block]:
         blocks = []
         for source in served:
             own = tuple(name for name in line if name in source.tokens)
-            blocks.append(chain.Block(source, BlockPlan(source.index, source.zones, own)))
+            blocks.append(Block(source, BlockPlan(source.index, source.zones, own)))
         for name in line:
             for block in blocks:
                 if name in block.source.tokens:
                     self._configure_one(name, block)
         return blocks
 
-    def _configure_one(self, name: str, block: chain.Block) -> None:
+    def _configure_one(self, name: str, block: Block) -> None:
         plugin, tokens = self.classes[name], block.source.tokens[name]
         read = Grammar(plugin, block.source, name, self.findings).read()
         block.configs[name] = read.configs
@@ -161,9 +162,9 @@ class _Examination:
         if not read.failed:
             warn.directive(plugin, block, name, self.findings)
 
-    def _listeners(self, blocks: list[chain.Block]) -> None:
+    def _listeners(self, blocks: list[Block]) -> None:
         placed = [block for block in blocks if block.source.index not in self.unplaced]
-        for block, key, error in chain.complaints(placed):
+        for block, key, error in complaints(placed):
             # A key that stands twice in one block is refused for its second place.
             at = [token for zone, token in zip(block.source.zones, block.source.places, strict=True) if zone == key]
             token = at[-1] if at else Token("")

@@ -15,6 +15,7 @@ from .. import chain
 from .._chain import Program
 from .._wire import name_from_text, name_lower
 from ..corefile.names import fqdn
+from ..listeners import Block, Listener
 from ..plugin import RouteFilter
 from .dry import COMPILED, PYTHON, SIDE, Stage
 from .examine import Examined
@@ -36,7 +37,7 @@ def explain(seen: Examined) -> dict[str, Any]:
     }
 
 
-def _listener(at: chain.Listener, served: chain.Generation) -> dict[str, Any]:
+def _listener(at: Listener, served: chain.Generation) -> dict[str, Any]:
     return {
         "server": at.server,
         "sockets": "as many as usable CPUs" if at.sockets < 0 else at.sockets or 1,
@@ -55,7 +56,7 @@ def _stage(seen: Examined, stage: Stage) -> dict[str, Any]:
             "kept": stage.kept}
 
 
-def _block(seen: Examined, block: chain.Block) -> dict[str, Any]:
+def _block(seen: Examined, block: Block) -> dict[str, Any]:
     assert seen.dry is not None and seen.generation is not None
     stages = seen.dry.stages[block.plan.index]
     token = block.source.places[0] if block.source.places else None

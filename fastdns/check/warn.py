@@ -14,6 +14,7 @@ from ..corefile import ServerBlock, Token, ZoneKey
 from ..corefile.names import under
 from ..corefile.options import Directive
 from ..corefile.rows import BLOCK_ZONES
+from ..listeners import Block
 from ..order import NAMES
 from ..plugin import Plugin
 from .findings import NOTE, Findings
@@ -32,7 +33,7 @@ def keys(blocks: Iterable[ServerBlock], findings: Findings) -> None:
                               "is a block before it closed too early?")
 
 
-def other_claims(key: ZoneKey, own: chain.Block, token: Token, blocks: Iterable[chain.Block]) -> list[str]:
+def other_claims(key: ZoneKey, own: Block, token: Token, blocks: Iterable[Block]) -> list[str]:
     """Where else a key is served: the hint of "already defined"."""
     for block in blocks:
         for zone, place in zip(block.source.zones, block.source.places, strict=True):
@@ -42,7 +43,7 @@ def other_claims(key: ZoneKey, own: chain.Block, token: Token, blocks: Iterable[
     return []
 
 
-def directive(plugin: type[Plugin], block: chain.Block, name: str, findings: Findings) -> None:
+def directive(plugin: type[Plugin], block: Block, name: str, findings: Findings) -> None:
     """Words of a directive that change nothing."""
     tokens = block.source.tokens[name]
     rows: Directive | None = getattr(plugin, "directive", None)
@@ -66,7 +67,7 @@ def directive(plugin: type[Plugin], block: chain.Block, name: str, findings: Fin
         _zones(block, name, findings)
 
 
-def _zones(block: chain.Block, name: str, findings: Findings) -> None:
+def _zones(block: Block, name: str, findings: Findings) -> None:
     """A directive for zones of which no name reaches its block."""
     for config in block.configs[name]:
         zones = config.get("zones", ()) if isinstance(config, Mapping) else ()
@@ -82,7 +83,7 @@ def _zones(block: chain.Block, name: str, findings: Findings) -> None:
 
 def generation(served: chain.Generation, findings: Findings) -> None:
     """Blocks that no query reaches, and blocks that answer nothing."""
-    owners: dict[tuple[str, str, int, str], list[chain.Block]] = {}
+    owners: dict[tuple[str, str, int, str], list[Block]] = {}
     for block in served.blocks:
         for at in block.listen_keys():
             owners.setdefault((at.key.scheme, at.address, at.key.port, at.key.zone), []).append(block)

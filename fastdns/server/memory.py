@@ -241,9 +241,18 @@ def plugin_octets(plan: dict[str, Any]) -> tuple[int, int]:
     """Octets that plugins may come to take: (in all, each worker). An ask for more than will be touched says so,
     because a limit counts pages: what is only reserved costs address space, of which there is enough. `touched`: of a
     kept table, where that is not all of it; `each`: by a worker, of a table that equal keys share, or of what waits at
-    the socket of a listener ("backlog")."""
+    the socket of a listener ("backlog"). The shelf of kept answers is counted where the generation may want it."""
     kept, backlogs = plan["asks"].get("kept", []), plan["asks"].get("backlog", [])
     each = sum({ask["key"]: ask["each"] for ask in kept if "each" in ask}.values())
     for at in plan["listeners"]:
         each += max((ask["each"] for ask in backlogs if ask["block"] in at["blocks"]), default=0)
-    return sum(ask.get("touched", ask["octets"]) for ask in kept), each
+    return sum(ask.get("touched", ask["octets"]) for ask in kept) + shelf_octets(plan.get("shelf", 0)), each
+
+
+def shelf_octets(entries: int) -> int:
+    """Octets of a shelf of kept answers when it is full."""
+    if not entries:
+        return 0
+    from fastdns._kept import Shelf
+
+    return Shelf.size_for(entries)

@@ -63,6 +63,11 @@ class Rewrite(Plugin):
         """Whether a rule may match a query for `name`: those by something else than the name may match any."""
         return any(may_match(rule, name) for rule in config.rules)
 
+    @classmethod
+    def keeps(cls, config: Any) -> bool:
+        """Whether there are expressions, whose recipes lie on the shelf."""
+        return by_expression(config.rules) and not reason(config.rules)
+
     def __init__(self, config: Rules, block: BlockContext) -> None:
         super().__init__(config, block)
         self.rules = [(rule.prepare(), rule.stop) for rule in config.rules]

@@ -60,6 +60,11 @@ class Template(Plugin):
         """Whether a stanza's zones hold the name."""
         return any(under(name, zone) for stanza in config for zone in stanza.zones)
 
+    @classmethod
+    def keeps(cls, config: Any) -> bool:
+        """Most answers can be kept; which ones is known once the templates are compiled."""
+        return True
+
     def __init__(self, config: list[Stanza], block: BlockContext) -> None:
         super().__init__(config, block)
         self.stanzas = [Ready(stanza) for stanza in config]

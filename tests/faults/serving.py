@@ -8,6 +8,7 @@ thread; queries carry their number as id, so that a loss is counted exactly.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import socket
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,19 @@ def ask(port: int, host: str = "127.0.0.1", seconds: float = 2.0) -> bytes | Non
             return sock.recv(65535)
         except OSError:
             return None
+
+
+def page(port: int, path: str = "/metrics", seconds: float = 20.0) -> str:
+    """What the web process answers at a port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=seconds) as answer:
+        return str(answer.read(), "utf-8")
+
+
+def counted(port: int, name: str, **labels: str) -> float:
+    """A metric that /metrics at a port tells: the sum of its series with these labels."""
+    wanted = [f',{key}="{value}"' for key, value in labels.items()]
+    found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", page(port), re.M)
+    return sum(float(value) for text, value in found if all(label in f",{text}" for label in wanted))
 
 
 def readable(sock: socket.socket, seconds: float) -> bool:

@@ -12,7 +12,6 @@ import os
 import resource
 import socket
 import time
-import urllib.request
 from pathlib import Path
 
 import psutil
@@ -21,7 +20,7 @@ import pytest
 from fastdns.bench._load import Load, Questions
 from fastdns.numbers import A
 from fastdns.testing import Worker, question, receive
-from tests.faults.serving import Server, readable, wait_for
+from tests.faults.serving import Server, counted, readable, wait_for
 from tests.faults.upstream import Asked, Upstream, reply
 from tests.probes import installed
 
@@ -46,12 +45,6 @@ FORWARDS = """.:{port} {
     forward . 127.0.0.1:UP
 }
 """
-
-
-def metric(server: Server, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[1]}/metrics", timeout=20) as page:
-        lines = [line for line in page.read().decode().splitlines() if line.startswith(name)]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 class Clients:
@@ -122,7 +115,8 @@ def test_a_thousand_slow_connections_take_nothing_from_udp(tmp_path: Path) -> No
                 quick.sendall(octets)
                 assert receive(quick, 2) == bytes([0, len(wire) + 16])
             # Octets do not keep a connection: what has sent no query is closed.
-            wait_for(lambda: metric(server, 'fastdns_ingress_total{event="tcp_timeout"}') == 1000, "their end", 30)
+            wait_for(lambda: counted(server.ports[1], "fastdns_ingress_total", event="tcp_timeout") == 1000,
+                     "their end", 30)
             assert clients.ask("c0.example.")
         finally:
             clients.close()

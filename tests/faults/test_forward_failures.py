@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import time
-import urllib.request
 
 import pytest
 
 from fastdns.testing import Answer, Server, Worker, exchange, free_port, question
+from tests.faults.serving import counted
 from tests.faults.upstream import CLOSE, RESET, Asked, Upstream, reply
 from tests.machine import needs
 
@@ -48,13 +47,6 @@ def rcodes(found: list[bytes | None]) -> dict[int, int]:
         rcode = -1 if got is None else got[3] & 15
         counts[rcode] = counts.get(rcode, 0) + 1
     return counts
-
-
-def ingress(web: int, event: str) -> int:
-    """What /metrics on that port tells of an event of the way in."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
-        lines = re.findall(r'^fastdns_ingress_total\{event="(\w+)"\} (\d+)', page.read().decode(), re.M)
-    return int(dict(lines).get(event, 0))
 
 
 def test_one_of_two_is_silent() -> None:
@@ -182,14 +174,14 @@ def test_forwarding_to_itself_ends(sockets: int) -> None:
     with Server(corefile):
         assert exchange(question("a.test.", A), port)[3] & 15 == 2
         if sockets == 1:
-            assert ingress(web, "query") == 1 + 2  # the client's, and one for each attempt
+            assert counted(web, "fastdns_ingress_total", event="query") == 1 + 2  # the client's, one for each attempt
             return
         # A worker that is asked by the other after its own question has ended begins anew, which happens now and then;
         # each time it is as likely as not to ask itself, so it ends. At rest: nothing comes for longer than a question
         # lives.
-        before = -1
+        before = -1.0
         for _ in range(20):
-            if before == (before := ingress(web, "query")):
+            if before == (before := counted(web, "fastdns_ingress_total", event="query")):
                 break
             time.sleep(1.0)
         else:
@@ -224,7 +216,7 @@ def test_sends_that_fail_are_repeated_one_by_one(error: str) -> None:
         # A reply alone in its call is given up with that call, and counted: how many those are is for chance, as every
         # second call is a client's or the upstream's. A question must reach the upstream, and only once.
         assert set(found) <= {0, -1}
-        assert found.get(-1, 0) == ingress(web, "send_error")
+        assert found.get(-1, 0) == counted(web, "fastdns_ingress_total", event="send_error")
         assert sorted(one.name for one in up.asked) == sorted(f"n{n}.test." for n in range(200))
         for n in range(20):
             assert Answer.of(exchange(question(f"after{n}.test.", A), server.port)).answer

@@ -7,12 +7,11 @@ import os
 import re
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 
 from fastdns.numbers import A
 from fastdns.testing import Answer, question
-from tests.faults.serving import Server, wait_for
+from tests.faults.serving import Server, page, wait_for
 
 COREFILE = """
 kept.test:{port} {
@@ -40,9 +39,7 @@ def ask(port: int, name: str, times: int = 1) -> set[str]:
 
 def figures(port: int) -> dict[str, float]:
     """The exposition's series, by the text in front of the number."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-        text = page.read().decode()
-    return {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", text, re.M)}
+    return {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", page(port), re.M)}
 
 
 def test_all_workers_share_one_shelf(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from fastdns.server import cgroup
-from tests.faults.serving import Server, load, query
+from tests.faults.serving import Server, load, page, query
 from tests.probes import installed
 
 PERIOD_US, QUOTA_US = 100_000, 40_000
@@ -109,11 +108,6 @@ class Seen(NamedTuple):
     metrics: str
 
 
-def metrics(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
-        return reply.read().decode()
-
-
 def run(folder: Path, group: Group, mode: str, kind: str) -> Seen:
     """Compiled answers at 300 a second beside 1,000 a second for the plugin."""
     folder.mkdir()
@@ -139,7 +133,7 @@ def run(folder: Path, group: Group, mode: str, kind: str) -> Seen:
                     continue
             now = group.periods()
             lost = compiled.settle(5.0)
-        text = metrics(server.ports[1])
+        text = page(server.ports[1])
         out = server.out
     return Seen((now[1] - halted) / max(1, now[0] - ran), lost, rcodes.get(0, 0), rcodes.get(2, 0), out, text)
 

@@ -8,12 +8,11 @@ import os
 import re
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from .serving import Server, ask, load, wait_for
+from .serving import Server, ask, load, page, wait_for
 
 SAME = ".:{port} {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n"
 MORE = ".:{port} {\n bind 127.0.0.1\n multisocket 3\n whoami\n}\n.:{port2} {\n whoami\n}\n"
@@ -156,15 +155,11 @@ SERIES = re.compile(r'^fastdns_reload_failures_total{by="([^"]+)",reason="([^"]+
 
 def test_failures_are_counted_by_step_and_the_running_hash_is_shown(tmp_path: Path) -> None:
     with Server(tmp_path, FAILING, ports=2) as server:
-        def page() -> str:
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[1]}/metrics", timeout=5) as answer:
-                return str(answer.read(), "utf-8")
-
         def reload() -> None:
             server.process.send_signal(signal.SIGUSR1)
 
-        assert not SERIES.search(page())
-        assert "coredns_reload_version_info{" not in page()
+        assert not SERIES.search(page(server.ports[1]))
+        assert "coredns_reload_version_info{" not in page(server.ports[1])
         server.corefile.unlink()
         reload()
         server.wait_line("loading updated Caddyfile: ")
@@ -176,8 +171,9 @@ def test_failures_are_counted_by_step_and_the_running_hash_is_shown(tmp_path: Pa
         server.write(FAILING.replace("2s", "3s"))
         reload()
         server.wait_line("Reloading complete")
-        found = {(by, reason): int(count) for by, reason, count in SERIES.findall(page())
+        found = {(by, reason): int(count) for by, reason, count in SERIES.findall(page(server.ports[1]))
                  if by == "SIGUSR1"}  # the directive may look at a bad file, too
         assert found == {("SIGUSR1", "read"): 1, ("SIGUSR1", "corefile"): 2, ("SIGUSR1", "open"): 1}
         digest = re.findall(r"SHA512 = (\w{128})", server.out)[-1]
-        assert re.findall(r'^coredns_reload_version_info{hash="sha512",value="(\w+)"} 1$', page(), re.M) == [digest]
+        text = page(server.ports[1])
+        assert re.findall(r'^coredns_reload_version_info{hash="sha512",value="(\w+)"} 1$', text, re.M) == [digest]

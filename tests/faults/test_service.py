@@ -13,7 +13,6 @@ import signal
 import socket
 import struct
 import threading
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from fastdns.testing import exchange, question
 from tests.machine import needs_ipv6
 from tests.probes import installed
 
-from .serving import Server, free_port, load, query, readable, wait_for
+from .serving import Server, free_port, load, page, query, readable, wait_for
 from .upstream import Asked, Upstream, reply
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,11 +63,6 @@ def read_message(sock: socket.socket) -> bytes:
             raise EOFError
         have += octets
     return have[2:]
-
-
-def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-        return str(answer.read().decode())
 
 
 class TestDeadUpstreams:
@@ -180,8 +174,8 @@ class TestStock:
                     assert rcode_of(exchange(question(name, A), server.port, proto)) == NOERROR
             assert [one.name for one in up.of("www.example.")] == ["www.example."]
             health, ready, metrics = server.ports[1:]
-            assert get(health, "/health") == "OK" and get(ready, "/ready") == "OK"
-            assert re.search(r"^coredns_cache_hits_total\{.*\} 3$", get(metrics, "/metrics"), re.M)
+            assert page(health, "/health") == "OK" and page(ready, "/ready") == "OK"
+            assert re.search(r"^coredns_cache_hits_total\{.*\} 3$", page(metrics), re.M)
             assert server.stop() == 0 and server.err == ""
             assert "[INFO] plugin/health: Going into lameduck mode for 1s" in server.out
 
@@ -248,7 +242,7 @@ class TestGarbage:
                     proto = ("udp", "tcp")[number & 1]
                     assert rcode_of(exchange(question(f"n{number}.example", A), server.port, proto)) == NOERROR
                 assert server.children() == before
-                assert "coredns_panics_total 0" in get(server.ports[1], "/metrics")
+                assert "coredns_panics_total 0" in page(server.ports[1])
 
 
 class TestTcpClients:
@@ -288,7 +282,7 @@ class TestTcpClients:
             for sock in clients[more:]:
                 sock.send(framed(query(7)))
             assert all(rcode_of(read_message(sock)) == NOERROR for sock in clients[more:])
-            assert f'fastdns_ingress_total{{event="tcp_evicted"}} {more}\n' in get(server.ports[1], "/metrics")
+            assert f'fastdns_ingress_total{{event="tcp_evicted"}} {more}\n' in page(server.ports[1])
 
     def test_reloads_under_load(self, tmp_path: Path) -> None:
         """Short connections are all answered; a long one is answered or ends between two messages."""
@@ -355,8 +349,8 @@ class TestHelpers:
                 wait_for(lambda: len(server.children("web")) == 1, "one web process")
                 # One that stood on addresses which its predecessor had closed would answer none of these.
                 for _ in range(5):
-                    assert get(server.ports[1], "/health") == "OK"
-                    assert "coredns_build_info" in get(server.ports[2], "/metrics")
+                    assert page(server.ports[1], "/health") == "OK"
+                    assert "coredns_build_info" in page(server.ports[2])
             assert clients.settle() == 0 and clients.answered == clients.sent
             assert "Exception" not in server.out
 
@@ -370,10 +364,10 @@ class TestManyBlocks:
         with Server(tmp_path, corefile, ports=2) as server:
             for number in range(200):
                 assert rcode_of(exchange(question(f"a.z{number}.example", A), server.port)) == NOERROR
-            page = get(server.ports[1], "/metrics")
-            counted = re.findall(r'^coredns_dns_requests_total\{.*zone="z(\d+)\.example\."\} 1$', page, re.M)
+            text = page(server.ports[1])
+            counted = re.findall(r'^coredns_dns_requests_total\{.*zone="z(\d+)\.example\."\} 1$', text, re.M)
             assert sorted(map(int, counted)) == list(range(200))
-            assert "\nfastdns_stats_overflow_total 0\n" in page
+            assert "\nfastdns_stats_overflow_total 0\n" in text
 
 
 class TestRootCorefile:
@@ -386,6 +380,6 @@ class TestRootCorefile:
         text = text.replace("    ready\n", f"    ready 127.0.0.1:{free_port()}\n")
         with Server(tmp_path, text, ports=3) as server:
             assert rcode_of(exchange(question("demo.test", A), server.port)) == NOERROR
-            assert get(server.ports[2], "/health") == "OK"
-            assert 'zone="demo.test."' in get(server.ports[1], "/metrics")
+            assert page(server.ports[2], "/health") == "OK"
+            assert 'zone="demo.test."' in page(server.ports[1])
             assert server.stop() == 0

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import json
 import os
@@ -22,7 +21,7 @@ import pytest
 from fastdns import cli, ctl
 from fastdns.top import cli as top_cli
 
-from .serving import Server, free_port, query, wait_for
+from .serving import Server, free_port, page, query, wait_for
 from .test_ctl import name
 from .upstream import Asked, Upstream, reply
 
@@ -104,11 +103,7 @@ class Running:
         return {row["name"]: row["least"] for row in self.lists()["names"]}
 
     def scrape(self) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.metrics, timeout=10)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return text
+        return page(self.metrics)
 
 
 def filled(text: str, metrics: int, upstream: int, options: str = "depth 3") -> str:

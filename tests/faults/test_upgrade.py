@@ -8,10 +8,8 @@ Strategy: `prog.py` in the test's folder is "the installed program", which a tes
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ import pytest
 from fastdns.ctl_talk import talk
 from fastdns.server.memory import LAYOUTS
 
-from .serving import Server, ask, load, query, wait_for
+from .serving import Server, ask, counted, load, query, wait_for
 from .upstream import Upstream
 
 SAME = ".:{port} {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n"
@@ -47,12 +45,6 @@ def upgrade(server: Server, count: int = 1) -> None:
     server.wait_line(COMPLETE, count)
 
 
-def counter(server: Server, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[1]}/metrics", timeout=5) as page:
-        text = page.read().decode()
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^\n]*}})? (\S+)$", text, re.M))
-
-
 def sources(control: Path) -> set[str]:
     """The upstreams that cache entries came from."""
     return {one["upstream"] for one in talk(control, {"do": "inspect", "name": ".", "below": True})["entries"]}
@@ -77,8 +69,8 @@ def test_the_process_stays_and_so_do_cache_and_counters(tmp_path: Path) -> None:
         assert len(upstream.asked) == asked
         settled(server)
         assert not set(before) & set(server.children())
-        assert counter(server, "coredns_cache_hits_total") == 2
-        assert counter(server, "coredns_dns_requests_total") == 3
+        assert counted(server.ports[1], "coredns_cache_hits_total") == 2
+        assert counted(server.ports[1], "coredns_dns_requests_total") == 3
         assert (tmp_path / "pid").read_text() == f"{server.process.pid}\n"
         assert "died" not in server.out
         assert server.out.count("fastdns-") == 3
@@ -156,7 +148,7 @@ def test_what_fails_after_the_exec_leaves_the_old_workers_looked_after(tmp_path:
         server.process.send_signal(signal.SIGUSR2)
         server.wait_line("[ERROR] SIGUSR2: starting with listener file descriptors: Listen: listen tcp 192.0.2.99:")
         wait_for(lambda: server.children() == before, "the failed generation's end")
-        assert counter(server, "fastdns_reload_failures_total") == 1
+        assert counted(server.ports[1], "fastdns_reload_failures_total") == 1
         for role in ("worker", "template"):
             # What the program before started is replaced by this one.
             os.kill(server.children(role[:7])[0], signal.SIGKILL)
@@ -196,7 +188,7 @@ def test_memory_of_another_layout_is_made_anew(tmp_path: Path, other: str) -> No
         assert sources(control) == held
         assert ask(server.port) is not None
         assert (len(upstream.asked) > asked) == (other == "cache")
-        assert (counter(server, "coredns_dns_requests_total") >= clients.answered) == (other == "cache")
+        assert (counted(server.ports[1], "coredns_dns_requests_total") >= clients.answered) == (other == "cache")
         (tmp_path / "prog.py").write_text(PROGRAM)
         upgrade(server, 2)  # from a foreign generation's successor on, all is as ever
         settled(server)

@@ -74,9 +74,10 @@ PYTHON: dict[str, set[str]] = {
     },
     "order": {"errors"},
     "registry": {"errors", "numbers", "plugin", "order"},
+    "listeners": {"corefile", "errors", "labels", "plugin"},
     "chain": {
         "published",
-        "labels",
+        "listeners",
         "facts",
         "errors",
         "numbers",
@@ -104,7 +105,9 @@ PYTHON: dict[str, set[str]] = {
         "compiled",
     },
     # What a Corefile comes to, with nothing done: set-up, but neither processes nor sockets, which are the server's.
-    "check": {"errors", "corefile", "facts", "metrics", "plugin", "order", "registry", "chain", "compiled"},
+    "check": {
+        "errors", "corefile", "facts", "metrics", "plugin", "order", "registry", "listeners", "chain", "compiled",
+    },
     "adopt": {"errors", "corefile", "cli", "server"},
     "ctl_talk": {"errors", "server"},
     "ctl": {"ctl_talk"},

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastdns import chain
+from fastdns._stats import Stats
 from fastdns.corefile import Source, load_source
 from fastdns.server import cgroup, placement
 from fastdns.server.memory import plugin_octets
@@ -235,6 +236,27 @@ c.test:1055 {
     assert 0 < region < 4 << 20 and each == region + 2 * (4 << 20)
     assert max(octets.values()) > 1000 * region  # the address space of the sketches
     assert plugin_octets({"asks": {}, "listeners": plan["listeners"]}) == (0, 0)
+
+
+@pytest.mark.parametrize(("lines", "keeps"), [
+    ("whoami", False),
+    ("demo", True),
+    ("template IN A {\n answer \"{{ .Name }} 60 IN A 192.0.2.1\"\n}", True),
+    ("rewrite name exact a.test b.test\nwhoami", False),
+    ("rewrite name regex (.*)\\.a\\.test {1}.b.test\nwhoami", True),
+])
+def test_the_shelf_of_kept_answers_is_counted_where_one_is_made(lines: str, keeps: bool) -> None:
+    source = Source("Corefile", f"a.test:1053 {{\nbind 127.0.0.1\n{lines}\n}}\n".encode())
+    generation = chain.load(load_source(source, chain.known(), chain.not_built()))
+    plan = generation.plan()
+    generation.build(Stats.create(4), None, [1], 1)
+    assert (generation.shelf is not None) is keeps
+    octets = generation.shelf.segment.octets if generation.shelf is not None else 0
+    assert plugin_octets(plan) == (octets, 0)
+    if keeps:
+        have = Limits((0, 1), memory=BASE_OCTETS + 2 * WORKER_OCTETS + octets - 1)
+        assert 16 << 20 < octets <= 19 << 20
+        assert placement.default_workers(have, octets) == 1  # there is no room for a second one beside the shelf
 
 
 def test_limits_of_this_machine() -> None:
