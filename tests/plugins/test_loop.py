@@ -51,7 +51,7 @@ def test_a_probe_that_comes_back_ends_the_server(tmp_path: Path, zone: str) -> N
 @pytest.mark.parametrize("sockets", [1, 2])
 @pytest.mark.parametrize("more", ["", "cache", "errors\n log\n cancel"])
 def test_a_server_that_forwards_to_itself_ends(tmp_path: Path, sockets: int, more: str) -> None:
-    # Whichever worker a lap lands on, the lap before is in flight there: equal questions are asked once, this one is not.
+    # A lap may land where the lap before is in flight: equal questions are asked once, this one is not.
     lines = (f"bind 127.0.0.1\n multisocket {sockets}", more, "loop\n forward . 127.0.0.1:{port}")
     with Server(tmp_path, ".:{port} {\n " + "\n ".join(lines) + "\n}\n") as server:
         assert server.process.wait(20) == 1
