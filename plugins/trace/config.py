@@ -109,7 +109,7 @@ TRACE = Directive(
         Option("service", Text(), default=SERVICE, show="NAME", help="The service that the spans belong to."),
         Option("client_server", parse=client_server, defaults={"client_server": False}, usage="client_server [BOOL]",
                help="Puts a query into its client's span where the client sends one: over DNS over HTTPS alone."),
-        Option("datadog_analytics_rate", parse=analytics, defaults={"datadog_analytics_rate": 0.0},
+        Option("datadog_analytics_rate", parse=analytics, defaults={"datadog_analytics_rate": 0},
                usage="datadog_analytics_rate [RATE]",
                help="The share of traces, 0 to 1, that Datadog shall analyze (`_dd1.sr.eausr` of a span)."),
         Option("zipkin_max_backlog_size", Int(0, below=NOT_NEGATIVE), default=BACKLOG, show="SIZE",
