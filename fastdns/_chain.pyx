@@ -347,6 +347,7 @@ cdef void chain_start(Worker *w, Query *q) noexcept nogil:
     q.upstream = 0
     q.error_len = 0
     q.proven = False
+    q.apart = False
     q.gate = 0
     q.tapped = 0
     q.cookie_len = 0

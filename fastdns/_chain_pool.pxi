@@ -125,6 +125,7 @@ cdef Query *child(Worker *w, Query *parent, const uint8_t *wire, uint32_t n, Blo
         q.depth = <uint8_t>(parent.depth + (1 if block == NULL else 0))
         q.zone = parent.zone
         q.proven = parent.proven
+        q.apart = parent.apart
         q.gate = parent.gate    # a look-up of its own starts anew, and without
         q.traced = parent.traced if origin == ORIGIN_PYTHON else 0
         if parent.tsig:

@@ -184,7 +184,7 @@ cdef int request(Worker *w, Stage *s, Query *q) noexcept nogil:
         return refuse(q, RCODE_REFUSED, c.limit_text)
     n = compose(&q.pkt, f.build)
     hash = message_hash(f, s, q, n)
-    i = find_same(f, s, q, hash, n)
+    i = NONE if q.apart else find_same(f, s, q, hash, n)
     if i == NONE:
         if ask_anew(w, f, s, q, hash, n):
             return SUSPEND

@@ -147,6 +147,7 @@ cdef struct Query:
     uint8_t depth               # nested own look-ups: at most 8
     uint8_t proven              # a good cookie: the client is where its address says (TCP proves it too)
     uint8_t tsig                # what is known of its signature: TSIG_... of _tsig.pxd, 0: nothing. `signature` counts
+    uint8_t apart               # never joins an equal question in flight: the probe of `loop` has to go its laps
     uint16_t gate               # 1 + position of a stage that wants to be asked at a miss, see query_past
     uint16_t tapped             # 1 + position of a stage that wants to see the octets that leave
     bint detached               # lives in the in-flight pool

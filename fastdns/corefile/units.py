@@ -8,11 +8,16 @@ CoreDNS prints, so callers only add the place. Durations are float seconds. Numb
 
 from __future__ import annotations
 
+import math
 import re
 
 _INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _UINT = re.compile(r"[0-9]+", re.ASCII)
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
+_FRACTION = r"(?:{0}(?:\.(?:{0})?)?|\.{0})"
+_RUN, _HEX_RUN = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"
+_FLOAT = re.compile(rf"[+-]?{_FRACTION.format(_RUN)}(?:[eE][+-]?{_RUN})?|[+-]?inf(?:inity)?|nan", re.A | re.I)
+_HEX_FLOAT = re.compile(rf"[+-]?0[xX](?!_\.)_?{_FRACTION.format(_HEX_RUN)}[pP][+-]?{_RUN}", re.ASCII)
 _LEADING = re.compile(r"([0-9]*)(?:\.([0-9]*))?", re.ASCII)
 
 # Nanoseconds per unit; U+00B5 and U+03BC both write "micro".
@@ -51,6 +56,21 @@ def quote(text: str, mark: str = '"') -> str:
 def atoi(text: str) -> int:
     """A signed decimal number of at most 64 bits."""
     return _number(text, _INT, -_INT64, _INT64 - 1, "Atoi")
+
+
+def parse_float(text: str) -> float:
+    """A number with a fraction, decimal or (with an exponent) hexadecimal; "inf" and "nan" are numbers too."""
+    failure = f"strconv.ParseFloat: parsing {quote(text)}: "
+    decimal = _FLOAT.fullmatch(text)
+    if not decimal and not _HEX_FLOAT.fullmatch(text):
+        raise ValueError(f"{failure}invalid syntax")
+    try:
+        value = float(text) if decimal else float.fromhex(text.replace("_", ""))
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value) and text[-1].isdigit():
+        raise ValueError(f"{failure}value out of range")
+    return value
 
 
 def parse_uint(text: str, bits: int = 64) -> int:

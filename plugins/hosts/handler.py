@@ -113,6 +113,7 @@ class Hosts(Plugin):
         text, state = found
         try:
             image = Image(text, self.zones, not self.config.no_reverse)
+            self.log.debug("Parsed hosts file into %d entries", image.entries)
             channel.publish(image)
         except (MemoryError, ValueError, OSError) as error:
             self.log.error("%s is not used: %s", self.path, error or type(error).__name__)

@@ -21,7 +21,7 @@ from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Setti
 
 from ._loop import WORDS, probe, quarantine, stage
 from .config import LOOP, QUARANTINE
-from .quarantine import Quarantine
+from .quarantine import SERVED_SECONDS, Quarantine
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
@@ -31,6 +31,7 @@ PROBE_SECONDS = 30.0
 ANSWER_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 LOOK_SECONDS = 0.05
+LEFT_SECONDS = 4.0  # after that no worker of a configuration before reads: one that would has been killed
 HELP = "see https://coredns.io/plugins/loop#troubleshooting"
 
 
@@ -53,6 +54,9 @@ class Loop(Plugin):
             block.stats.set_shared(slot, 0)
         self.stats = block.stats
         self.task: asyncio.Task[None] | None = None
+        self.served = asyncio.Event()
+        """Set once the workers of this configuration serve."""
+        self.reloaded = False
 
     def compiled(self) -> CompiledStage:
         """The counter of probes."""
@@ -84,8 +88,9 @@ class Loop(Plugin):
 
     def on_event(self, event: Event) -> None:
         """Probes are understood from now on."""
-        if event is Event.STARTUP and self.config["action"] == QUARANTINE:
-            self.quarantine.served.set()
+        if event in (Event.FIRST_STARTUP, Event.STARTUP):
+            self.reloaded = event is Event.STARTUP
+            (self.quarantine.served if self.config["action"] == QUARANTINE else self.served).set()
 
     async def stop_server(self) -> None:
         """Stop probing."""
@@ -93,6 +98,19 @@ class Loop(Plugin):
         await end_task(task)
 
     async def _run(self, channel: Channel) -> None:
+        with contextlib.suppress(TimeoutError):
+            # A keeper that replaces another one is not told.
+            await asyncio.wait_for(self.served.wait(), SERVED_SECONDS)
+        await self._probe(channel)
+        if self.reloaded:
+            # The workers of before, which still read for a while, may have answered: to them it was any other name.
+            await asyncio.sleep(LEFT_SECONDS)
+            self.stats.set_shared(self.words[0], 0)
+            await self._probe(channel)
+        self.stats.set_shared(self.words[1], 1)
+
+    async def _probe(self, channel: Channel) -> None:
+        """Asks until an answer comes, and waits for what comes back after it."""
         deadline = time.monotonic() + PROBE_SECONDS
         while time.monotonic() < deadline:
             if await self._exchange(channel):
@@ -100,7 +118,6 @@ class Loop(Plugin):
                 break
             self.stats.set_shared(self.words[0], 0)
             await asyncio.sleep(RETRY_SECONDS)
-        self.stats.set_shared(self.words[1], 1)
 
     async def _exchange(self, channel: Channel) -> bool:
         """Ask once; whether an answer came."""

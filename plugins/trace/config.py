@@ -3,10 +3,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isinf
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastdns.corefile.types import Duration, Int, Text, Type
+from fastdns.corefile.units import parse_float, quote
 from fastdns.plugin import Arg, Directive, Dispenser, Option, Settings
 
 SERVICE = "coredns"
@@ -21,13 +23,12 @@ class Rate(Type):
 
     def read(self, text: str, d: Dispenser) -> float:
         try:
-            if text != text.strip() or "_" in text:
-                raise ValueError
-            value = float(text)
-        except ValueError:
-            raise d.fail(f'strconv.ParseFloat: parsing "{text}": invalid syntax') from None
+            value = parse_float(text)
+        except ValueError as error:
+            raise d.fail(str(error)) from None
         if not 0 <= value <= 1:
-            raise d.fail(f"datadog analytics rate must be between 0 and 1, '{value:f}' is not supported")
+            shown = ("+Inf" if value > 0 else "-Inf") if isinf(value) else f"{value:f}"
+            raise d.fail(f"datadog analytics rate must be between 0 and 1, '{shown}' is not supported")
         return value
 
     def bounds(self) -> str:
@@ -40,7 +41,7 @@ def client_server(d: Dispenser) -> Mapping[str, Any]:
     if len(words) > 1:
         raise d.arg_err()
     if words and words[0] not in TRUE + FALSE:
-        raise d.fail(f'strconv.ParseBool: parsing "{words[0]}": invalid syntax')
+        raise d.fail(f'strconv.ParseBool: parsing {quote(words[0])}: invalid syntax')
     return {"client_server": not words or words[0] in TRUE}
 
 
@@ -108,7 +109,7 @@ TRACE = Directive(
         Option("service", Text(), default=SERVICE, show="NAME", help="The service that the spans belong to."),
         Option("client_server", parse=client_server, defaults={"client_server": False}, usage="client_server [BOOL]",
                help="Puts a query into its client's span where the client sends one: over DNS over HTTPS alone."),
-        Option("datadog_analytics_rate", parse=analytics, defaults={"datadog_analytics_rate": 0.0},
+        Option("datadog_analytics_rate", parse=analytics, defaults={"datadog_analytics_rate": 0},
                usage="datadog_analytics_rate [RATE]",
                help="The share of traces, 0 to 1, that Datadog shall analyze (`_dd1.sr.eausr` of a span)."),
         Option("zipkin_max_backlog_size", Int(0, below=NOT_NEGATIVE), default=BACKLOG, show="SIZE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import time
 from collections import defaultdict
@@ -517,6 +518,18 @@ def test_a_file_that_changed_is_read_again(tmp_path):
         path.mkdir()
         assert worker.refresh() == [False]
         assert worker.text("half.x.", A) == ["10.0.0.8"]
+
+
+def test_with_debug_each_reading_is_a_line(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, "plugin/hosts")
+    path = tmp_path / "hosts"
+    path.write_text("10.0.0.1 a.x b.x\n")
+    with Served(". {\nhosts %s {\n10.9.9.9 inline.x\n}\n}\n", path) as worker:
+        assert worker.refresh() == [False]
+        path.write_text("10.0.0.1 a.x\n10.0.0.2 *.c.x\n")
+        assert worker.refresh() == [True]
+    assert [record.message for record in caplog.records if record.levelno == logging.DEBUG] == [
+        f"Parsed hosts file into {number} entries" for number in (4, 3)]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

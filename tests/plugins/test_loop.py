@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -46,6 +47,28 @@ def test_a_probe_that_comes_back_ends_the_server(tmp_path: Path, zone: str) -> N
             remote = client.getsockname()
         assert (f"[FATAL] plugin/loop: Loop ({remote[0]}:{remote[1]} -> 127.0.0.1:{server.port}) detected for zone "
                 f'"{zone}", see https://coredns.io/plugins/loop#troubleshooting. Query: "HINFO {name}"\n') in server.out
+
+
+@pytest.mark.parametrize("sockets", [1, 2])
+@pytest.mark.parametrize("more", ["", "cache", "errors\n log\n cancel"])
+def test_a_server_that_forwards_to_itself_ends(tmp_path: Path, sockets: int, more: str) -> None:
+    # A lap may land where the lap before is in flight: equal questions are asked once, this one is not.
+    lines = (f"bind 127.0.0.1\n multisocket {sockets}", more, "loop\n forward . 127.0.0.1:{port}")
+    with Server(tmp_path, ".:{port} {\n " + "\n ".join(lines) + "\n}\n") as server:
+        assert server.process.wait(20) == 1
+        assert " detected for zone \".\", see " in server.out
+
+
+@pytest.mark.parametrize("sockets", [1, 2])
+def test_a_reload_into_a_loop_ends_the_server(tmp_path: Path, sockets: int) -> None:
+    # The workers of before still read for a moment: a probe that they answer says nothing.
+    before = f".:{{port}} {{\n bind 127.0.0.1\n multisocket {sockets}\n loop\n whoami\n}}\n"
+    with Server(tmp_path, before) as server:
+        corefile = tmp_path / "Corefile"
+        corefile.write_text(corefile.read_text().replace("whoami", f"forward . 127.0.0.1:{server.port}"))
+        server.process.send_signal(signal.SIGUSR1)
+        assert server.process.wait(20) == 1
+        assert " detected for zone \".\", see " in server.out
 
 
 def test_other_questions_and_two_probes_are_no_loop(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -17,8 +18,10 @@ from fastdns._stats import Stats
 from fastdns.corefile import Dispenser, tokenize
 from fastdns.errors import ConfigError
 from fastdns.numbers import HINFO, A
+from fastdns.plugin import Event, Settings
 from fastdns.plugins.loop import Loop
 from fastdns.plugins.loop._loop import PROBES, WAY_WORDS, WAYS, quarantine
+from fastdns.plugins.loop.quarantine import Quarantine
 from fastdns.testing import exchange, question
 from tests.faults.serving import Server, free_port, wait_for
 from tests.faults.upstream import Asked, Upstream, reply
@@ -248,3 +251,18 @@ def test_errors(text, message):
     with pytest.raises(ConfigError) as error:
         parse(text)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("action", ["stop", "quarantine"])
+@pytest.mark.parametrize("event", [Event.FIRST_STARTUP, Event.STARTUP])
+def test_probing_begins_when_the_workers_serve(action: str, event: Event) -> None:
+    # Of a first start and of a reload alike; what is not told is waited for ten seconds.
+    loop = object.__new__(Loop)
+    loop.config = Settings({"action": action}, ())
+    loop.served = asyncio.Event()
+    loop.quarantine = object.__new__(Quarantine)
+    loop.quarantine.served = asyncio.Event()
+    loop.on_event(Event.RESTART)
+    assert not loop.served.is_set() and not loop.quarantine.served.is_set()
+    loop.on_event(event)
+    assert (loop.quarantine if action == "quarantine" else loop).served.is_set()

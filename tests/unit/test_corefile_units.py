@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 
 import pytest
 from hypothesis import example, given
@@ -46,6 +47,25 @@ def test_atoi(text, value):
 )  # fmt: skip
 def test_parse_uint(text, value):
     assert say(units.parse_uint, text, 32) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1.0), ("+.5", 0.5), ("5.", 5.0), ("-0", 0.0), ("1_0", 10.0), ("0.3_3e1_0", 3.3e9), ("1e-400", 0.0),
+        ("0x1p-2", 0.25), ("0X.8P0", 0.5), ("0x_1_0p-8", 0.0625), ("INF", float("inf")), ("-infinity", -float("inf")),
+        *((bad, f'strconv.ParseFloat: parsing "{bad}": invalid syntax') for bad in (
+            "", ".", "e5", "1e", "1__0", "0_.5", "0._5", " 1", "\uff11", "+nan", "0x1", "0xp1", "0x_.8p0", "0b1")),
+        *((out, f'strconv.ParseFloat: parsing "{out}": value out of range') for out in ("1e400", "-1e400", "0x1p9999")),
+        ('a"b', 'strconv.ParseFloat: parsing "a\\"b": invalid syntax'),
+    ],
+)  # fmt: skip
+def test_parse_float(text, value):
+    assert say(units.parse_float, text) == value
+
+
+def test_nan_is_a_float():
+    assert math.isnan(units.parse_float("NaN"))
 
 
 def test_a_very_long_number_costs_nothing():
@@ -96,6 +116,7 @@ def test_any_word_is_a_value_or_a_value_error(text):
     for function in (
         units.atoi,
         units.parse_uint,
+        units.parse_float,
         units.parse_duration,
         units.parse_percent,
         host_port,
