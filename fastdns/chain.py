@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -348,9 +349,10 @@ class Generation:
         await self._stop(lambda plugin: plugin.stop_worker())
 
     async def event(self, name: str) -> None:
-        """Tells every plugin of an event; all hear of it, then the first failure is raised."""
-        event, failures = Event(name), []
-        for own, plugin in self.members():
+        """Tells every plugin of an event, a first start's as two; all hear of it, then the first failure is raised."""
+        events = (Event.FIRST_STARTUP, Event.STARTUP) if name == Event.FIRST_STARTUP else (Event(name),)
+        failures = []
+        for event, (own, plugin) in itertools.product(events, self.members()):
             try:
                 await _finished(plugin.on_event(event))
             except Exception as error:

@@ -56,7 +56,7 @@ class Loop(Plugin):
         self.task: asyncio.Task[None] | None = None
         self.served = asyncio.Event()
         """Set once the workers of this configuration serve."""
-        self.reloaded = False
+        self.first = False
 
     def compiled(self) -> CompiledStage:
         """The counter of probes."""
@@ -88,8 +88,9 @@ class Loop(Plugin):
 
     def on_event(self, event: Event) -> None:
         """Probes are understood from now on."""
-        if event in (Event.FIRST_STARTUP, Event.STARTUP):
-            self.reloaded = event is Event.STARTUP
+        if event is Event.FIRST_STARTUP:
+            self.first = True
+        elif event is Event.STARTUP:
             (self.quarantine.served if self.config["action"] == QUARANTINE else self.served).set()
 
     async def stop_server(self) -> None:
@@ -102,7 +103,7 @@ class Loop(Plugin):
             # A keeper that replaces another one is not told.
             await asyncio.wait_for(self.served.wait(), SERVED_SECONDS)
         await self._probe(channel)
-        if self.reloaded:
+        if not self.first:
             # The workers of before, which still read for a while, may have answered: to them it was any other name.
             await asyncio.sleep(LEFT_SECONDS)
             self.stats.set_shared(self.words[0], 0)

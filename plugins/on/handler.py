@@ -54,7 +54,6 @@ class On(Plugin):
     def __init__(self, config: Command, block: BlockContext) -> None:
         super().__init__(config, block)
         self.id = str(uuid.uuid4())
-        self.started = False
         self.restarting = False
         self.running: set[asyncio.Task[int]] = set()
 
@@ -69,12 +68,10 @@ class On(Plugin):
         if event in (Event.RESTART, Event.RESTART_FAILED):
             self.restarting = event is Event.RESTART
         happened = {
-            "startup": event in (Event.FIRST_STARTUP, Event.STARTUP) and not self.started,
+            "startup": event is Event.STARTUP,
             "shutdown": event is Event.SHUTDOWN and not self.restarting,
             "certrenew": event is Event.CERTRENEW,
         }
-        if event in (Event.FIRST_STARTUP, Event.STARTUP):
-            self.started = True
         if happened[self.config.event]:
             await self.run()
 

@@ -254,8 +254,8 @@ def test_errors(text, message):
 
 
 @pytest.mark.parametrize("action", ["stop", "quarantine"])
-@pytest.mark.parametrize("event", [Event.FIRST_STARTUP, Event.STARTUP])
-def test_probing_begins_when_the_workers_serve(action: str, event: Event) -> None:
+@pytest.mark.parametrize("events", [(Event.FIRST_STARTUP, Event.STARTUP), (Event.STARTUP,)])
+def test_probing_begins_when_the_workers_serve(action: str, events: tuple[Event, ...]) -> None:
     # Of a first start and of a reload alike; what is not told is waited for ten seconds.
     loop = object.__new__(Loop)
     loop.config = Settings({"action": action}, ())
@@ -264,5 +264,6 @@ def test_probing_begins_when_the_workers_serve(action: str, event: Event) -> Non
     loop.quarantine.served = asyncio.Event()
     loop.on_event(Event.RESTART)
     assert not loop.served.is_set() and not loop.quarantine.served.is_set()
-    loop.on_event(event)
+    for event in events:
+        loop.on_event(event)
     assert (loop.quarantine if action == "quarantine" else loop).served.is_set()

@@ -299,7 +299,8 @@ def test_hooks_run_in_order_and_end_in_reverse():
         await generation.stop_server()
 
     asyncio.run(life())
-    assert Hooks.said == ["one start", "two start", "one first_startup", "two first_startup", "two stop", "one stop"]
+    assert Hooks.said == ["one start", "two start", "one first_startup", "two first_startup", "one startup",
+                          "two startup", "two stop", "one stop"]
     assert keeper.lines == [("INFO", "one"), ("INFO", "two")]
 
 
