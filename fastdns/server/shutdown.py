@@ -58,12 +58,16 @@ def hooks(host: Supervisor) -> Iterator[Step]:
 
 
 def terminate(host: Supervisor) -> Iterator[Step]:
-    """SIGTERM: hooks, then everything that was read is answered."""
+    """SIGTERM: hooks, then everything that was read is answered. A SIGINT meanwhile spares the answers: the hooks have
+    begun, and none runs twice."""
     yield from hooks(host)
     host.pidfile.remove()
-    for generation in host.generations:
-        generation.retire((WORKER, TEMPLATE))
-    yield (lambda: not host.alive(WORKER)), DRAIN_SECONDS + GRACE_SECONDS
+    if not host.interrupts:
+        for generation in host.generations:
+            generation.retire((WORKER, TEMPLATE))
+        yield (lambda: host.interrupts > 0 or not host.alive(WORKER)), DRAIN_SECONDS + GRACE_SECONDS
+    if host.interrupts:
+        host.kill(WORKER)
     yield from last(host)
 
 

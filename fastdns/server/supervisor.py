@@ -226,7 +226,10 @@ class Supervisor:
             self.exit_status = FORCED
             return
         self.log("INFO", "SIGINT: Shutting down")
-        self._end_by(shutdown.interrupt(self))
+        if self.script is None:
+            self._end_by(shutdown.interrupt(self))
+        else:
+            self.pidfile.remove()  # the end goes on, and looks at `interrupts` where it would wait for answers
 
     def _end_by(self, script: Iterator[shutdown.Step]) -> None:
         if self.current is None:

@@ -250,6 +250,44 @@ def test_a_second_sigint_ends_it_at_once(tmp_path: Path) -> None:
         assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
 
 
+def test_a_sigint_in_lameduck_runs_no_hook_again(tmp_path: Path) -> None:
+    script, ran = tmp_path / "script", tmp_path / "ran"
+    script.write_text(f"echo x >> {ran}\n")
+    pidfile = tmp_path / "pid"
+    corefile = LAMEDUCK.replace("whoami", f"whoami\n on shutdown /bin/sh {script}")
+    with Server(tmp_path, corefile, "-pidfile", str(pidfile), ports=2) as server:
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_line("Going into lameduck mode")
+        time.sleep(1.0)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_line("[INFO] SIGINT: Shutting down\n")
+        wait_for(lambda: not pidfile.exists(), "the end of the file")
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - begin < 2.9  # a lameduck period that began anew took a second more
+        assert server.out.count("Going into lameduck mode") == 1
+        assert ran.read_text() == "x\n"
+
+
+def test_a_sigint_while_answers_are_waited_for_spares_them(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM) as client:
+        silent.bind(("127.0.0.1", 0))
+        corefile = f".:{{port}} {{\n bind 127.0.0.1\n forward . 127.0.0.1:{silent.getsockname()[1]}\n}}\n"
+        with Server(tmp_path, corefile) as server:
+            client.sendto(query(1), ("127.0.0.1", server.port))
+            silent.settimeout(20)
+            assert silent.recv(4096)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_line("[INFO] SIGTERM")
+            time.sleep(0.3)
+            assert server.process.poll() is None  # it waits for the answer
+            begin = time.monotonic()
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(20) == 0
+            assert time.monotonic() - begin < 1.0
+
+
 def test_a_plugin_that_never_returns_gets_a_fresh_worker_and_is_named(tmp_path: Path) -> None:
     code = ("from fastdns.server import children; "
             "children._BOOT = children._BOOT.replace('main(fd, beside)', 'import fastdns.plugins.demo.handler as h\\n"
