@@ -139,7 +139,10 @@ def _keep(path: str) -> None:
             return
         raise
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.pread(fd, len(MAGIC), 0) == MAGIC:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "not a file", path)  # a rename would take a device or a pipe away
+        if os.pread(fd, len(MAGIC), 0) == MAGIC:
             return
     finally:
         os.close(fd)

@@ -33,4 +33,5 @@ class Pidfile:
         if self.written:
             self.written = False
             with contextlib.suppress(OSError):  # a folder that became read-only must not disturb the end
-                Path(self.path).unlink(missing_ok=True)
+                if Path(self.path).is_file():  # not /dev/null
+                    Path(self.path).unlink(missing_ok=True)

@@ -190,6 +190,18 @@ def test_what_is_no_snapshot_of_ours_is_kept(tmp_path: Path) -> None:
     assert snap.read_bytes().startswith(MAGIC)
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A device as little as this pipe: a rename would take it away from everybody."""
+    snap = tmp_path / "snap"
+    os.mkfifo(snap)
+    with Upstream() as upstream, Server(tmp_path, corefile(upstream, snap, 0)) as server:
+        assert ask(server.port)
+        assert server.stop() == 0
+        assert f"[ERROR] plugin/cache: snapshot {snap}: not a file\n" in server.out
+    assert snap.is_fifo()
+    assert not (tmp_path / "snap.new").exists()
+
+
 def test_an_end_waits_for_a_slow_save(tmp_path: Path) -> None:
     """The disk is a keeper that is stopped for longer than the events of an end may usually take."""
     snap = tmp_path / "snap"

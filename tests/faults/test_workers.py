@@ -288,6 +288,19 @@ def test_a_sigint_while_answers_are_waited_for_spares_them(tmp_path: Path) -> No
             assert time.monotonic() - begin < 1.0
 
 
+def test_a_pidfile_that_is_no_file_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with Server(tmp_path, TWO, "-pidfile", str(pipe)) as server:
+            wait_for(lambda: os.read(reader, 100), "the pid")
+            assert server.stop() == 0
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
+
+
 def test_a_plugin_that_never_returns_gets_a_fresh_worker_and_is_named(tmp_path: Path) -> None:
     code = ("from fastdns.server import children; "
             "children._BOOT = children._BOOT.replace('main(fd, beside)', 'import fastdns.plugins.demo.handler as h\\n"
