@@ -24,7 +24,7 @@ def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     try:
         options = cli.parse(words[2:])
         settings = cli.settings_of(options)
-        source = None if options.conf == "stdin" else read_source(options.conf, settings.port)
+        source = None if options.conf == "stdin" else read_source(options.conf, settings.port, again=True)
     except (FastdnsError, cli.UsageError) as error:
         err.write(f"{error}\n")
         return 1

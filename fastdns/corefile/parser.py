@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from .cursor import Cursor
 from .environment import replace_env
 from .lexer import Token, tokenize
-from .paths import BadPatternError, absolute, beside, glob, is_directory, os_cause
+from .paths import BadPatternError, absolute, beside, glob, is_directory, is_pipe, os_cause
 
 MAX_SNIPPETS = 10_000
 MAX_FILES = 100_000
@@ -254,6 +254,9 @@ class Parser:
     def import_file(self, path: str) -> list[Token]:
         if is_directory(path):
             raise self.cursor.err(f"Could not import {path}: is a directory")
+        if is_pipe(path):
+            # Nobody may come to write it, and every later reload would wait behind this one.
+            raise self.cursor.err(f"Could not import {path}: is a pipe")
         try:
             with open(path, "rb") as file:
                 body = file.read(MAX_FILE_OCTETS + 1)

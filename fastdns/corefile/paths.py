@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: PTH100, PTH112, PTH117, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH112, PTH116, PTH117, PTH118, PTH120, PTH208
 """File names of `import`: made absolute, and patterns with `*`, `?` and backslash by Go's rules.
 
 Strategy: texts, not Path objects, because the names appear in errors and in the hash as Go's filepath would clean
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 
 PATH_MAX = 4096
 
@@ -38,6 +39,14 @@ def beside(path: str, base_file: str) -> str:
 def is_directory(path: str) -> bool:
     """True if `path` exists and is a directory."""
     return os.path.isdir(path)
+
+
+def is_pipe(path: str) -> bool:
+    """True if `path` is a pipe, which may have no writer."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def os_cause(error: OSError) -> str:

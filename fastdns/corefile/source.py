@@ -53,11 +53,18 @@ def builtin(port: int = 53) -> Source:
     return Source(DEFAULT_FILE, f".:{port} {{\nwhoami\nlog\n}}\n".encode())
 
 
-def _read(path: str) -> bytes:
+def _without_waiting(path: str, flags: int) -> int:
+    # A pipe would wait for its writer.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read(path: str, again: bool = False) -> bytes:
     verb = "open"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting if again else None) as file:
             verb = "read"
+            if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"read {path}: not a file, so it cannot be read again", path)
             return _bounded(file, path)
     except OSError as error:
         if isinstance(error, IsADirectoryError):
@@ -72,15 +79,16 @@ def _bounded(file: BinaryIO, path: str) -> bytes:
     return body
 
 
-def read_source(conf: str = "", port: int = 53, stdin: BinaryIO | None = None) -> Source:
+def read_source(conf: str = "", port: int = 53, stdin: BinaryIO | None = None, again: bool = False) -> Source:
     """The text for `-conf CONF`: a file, `stdin`, or where empty ./Corefile, else the built-in.
 
-    Standard input that is a terminal counts as not given. Raises ConfigError where a file cannot be read.
+    Standard input that is a terminal counts as not given. `again`: of a server that serves, which must neither wait for
+    a pipe nor take one that was read for an empty file. Raises ConfigError where a file cannot be read.
     """
     if conf and conf != "stdin":
         path = os.path.normpath(conf)
         try:
-            return Source(conf, _read(path))
+            return Source(conf, _read(path, again))
         except ConfigError as error:
             raise ConfigError(f"loading Caddyfile via flag: {error}", conf) from error
     if conf == "stdin":
@@ -88,7 +96,7 @@ def read_source(conf: str = "", port: int = 53, stdin: BinaryIO | None = None) -
         if stdin is not None or not stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
             return Source(STDIN_NAME, _bounded(stream, STDIN_NAME))
     try:
-        return Source(DEFAULT_FILE, _read(DEFAULT_FILE))
+        return Source(DEFAULT_FILE, _read(DEFAULT_FILE, again))
     except ConfigError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return builtin(port)

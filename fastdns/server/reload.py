@@ -43,7 +43,7 @@ class Watcher:
     async def look(self) -> None:
         """Look once."""
         try:
-            source = await asyncio.to_thread(read_source, self.conf, self.port)
+            source = await asyncio.to_thread(read_source, self.conf, self.port, again=True)
         except (ConfigError, OSError):
             # A file that is being replaced: the next look finds it.
             return

@@ -51,7 +51,7 @@ class Swap:
         source, settings = self.host.source, self.host.settings
         if settings.conf != "stdin":
             try:
-                source = read_source(settings.conf, settings.port)
+                source = read_source(settings.conf, settings.port, again=True)
             except ConfigError as error:
                 self.host.log("ERROR", f"{by}: loading updated Caddyfile: {error}")
                 if self.host.current is not None:

@@ -93,6 +93,26 @@ def test_a_corefile_that_is_gone_is_told(tmp_path: Path) -> None:
         assert ask(server.port) is not None
 
 
+@pytest.mark.parametrize("what", ["corefile", "import"])
+def test_a_pipe_that_nobody_writes_keeps_nobody_waiting(tmp_path: Path, what: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with Server(tmp_path, SAME) as server:
+        text = server.corefile.read_text()
+        if what == "corefile":
+            server.corefile.unlink()
+            server.corefile.symlink_to(pipe)
+        else:
+            server.write("import pipe\n" + text)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("not a file, so it cannot be read again" if what == "corefile" else f"{pipe}: is a pipe")
+        assert ask(server.port) is not None
+        server.corefile.unlink()
+        server.corefile.write_text(text)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_line("Reloading complete")
+
+
 def test_requests_while_reloading_end_in_the_last_state(tmp_path: Path) -> None:
     with Server(tmp_path, SAME, ports=2) as server:
         server.write(MORE)
