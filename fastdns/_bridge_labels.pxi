@@ -127,7 +127,7 @@ cdef bytes labels_of(_Request request):
         except BaseException as error:
             # Nothing but the value is lost.
             stat_add(request.bridge.row, request.bridge.slot_panics, 1)
-            request.bridge.complain(request, error)
+            complain(request.bridge, request, error)
             raw = b""
         parts.append(place.to_bytes(2, "big") + len(raw).to_bytes(2, "big") + raw)
     return b"".join(parts) if parts else None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import array
+import contextlib
 import json
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -21,6 +23,8 @@ from .server.ctl_socket import default_path, folder, servers
 ANSWER_MAX = 16 << 20
 ONCE = ("dump",)  # commands that are not asked for again by themselves
 SECONDS = 310.0  # a little longer than the server gives a command
+BUSY_SECONDS = 5.0  # for a server that has as many clients as it hears at once
+BUSY_PAUSE_SECONDS = 0.05
 
 
 USAGE_EXIT = 2
@@ -76,15 +80,29 @@ def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
     """Asks, with a descriptor or without. TalkError when nothing that makes sense comes back."""
     try:
         try:
-            return _once(path, request, fd)
+            return _heard(path, request, fd)
         except (BrokenPipeError, ConnectionResetError):
             # The process that had accepted ends with a reload; the next one has the socket. Asked twice, everything is
             # as if it were asked once, but for a file that the first may have begun, or still be at.
             if request["do"] in ONCE:
                 raise TalkError("the process that was asked ended with a reload: ask again") from None
-            return _once(path, request, fd)
+            return _heard(path, request, fd)
     except OSError as error:
         raise TalkError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _heard(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
+    """Asks until it is its turn: a server that hears as many as it may says so at once, and has done nothing."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            answer = _once(path, request, fd)
+            if not answer.get("busy") or time.monotonic() > until:
+                return answer
+        except BlockingIOError:  # so many wait to be accepted that the kernel lets no more of them wait
+            if time.monotonic() > until:
+                raise
+        time.sleep(BUSY_PAUSE_SECONDS)
 
 
 def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
@@ -93,9 +111,10 @@ def _once(path: Path, request: dict[str, Any], fd: int) -> dict[str, Any]:
         sock.connect(str(path))
         line = json.dumps(request).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
-        sent = sock.sendmsg([line], rights)
-        if rest := line[sent:]:  # sending nothing fails too, where the server has answered and gone
-            sock.sendall(rest)
+        with contextlib.suppress(BrokenPipeError):  # it may have answered, and gone, without a question
+            sent = sock.sendmsg([line], rights)
+            if rest := line[sent:]:  # sending nothing fails too, where the server has answered and gone
+                sock.sendall(rest)
         return _answer(sock)
 
 

@@ -20,7 +20,7 @@ from ..corefile.source import load_source
 from ..errors import ConfigError, KeysError
 from ..listeners import Block, complaints, gates
 from ..plugin import BlockPlan, Plugin
-from . import warn
+from . import doors, warn
 from .dry import Dry, set_up
 from .findings import Findings
 from .grammar import Grammar
@@ -92,6 +92,7 @@ class _Examination:
         generation = chain.Generation(line, self.classes, blocks)
         self.seen.generation = generation
         self.seen.dry = set_up(generation, self.findings)
+        doors.judge(generation, self.findings)
         warn.generation(generation, self.findings)
 
     def _block(self, index: int, raw: RawBlock) -> ServerBlock:

@@ -8,6 +8,8 @@ Strategy: like units.py: text in, plain values out, ValueError with CoreDNS's me
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ SCHEMES = (TLS, DNS, QUIC, GRPC, HTTPS3, HTTPS, UNIX)
 DEFAULT_PORTS = {DNS: 53, TLS: 853, QUIC: 853, GRPC: 443, HTTPS: 443, HTTPS3: 443}
 
 _MAX_RESOLV_CONF = 1 << 20
+_HOST_NAME = re.compile(r"(?=.{1,254}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 
 
 def split_scheme(text: str) -> tuple[str, str]:
@@ -66,6 +69,29 @@ def split_host_port(text: str) -> tuple[str, str]:
     if "]" in text[from_close:]:
         raise bad("unexpected ']' in address")
     return host, text[colon + 1 :]
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a resolver would be asked for it at all; an address is no name."""
+    return _HOST_NAME.fullmatch(text) is not None and text.strip("0123456789.") != ""
+
+
+def listen_fault(port: str, in_url: str = "") -> str:
+    """Why nobody can listen on a port for TCP, whatever else the host does; "" where somebody may. `in_url`: the whole
+    address, where it must stand in a URL too."""
+    if port.isascii() and port.isdecimal():
+        # Compared as text: a number of thousands of digits is none that Python reads.
+        number = port.lstrip("0")
+        return f"listen tcp: address {port}: invalid port" if len(number) > 5 or int(number or 0) > 65535 else ""
+    if not port:
+        return ""
+    if in_url:
+        return f'parse "http://{in_url}": invalid port ":{port}" after host'
+    try:
+        socket.getservbyname(port, "tcp")
+    except (OSError, ValueError):  # a ValueError for a NUL or a lone surrogate in it
+        return f"listen tcp: lookup tcp/{port}: unknown port"
+    return ""
 
 
 def join_host_port(host: str, port: int | str) -> str:

@@ -84,15 +84,16 @@ class Control:
             self.loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen)
             return
         sock.setblocking(False)
-        why = ""
+        why: dict[str, Any] = {}
         uid = peer(sock)[1]
         if uid not in (0, os.geteuid()):
-            why = f"user {uid} may not"
+            why = {"error": f"user {uid} may not"}
         elif len(self.clients) >= CLIENTS_MAX:
-            why = f"{CLIENTS_MAX} clients are connected already"
+            # `busy`: worth asking again.
+            why = {"error": f"{CLIENTS_MAX} clients are connected already", "busy": True}
         if why:
             with contextlib.suppress(OSError):
-                sock.send(line({"ok": False, "error": why}))
+                sock.send(line({"ok": False, **why}))
             sock.close()
             return
         client = Client(self, sock)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
+from ..corefile.addresses import listen_fault
 from ..errors import StartError
 from . import control, exposition, process_metrics
 from .http import Answer, Handler, Server, Tree
@@ -75,8 +76,8 @@ def bind(address: str) -> list[socket.socket]:
     """Opens a listening socket for HOST:PORT: a name's first address, IPv4 preferred; no host is every address of both
     families. Raises StartError with Go's text."""
     host, port = split(address)
-    if port.isdecimal() and int(port) > 65535:  # the resolver would take it modulo 65,536
-        raise StartError(f"listen tcp: address {port}: invalid port")
+    if fault := listen_fault(port):  # the resolver would take a number modulo 65,536
+        raise StartError(fault)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -113,13 +114,6 @@ def bind(address: str) -> list[socket.socket]:
     return [sock]
 
 
-def _check_url(address: str) -> None:
-    """StartError for a port that no URL can have: CoreDNS asks itself for /health by one."""
-    port = split(address)[1]
-    if port and not (port.isascii() and port.isdecimal()):
-        raise StartError(f'parse "http://{address}": invalid port ":{port}" after host')
-
-
 def listen(http: list[Facts], given: Mapping[str, list[socket.socket]] | None = None) -> Sockets:
     """Opens a socket for each address that any block asks for, unless it is among those `given`.
 
@@ -145,8 +139,9 @@ def listen(http: list[Facts], given: Mapping[str, list[socket.socket]] | None = 
 def _open(facts: Facts, socks: list[socket.socket] | None) -> Place:
     """Opens one address, if it is not open. StartError with the line that CoreDNS logs."""
     service, address = facts["service"], facts["address"]
-    if service == "health":
-        _check_url(address)
+    # CoreDNS asks itself for /health by a URL.
+    if service == "health" and (fault := listen_fault(split(address)[1], address)):
+        raise StartError(fault)
     gate = open_gate(facts["tls"]) if facts.get("tls") else None
     try:
         return Place(bind(address) if socks is None else socks, gate)

@@ -4,7 +4,8 @@
 Strategy: a worker whose attempt failed sets the upstream's `check` word and writes to an eventfd made before the
 fork. The keeper then asks the upstream every so often until an answer comes. Failures in a row stand in the `fails`
 word, which every worker compares with max_fails. Any DNS message with the right id is health: what matters is that
-somebody answers.
+somebody answers. Workers of a template that was started anew have another eventfd, so the words are looked at once a
+second as well.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from .metrics import FAILURES, PROXY
 from .upstreams import Upstream
 
 SECONDS = 1.0  # for an answer
+LOOK_SECONDS = 1.0
 SHORTEST = 0.01  # seconds between checks, whatever is configured
 NS = 2
 
@@ -56,6 +58,7 @@ class HealthChecks:
         self.source = source
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.running: dict[Target, asyncio.Task[None]] = {}
+        self.timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Listens for workers that ask for checks. Whatever an earlier keeper knew is forgotten."""
@@ -63,21 +66,33 @@ class HealthChecks:
             self.stats.set_shared(target.fails, 0)
             self.stats.set_shared(target.check, 0)
         asyncio.get_running_loop().add_reader(self.wake_fd, self.wake)
+        self.look()
 
     async def stop(self) -> None:
         """Ends all checks."""
         asyncio.get_running_loop().remove_reader(self.wake_fd)
+        if self.timer is not None:
+            self.timer.cancel()
         tasks = list(self.running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Starts the checks that were asked for and do not run."""
+        """A worker asks for checks."""
         try:
             os.eventfd_read(self.wake_fd)
         except BlockingIOError:
             return
+        self.begin()
+
+    def look(self) -> None:
+        """Whether a worker asked that could not wake this process."""
+        self.begin()
+        self.timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self.look)
+
+    def begin(self) -> None:
+        """Starts the checks that were asked for and do not run."""
         for target in self.targets:
             if target not in self.running and self.stats.get(target.check):
                 task = asyncio.get_running_loop().create_task(self.until_healthy(target))

@@ -152,8 +152,8 @@ def resolve(entries: Sequence[Upstream | Host], resolvers: Sequence[str]) -> tup
 def ask_system(name: str) -> list[str]:
     """A host's addresses by the system's resolver. Raises ValueError."""
     try:
-        if not name.strip("0123456789."):
-            raise UnicodeError  # the C library would take it for an address of the 1980s
+        if not addresses.is_host_name(name):
+            raise UnicodeError  # nobody has it; of digits alone the C library would make an address of the 1980s
         found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError):
         raise ValueError(f"lookup {name}: no such host") from None

@@ -101,7 +101,8 @@ class Loop(Plugin):
     async def _run(self, channel: Channel) -> None:
         with contextlib.suppress(TimeoutError):
             # A keeper that replaces another one is not told.
-            await asyncio.wait_for(self.served.wait(), SERVED_SECONDS)
+            async with asyncio.timeout(SERVED_SECONDS):
+                await self.served.wait()
         await self._probe(channel)
         if not self.first:
             # The workers of before, which still read for a while, may have answered: to them it was any other name.
@@ -133,7 +134,8 @@ class Loop(Plugin):
                 while time.monotonic() < until:
                     self._judge(channel)
                     with contextlib.suppress(TimeoutError):
-                        reply = await asyncio.wait_for(loop.sock_recv(sock, 65535), LOOK_SECONDS)
+                        async with asyncio.timeout(LOOK_SECONDS):
+                            reply = await loop.sock_recv(sock, 65535)
                         if len(reply) >= 12 and reply[:2] == ident and reply[2] & 0x80:
                             return True
         return False

@@ -75,7 +75,8 @@ class Quarantine:
         """Looks for as long as the server runs."""
         with contextlib.suppress(TimeoutError):
             # A keeper that replaces another one is not told.
-            await asyncio.wait_for(self.served.wait(), SERVED_SECONDS)
+            async with asyncio.timeout(SERVED_SECONDS):
+                await self.served.wait()
         for _, slot, mark in looped(self.stats):
             if mark < self.mark:
                 self.stats.set_shared(slot, 0)

@@ -60,7 +60,8 @@ async def post(url: str, fields: Iterable[tuple[str, str]], body: bytes, seconds
         request = h11.Request(method="POST", target=target, headers=head)
         if parts.scheme == "https" and tls is None:
             tls = await asyncio.to_thread(verified)
-        return await asyncio.wait_for(_exchange(host, port, tls, request, body), seconds)
+        async with asyncio.timeout(seconds):  # and not wait_for, see reporter.py
+            return await _exchange(host, port, tls, request, body)
     except (OSError, TimeoutError, ValueError, h11.ProtocolError) as error:
         raise Failed(f'Post "{url}": {_why(error, host, port)}') from None
 

@@ -124,7 +124,9 @@ class Reporter:
         while True:
             await self._some.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), self.sending.interval)
+                # Not wait_for, which forgets that the task was cancelled when the event comes at the same moment.
+                async with asyncio.timeout(self.sending.interval):
+                    await self._enough.wait()
             self._some.clear()
             self._enough.clear()
             if not await self.send():

@@ -420,6 +420,22 @@ def test_clients_are_bounded_and_a_place_becomes_free(shared: Running) -> None:
     wait_for(lambda: shared.ctl("stats")[0] == 0, "a free place")
 
 
+def test_more_clients_than_are_heard_at_once_wait_for_their_turn(shared: Running) -> None:
+    """60 at once: more than are heard, and more than the kernel lets wait."""
+    found: list[tuple[int, str]] = []
+
+    def one() -> None:
+        status, _, err = shared.ctl("stats")
+        found.append((status, err))
+
+    threads = [threading.Thread(target=one) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [(0, "")] * 60
+
+
 @may("setuid", "setgid")
 def test_another_user_is_refused_even_if_the_file_would_let_it(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A template dies, then workers: those that come after them have what the keeper published, without a reload."""
+"""A template dies, then workers: those that come after them have what the keeper published, without a reload, and the
+keeper hears of them."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from fastdns.ports import free_port
 from tests.probes import installed
 
-from .serving import Server, query, wait_for
+from .serving import Server, counted, query, wait_for
 
 COREFILE = """.:{port} {
     bind 127.0.0.1
@@ -76,6 +78,27 @@ def test_what_a_dead_template_had_is_had_by_the_next(tmp_path: Path, monkeypatch
                 hosts.write_text(f"10.0.0.{turn + 1} a.x\n#{'x' * turn}")
                 wait_for(lambda now=turn + 1: address(server.port) == f"10.0.0.{now}", "the file's new words")
             assert server.out.count("died") == 9
+
+
+def test_workers_of_the_next_template_are_heard(tmp_path: Path) -> None:
+    corefile = f"""
+    .:{{port}} {{
+        bind 127.0.0.1
+        multisocket 1
+        prometheus 127.0.0.1:{{port2}}
+        forward . 127.0.0.1:{free_port()} {{
+            health_check 50ms
+        }}
+    }}
+    """
+    with Server(tmp_path, corefile, ports=2) as server:
+        wait_for(lambda: len(server.children("worker")) == 2, "a spare")
+        kill(server, "templat", 1)
+        for _ in range(2):
+            kill(server, "worker", 2)
+        assert counted(server.ports[1], "coredns_proxy_healthcheck_failures_total") == 0
+        assert ask(server.port, b"\1a\1x\0", A)[3] & 15 == 2
+        wait_for(lambda: counted(server.ports[1], "coredns_proxy_healthcheck_failures_total") > 2, "checks")
 
 
 def test_a_keeper_that_dies_is_followed(tmp_path: Path) -> None:

@@ -519,6 +519,24 @@ def test_a_collector_that_refuses(collector: Collector, counted: Stats, caplog: 
     assert count(counted, "fastdns_trace_dropped_total", reason="refused") == 2
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_an_end_at_the_moment_when_a_batch_is_full(collector: Collector, counted: Stats, turns: int) -> None:
+    async def main() -> None:
+        source = Source()
+        one = Reporter(source, sending(collector.url, batch=2, interval=600.0), logging.getLogger("x"))
+        source.give(1)
+        await until(lambda: one.waiting)
+        await asyncio.sleep(0.05)
+        one._enough.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await one.stop()
+
+    asyncio.run(main())
+    assert bodies(collector) == [[1]]
+
+
 def test_what_nobody_thought_of_ends_no_task(collector: Collector, counted: Stats,
                                              caplog: pytest.LogCaptureFixture) -> None:
     """A trace that cannot be made ready is dropped, and a batch, each counted and told; what comes later is sent."""

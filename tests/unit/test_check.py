@@ -364,3 +364,32 @@ def test_distance_is_symmetric_and_zero_only_for_equals(one, other):
 def test_a_finding_without_place_has_no_excerpt():
     one = Finding("note", "Corefile", 0, 0, "said")
     assert one.place == ("Corefile", 0, 0)
+
+
+# ---- what the start finds out when it opens sockets, and text tells already
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "level", "message"),
+    [
+        ("health localhost:abc", 12, "error", 'parse "http://localhost:abc": invalid port ":abc" after host'),
+        ("health :http", 12, "error", 'parse "http://:http": invalid port ":http" after host'),
+        ("health 127.0.0.1:99999", 12, "error", "listen tcp: address 99999: invalid port"),
+        ("health :" + "9" * 5000, 12, "error", f"listen tcp: address {'9' * 5000}: invalid port"),
+        ("pprof :65536", 11, "error", "listen tcp: address 65536: invalid port"),
+        ("pprof :nonsense", 11, "error", "listen tcp: lookup tcp/nonsense: unknown port"),
+        ("ready :abc", 11, "warning", "listen tcp: lookup tcp/abc: unknown port: the server starts without /ready"),
+        ("prometheus :70000", 16, "warning",
+         "listen tcp: address 70000: invalid port: the server starts without /metrics"),
+        ("forward . 10.0.0.0/33", 5, "error",
+         'plugin/forward: failed to resolve "10.0.0.0/33": lookup 10.0.0.0/33: no such host'),
+    ],
+)  # fmt: skip
+def test_addresses_that_nobody_can_open_or_ask(line, column, level, message):
+    assert found(f". {{\n    whoami\n    {line}\n}}\n", level) == [(3, column, message)]
+
+
+@pytest.mark.parametrize("line", ["health :065535", "health", "pprof :http", "ready :0", "prometheus [::1]:9153"])
+def test_addresses_that_somebody_may_open(line):
+    text = f". {{\n    whoami\n    {line}\n}}\n"
+    assert found(text, "error") == found(text, "warning") == []

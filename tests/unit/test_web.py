@@ -319,6 +319,7 @@ def test_addresses_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> No
     for address, text in (
         ("127.0.0.1:nonsense", "listen tcp: lookup tcp/nonsense: unknown port"),
         (":99999", "listen tcp: address 99999: invalid port"),
+        (":" + "9" * 5000, f"listen tcp: address {'9' * 5000}: invalid port"),
         ("no such host:80", "listen tcp: lookup no such host: no such host"),  # nobody is asked for a name with blanks
     ):
         with pytest.raises(StartError) as caught:
