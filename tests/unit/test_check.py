@@ -118,6 +118,14 @@ def test_wrong_usage(words):
     assert err.startswith("fastdns check: ") and "--help" in err
 
 
+def test_options_may_stand_between_the_files(corefile, monkeypatch, tmp_path):
+    first, second = corefile(". {\n    whoami\n}\n"), corefile(". {\n}\n", "-second")
+    monkeypatch.chdir(tmp_path)
+    assert run(first, "--strict", second) == run("--strict", first, second)
+    assert run(first, "--strict", second)[0] == 1
+    assert run("--", first, "-second")[0] == 0
+
+
 def test_help_names_every_option():
     status, out, _ = run("--help")
     assert status == 0
