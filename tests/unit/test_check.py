@@ -209,6 +209,30 @@ def test_there_are_examples():
     assert len(README) > 20
 
 
+# ---- what the start finds out when it knows where each stage runs
+
+
+def test_what_bears_no_python_before_it(monkeypatch):
+    monkeypatch.setattr(registry.load("cache"), "first_in_c", True)
+    monkeypatch.setattr(registry.load("whoami"), "first_in_c", True)
+    text = ". {\n    demo\n    cache\n    whoami\n}\n"
+    # cache comes before demo, wherever it is written.
+    expected = "plugin/whoami: cannot work behind 'demo', which runs in Python in this block"
+    assert found(text, "error") == [(4, 5, expected)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("depends", {"NAME"}, "'NAME' is no fact that an answer can be kept by"),
+     ("depends", 5, "TypeError: 'int' object is not iterable"),
+     ("eager", False, "only the answers of an eager plugin can be kept")])  # fmt: skip
+def test_a_plugin_whose_answers_cannot_be_kept(monkeypatch, name, value, message):
+    demo = registry.load("demo")
+    monkeypatch.setattr(demo, "depends", frozenset({facts.NAME}))
+    monkeypatch.setattr(demo, name, value)
+    assert (2, 5, f"plugin/demo: {message}") in found(". {\n    demo\n}\n", "error")
+
+
 # ---- warnings
 
 
@@ -373,27 +397,3 @@ def test_distance_is_symmetric_and_zero_only_for_equals(one, other):
 def test_a_finding_without_place_has_no_excerpt():
     one = Finding("note", "Corefile", 0, 0, "said")
     assert one.place == ("Corefile", 0, 0)
-
-
-# ---- what the start finds out when it knows where each stage runs
-
-
-def test_what_bears_no_python_before_it(monkeypatch):
-    monkeypatch.setattr(registry.load("cache"), "first_in_c", True)
-    monkeypatch.setattr(registry.load("whoami"), "first_in_c", True)
-    text = ". {\n    demo\n    cache\n    whoami\n}\n"
-    # cache comes before demo, wherever it is written.
-    expected = "plugin/whoami: cannot work behind 'demo', which runs in Python in this block"
-    assert found(text, "error") == [(4, 5, expected)]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [("depends", {"NAME"}, "'NAME' is no fact that an answer can be kept by"),
-     ("depends", 5, "TypeError: 'int' object is not iterable"),
-     ("eager", False, "only the answers of an eager plugin can be kept")])  # fmt: skip
-def test_a_plugin_whose_answers_cannot_be_kept(monkeypatch, name, value, message):
-    demo = registry.load("demo")
-    monkeypatch.setattr(demo, "depends", frozenset({facts.NAME}))
-    monkeypatch.setattr(demo, name, value)
-    assert (2, 5, f"plugin/demo: {message}") in found(". {\n    demo\n}\n", "error")
