@@ -19,12 +19,13 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics, order, registry
 from .corefile import Corefile, ServerBlock
 from .errors import ConfigError, FastdnsError, SetupError
+from .facts import Fact, Key
 from .facts import key as key_of
 from .listeners import Block, Listener, gates, listeners_of
 from .plugin import (
@@ -199,9 +200,11 @@ class Generation:
                             for number in at.blocks() for name in self.blocks[number].plan.directives)
             program.add_listener(at.server, at.port, at.address in WILDCARDS, any_class, index, **self._timeouts(at))
         for block in self.blocks:
-            stages = [plugin.compiled() or self.keeping(block, plugin, stats) or plugin
-                      for _, plugin in block.members if type(plugin).chain]
-            _check_first([(name, plugin) for name, plugin in block.members if type(plugin).chain], stages)
+            members = [plugin for _, plugin in block.members if type(plugin).chain]
+            stages: list[Any] = [plugin.compiled() or self.keeping(block, plugin, stats) or plugin
+                                 for plugin in members]
+            check_first([(type(plugin), stage is plugin or stage.python is not None)
+                         for plugin, stage in zip(members, stages, strict=True)])
             zones = [name_from_text(zone) for zone in block.zones]
             labels = block.labels.names if block.labels.kept else None
             program.add_block(block_ids[block.plan.index], zones, stages, labels, **filters(block.members),
@@ -219,12 +222,10 @@ class Generation:
         """The stage that gives a plugin's answers again, if it says what they depend on. SetupError."""
         if plugin.depends is None or not KEEPING:
             return None
-        if not type(plugin).eager:
-            raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
         from ._kept import stage
 
+        bits, prefixes, codes, labels = kept_by(block, plugin, plugin.depends)
         try:
-            bits, prefixes, codes, labels = key_of(plugin.depends, block.labels)
             made = stage(plugin, self.shelf_for(plugin.name, stats), bits, prefixes, codes, labels, plugin.board)
         except ValueError as error:
             raise SetupError(plugin.name, str(error)) from None
@@ -461,13 +462,24 @@ def signed_zones(members: list[tuple[str, Plugin]]) -> list[bytes] | None:
     return None
 
 
-def _check_first(members: list[tuple[str, Plugin]], stages: list[Any]) -> None:
-    """SetupError where a stage in Python stands before a plugin that bears none there."""
+def kept_by(block: Block, plugin: Plugin, depends: Iterable[Fact]) -> Key:
+    """By what a plugin's answers are kept. SetupError."""
+    if not type(plugin).eager:
+        raise SetupError(plugin.name, "only the answers of an eager plugin can be kept")
+    try:
+        return key_of(depends, block.labels)
+    except ValueError as error:
+        raise SetupError(plugin.name, str(error)) from None
+
+
+def check_first(stages: Sequence[tuple[type[Plugin], bool]]) -> None:
+    """SetupError where a stage that may cross into Python stands before a plugin that bears none there. `stages`:
+    the class of each, and whether it may."""
     python = ""
-    for (name, plugin), stage in zip(members, stages, strict=True):
-        if python and type(plugin).first_in_c:
-            raise SetupError(name, f"cannot work behind '{python}', which runs in Python in this block")
-        python = python or (name if stage is plugin or stage.python is not None else "")
+    for plugin, crosses in stages:
+        if python and plugin.first_in_c:
+            raise SetupError(plugin.name, f"cannot work behind '{python}', which runs in Python in this block")
+        python = python or (plugin.name if crosses else "")
 
 
 def _settings(block: ServerBlock, classes: dict[str, type[Plugin]]) -> str:

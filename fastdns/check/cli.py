@@ -35,7 +35,7 @@ def parser() -> Parser:
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `fastdns check`; returns the exit status."""
     try:
-        options = parser().parse_args(list(words))
+        options = parser().read(words)
         names = [*options.conf, *options.files] or [""]
         if sum(name in STDIN for name in names) > 1:
             raise UsageError("standard input can be read once")

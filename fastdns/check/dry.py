@@ -94,10 +94,15 @@ def set_up(generation: chain.Generation, findings: Findings) -> Dry:
                     stage.plugin = _create(generation, stage, context, findings)
                     if stage.plugin is not None:
                         block.members.append((name, stage.plugin))
-        for stages in dry.stages.values():
+        for block in generation.blocks:
+            stages = dry.stages[block.plan.index]
             for stage in stages:
                 remarks.token = stage.token
                 _place(stage, findings)
+                if stage.runs == PYTHON and (plugin := stage.plugin) is not None and plugin.depends is not None:
+                    with _noted(stage, findings):
+                        chain.kept_by(block, plugin, plugin.depends)
+            _first(stages, generation, findings)
         if (left := threads() - before) > 0:
             text = f"set-up left {left} threads running: a plugin or a library started them before the fork"
             findings.refuse(ConfigError(text), generation.blocks[0].source.places[0])
@@ -167,13 +172,24 @@ def _create(generation: chain.Generation, stage: Stage, context: Any, findings: 
     return made
 
 
+def _first(stages: list[Stage], generation: chain.Generation, findings: Findings) -> None:
+    """What bears no Python before it, as the server judges it once it knows where each stage runs."""
+    answering = [stage for stage in stages if stage.runs != SIDE]
+    try:
+        chain.check_first([(generation.classes[stage.name], stage.runs == PYTHON or bool(stage.kept))
+                           for stage in answering])
+    except SetupError as error:
+        findings.refuse(error, next(stage.token for stage in answering if stage.name == error.plugin))
+
+
 def _place(stage: Stage, findings: Findings) -> None:
     """Find out where a stage runs, by asking its instance for its compiled half."""
     plugin = stage.plugin
     if stage.runs == SIDE:
         return
     if plugin is not None and plugin.depends is not None:
-        stage.kept = f"its answers are kept by {facts.shown(plugin.depends)}"
+        with _noted(stage, findings):
+            stage.kept = f"its answers are kept by {facts.shown(plugin.depends)}"
     if stage.runs == PYTHON:
         stage.why = f"'{stage.name}' has no compiled half"
         return

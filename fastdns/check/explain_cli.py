@@ -92,7 +92,7 @@ def question(options: argparse.Namespace) -> Question | None:
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run with the words behind `fastdns explain`; returns the exit status."""
     try:
-        options = parser().parse_args(list(words))
+        options = parser().read(words)
         if options.help:
             out.write(parser().format_help())
             return FINE

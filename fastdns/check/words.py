@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
@@ -25,6 +26,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options, which may stand between the other words too. Raises UsageError."""
+        # What the library does for that loses `--`, behind which no word is an option.
+        return self.parse_args(list(words)) if "--" in words else self.parse_intermixed_args(list(words))
 
 
 def common(made: Parser) -> None:

@@ -62,6 +62,28 @@ def is_domain_name(name: str) -> bool:
     return not escaped
 
 
+def can_be_asked(name: str) -> bool:
+    """True if a question can hold this domain name: each escape is of one octet, each label has at most 63 octets, all
+    of it 255, in lower case too. `is_domain_name` is laxer, as CoreDNS is."""
+    octets, at, label, total = normalize(name).encode("utf-8", "surrogateescape"), 0, 0, 1
+    while at < len(octets):
+        if octets[at] == 0x2E:
+            label = -1
+        elif octets[at] == 0x5C:
+            digits = octets[at + 1 : at + 4]
+            if digits[:1].isdigit():
+                if len(digits) < 3 or not digits.isdigit() or int(digits) > 255:
+                    return False
+                at += 2
+            at += 1
+        at += 1
+        label += 1
+        total += 1
+        if label > 63:
+            return False
+    return total + (label > 0) <= 255
+
+
 def under(name: str, zone: str) -> bool:
     """Whether a name is a zone or below it; both in lower case with final dot."""
     if zone in (".", name):
@@ -94,7 +116,7 @@ def split_zone_port(text: str) -> tuple[list[str], str]:
     length = len(text.encode("utf-8", "surrogateescape"))
     if length > 255:
         raise ValueError(f"specified zone is too long: {length} > 255")
-    if not is_domain_name(text):
+    if not is_domain_name(text) or not can_be_asked(text):
         raise ValueError(f"zone is not a valid domain name: {text}")
     network = parse_cidr(text)
     if network is None:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from ..ctl_talk import Parser, TalkError, find, plain, read, talk
 from .figures import another_server, between
-from .live import NoRichError, View
+from .live import NoRichError, View, draws
 from .tables import text
 
 SECONDS = 1.0
@@ -89,7 +89,7 @@ def sets(path: Path, interval: float, count: int) -> Iterator[dict[str, Any]]:
 def show(words: argparse.Namespace, path: Path, out: TextIO) -> None:
     """Shows until it is interrupted, or once. TalkError, NoRichError."""
     found = sets(path, words.interval, words.count)
-    if out.isatty() and not words.once and not words.json:
+    if draws(out) and not words.once and not words.json:
         with View(out, words.count) as view:
             for figures in found:
                 view.show(figures)

@@ -8,8 +8,10 @@ set of figures; texts go in as texts, never as markup. What does not fit in heig
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 from types import ModuleType, TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, NoReturn, Self, TextIO
 
 from ..ctl_talk import plain
 from ..errors import FastdnsError
@@ -32,8 +34,18 @@ def rich(module: str) -> ModuleType:
         raise NoRichError(f"the live view needs {error.name}: {hint}") from None
 
 
+def draws(out: TextIO) -> bool:
+    """Whether a live view can be shown there; a terminal that cannot move its cursor would show nothing at all."""
+    return out.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def _terminated(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 class View:
-    """Shows figures on a terminal until the block ends. NoRichError."""
+    """Shows figures on a terminal until the block ends; SIGTERM ends it too, so the terminal is given back.
+    NoRichError."""
 
     def __init__(self, out: TextIO, count: int) -> None:
         self.console: Any = rich("console").Console(file=out)
@@ -41,12 +53,14 @@ class View:
         self.count = count
 
     def __enter__(self) -> Self:
+        self.before = signal.signal(signal.SIGTERM, _terminated)
         self.live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.live.stop()
+        signal.signal(signal.SIGTERM, self.before)
 
     def show(self, figures: tables.Figures) -> None:
         """Replaces what is shown."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdns import facts, registry
 from fastdns.check import cli
 from fastdns.check.examine import examine
 from fastdns.check.findings import MOST, Finding, Findings
@@ -117,6 +118,14 @@ def test_wrong_usage(words):
     assert err.startswith("fastdns check: ") and "--help" in err
 
 
+def test_options_may_stand_between_the_files(corefile, monkeypatch, tmp_path):
+    first, second = corefile(". {\n    whoami\n}\n"), corefile(". {\n}\n", "-second")
+    monkeypatch.chdir(tmp_path)
+    assert run(first, "--strict", second) == run("--strict", first, second)
+    assert run(first, "--strict", second)[0] == 1
+    assert run("--", first, "-second")[0] == 0
+
+
 def test_help_names_every_option():
     status, out, _ = run("--help")
     assert status == 0
@@ -198,6 +207,30 @@ def test_what_the_examples_of_coredns_lack_is_only_not_built(text, monkeypatch):
 
 def test_there_are_examples():
     assert len(README) > 20
+
+
+# ---- what the start finds out when it knows where each stage runs
+
+
+def test_what_bears_no_python_before_it(monkeypatch):
+    monkeypatch.setattr(registry.load("cache"), "first_in_c", True)
+    monkeypatch.setattr(registry.load("whoami"), "first_in_c", True)
+    text = ". {\n    demo\n    cache\n    whoami\n}\n"
+    # cache comes before demo, wherever it is written.
+    expected = "plugin/whoami: cannot work behind 'demo', which runs in Python in this block"
+    assert found(text, "error") == [(4, 5, expected)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("depends", {"NAME"}, "'NAME' is no fact that an answer can be kept by"),
+     ("depends", 5, "TypeError: 'int' object is not iterable"),
+     ("eager", False, "only the answers of an eager plugin can be kept")])  # fmt: skip
+def test_a_plugin_whose_answers_cannot_be_kept(monkeypatch, name, value, message):
+    demo = registry.load("demo")
+    monkeypatch.setattr(demo, "depends", frozenset({facts.NAME}))
+    monkeypatch.setattr(demo, name, value)
+    assert (2, 5, f"plugin/demo: {message}") in found(". {\n    demo\n}\n", "error")
 
 
 # ---- warnings

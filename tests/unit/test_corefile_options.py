@@ -156,6 +156,7 @@ def test_check_may_change_or_refuse():
         (Choice(("A", "b")), "a", "invalid value: a"),
         (Name(), "A.b", "a.b."),
         (Name(), "a..b", "invalid domain name a..b"),
+        (Name(), "\\300.b", "invalid domain name \\300.b"),
         (Zone(), "10.0.0.0/31", ["0.0.0.10.in-addr.arpa.", "1.0.0.10.in-addr.arpa."]),
         (Zone(), "a..b", []),
         (Zone(bad="bad {text}"), "a..b", "bad a..b"),

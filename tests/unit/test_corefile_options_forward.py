@@ -85,6 +85,7 @@ BAD_OPTIONS = [
     ("health_check 1s nope", "health_check: unknown option nope"),
     ("health_check 1s domain", "@3 ARGERR 'domain'"),
     ("health_check 1s domain a..b", "health_check: invalid domain name a..b"),
+    ("health_check 1s domain \\1.x", "health_check: invalid domain name \\1.x"),
     ("health_check 1s {", "health_check: unknown option {"),
     ("force_tcp x", "@3 ARGERR 'x'"),
     ("force_tcp x y", "@3 ARGERR 'x'"),

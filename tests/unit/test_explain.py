@@ -181,6 +181,14 @@ def test_wrong_usage(path, words, said):
     assert (status, out) == (2, "") and said in err
 
 
+def test_options_may_stand_between_the_words(path):
+    expected = run("--json", "--client", "192.0.2.9", path, "a.example.org", "AAAA")
+    assert expected[0] == 0
+    assert run(path, "--json", "a.example.org", "--client", "192.0.2.9", "AAAA") == expected
+    assert run("--json", "--client", "192.0.2.9", "--", path, "a.example.org", "AAAA") == expected
+    assert run(path, "--", "-x.test")[1].startswith("-x.test. IN A\n")
+
+
 def test_the_commands_are_in_the_table(path):
     out, err = io.StringIO(), io.StringIO()
     assert cli.main(["explain", path], out, err) == 0 and out.getvalue().startswith("Listeners")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import signal
 import socket
 import sys
 import threading
@@ -318,6 +319,27 @@ def test_a_terminal_gets_the_live_view(served, terminal):
     assert status == 1 and err.startswith(f"fastdns top: {server.path}: ")
     assert "\x1b[?1049h" in out.getvalue() and "\x1b[?1049l" in out.getvalue(), "the alternate screen, and back"
     assert "www.test." in out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_be_drawn_on_gets_text(served, terminal, monkeypatch, name):
+    monkeypatch.setenv("TERM", name)
+    server = served(BEFORE, later())
+    run("--socket", str(server.path), "--interval", "0.1", out=terminal)
+    assert "www.test." in terminal.getvalue() and "\x1b" not in terminal.getvalue()
+
+
+def test_a_view_that_is_terminated_gives_the_terminal_back(served, terminal, monkeypatch):
+    server = served(BEFORE)
+    monkeypatch.setattr(cli.time, "sleep", lambda _seconds: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # without the mending, nothing would end the test run
+    try:
+        with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+            run("--socket", str(server.path), out=terminal)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "\x1b[?1049l" in terminal.getvalue()
 
 
 def test_a_terminal_without_rich_is_told_how(served, monkeypatch):
