@@ -184,7 +184,7 @@ class Generation:
 
         echo_none()
         metrics.declare_plugins(stats)
-        asks = [facts for block in self.blocks for kind, facts in block.plan.asks if kind == "kept"]
+        asks = [facts for block in self.blocks for facts in block.plan.asked("kept")]
         self.kept = {(facts["block"], facts["key"]): fd for facts, fd in zip(asks, kept, strict=False)}
         self.files = dict(boards or {})
         for name in self.line:

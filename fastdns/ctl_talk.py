@@ -81,7 +81,7 @@ def talk(path: Path, request: dict[str, Any], fd: int = -1) -> dict[str, Any]:
     try:
         try:
             return _heard(path, request, fd)
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionResetError:
             # The process that had accepted ends with a reload; the next one has the socket. Asked twice, everything is
             # as if it were asked once, but for a file that the first may have begun, or still be at.
             if request["do"] in ONCE:

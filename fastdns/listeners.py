@@ -19,6 +19,9 @@ from .errors import ConfigError, KeysError, SetupError
 from .labels import Labels
 from .plugin import BlockPlan, Plugin
 
+ESSENTIAL = ("health", "pprof")
+"""Services over HTTP whose address must open, or the server does not start; of others the start logs it and goes on."""
+
 
 @dataclass
 class Block:
@@ -109,7 +112,7 @@ def gates(blocks: list[Block]) -> ConfigError | None:
     another: there is one socket, and nobody should find his numbers open because of the order of the blocks."""
     seen: dict[str, dict[str, Any]] = {}
     for block in blocks:
-        for facts in (facts for kind, facts in block.plan.asks if kind == "http"):
+        for facts in block.plan.asked("http"):
             first = seen.setdefault(facts["address"], facts)
             if first.get("tls", "") == facts.get("tls", ""):
                 continue

@@ -179,6 +179,10 @@ class BlockPlan:
         """Asks the server for something."""
         self.asks.append((kind, {"block": self.index, **facts}))
 
+    def asked(self, kind: str) -> list[dict[str, Any]]:
+        """What was asked for under a name, in order."""
+        return [facts for one, facts in self.asks if one == kind]
+
 
 @dataclass
 class BlockContext:

@@ -10,18 +10,17 @@ from __future__ import annotations
 from .. import chain
 from ..corefile.addresses import listen_fault
 from ..errors import ConfigError
+from ..listeners import ESSENTIAL
 from .findings import Findings
 
 DIRECTIVES = {"metrics": "prometheus"}
 """The directive of a service whose name is another."""
-ESSENTIAL = ("health", "pprof")
-"""Services without which a server does not start."""
 
 
 def judge(served: chain.Generation, findings: Findings) -> None:
     """Says what cannot be opened, at the address as it is written."""
     for block in served.blocks:
-        for facts in (facts for kind, facts in block.plan.asks if kind == "http"):
+        for facts in block.plan.asked("http"):
             service, address = facts["service"], facts["address"]
             port = address.rpartition(":")[2]
             fault = listen_fault(port, address if service == "health" else "")
@@ -34,5 +33,3 @@ def judge(served: chain.Generation, findings: Findings) -> None:
             else:
                 findings.warn(token, f"{fault}: the server starts without /{service}")
 
-
-__all__ = ["judge"]

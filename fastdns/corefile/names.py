@@ -64,7 +64,9 @@ def is_domain_name(name: str) -> bool:
 
 def can_be_asked(name: str) -> bool:
     """True if a question can hold this domain name: each escape is of one octet, each label has at most 63 octets, all
-    of it 255, in lower case too. `is_domain_name` is laxer, as CoreDNS is."""
+    of it 255, in lower case too. `is_domain_name` alone is laxer, as CoreDNS is."""
+    if not is_domain_name(name):
+        return False
     octets, at, label, total = normalize(name).encode("utf-8", "surrogateescape"), 0, 0, 1
     while at < len(octets):
         if octets[at] == 0x2E:
@@ -116,7 +118,7 @@ def split_zone_port(text: str) -> tuple[list[str], str]:
     length = len(text.encode("utf-8", "surrogateescape"))
     if length > 255:
         raise ValueError(f"specified zone is too long: {length} > 255")
-    if not is_domain_name(text) or not can_be_asked(text):
+    if not can_be_asked(text):
         raise ValueError(f"zone is not a valid domain name: {text}")
     network = parse_cidr(text)
     if network is None:

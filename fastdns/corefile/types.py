@@ -236,7 +236,7 @@ class Name(Type):
     bad: Wording = "invalid domain name {text}"
 
     def read(self, text: str, d: Dispenser) -> str:
-        if not names.is_domain_name(text) or not names.can_be_asked(text):
+        if not names.can_be_asked(text):
             raise complain(d, self.bad, text=text, quoted=units.quote(text))
         return names.normalize(text)
 

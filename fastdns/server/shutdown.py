@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends of the server: what SIGTERM, the first SIGINT and a fatal plugin do, step by step.
+"""The end of the server: what SIGTERM and the first SIGINT do, step by step.
 
-Strategy: each end is a generator of steps (condition, seconds at most); the supervisor's loop moves it on, so that
+Strategy: the end is a generator of steps (condition, seconds at most); the supervisor's loop moves it on, so that
 workers are still watched and replaced while a lameduck period runs. Exit codes are CoreDNS's: 0, 4 if a hook failed.
 """
 
@@ -57,9 +57,9 @@ def hooks(host: Supervisor) -> Iterator[Step]:
         yield never, lameduck
 
 
-def terminate(host: Supervisor) -> Iterator[Step]:
-    """SIGTERM: hooks, then everything that was read is answered. A SIGINT meanwhile spares the answers: the hooks have
-    begun, and none runs twice."""
+def end(host: Supervisor) -> Iterator[Step]:
+    """Hooks, then everything that was read is answered, unless a SIGINT asked for the end or comes meanwhile: it spares
+    the answers, and no hook runs twice."""
     yield from hooks(host)
     host.pidfile.remove()
     if not host.interrupts:
@@ -68,14 +68,6 @@ def terminate(host: Supervisor) -> Iterator[Step]:
         yield (lambda: host.interrupts > 0 or not host.alive(WORKER)), DRAIN_SECONDS + GRACE_SECONDS
     if host.interrupts:
         host.kill(WORKER)
-    yield from last(host)
-
-
-def interrupt(host: Supervisor) -> Iterator[Step]:
-    """SIGINT: hooks, then the end, without waiting for answers."""
-    host.pidfile.remove()
-    yield from hooks(host)
-    host.kill(WORKER)
     yield from last(host)
 
 

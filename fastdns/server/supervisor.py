@@ -212,7 +212,7 @@ class Supervisor:
                 self.upgrade.request()
             elif number == signal.SIGTERM and self.script is None:
                 self.log("INFO", "SIGTERM: Shutting down servers then terminating")
-                self._end_by(shutdown.terminate(self))
+                self._begin_end()
             elif number == signal.SIGQUIT:
                 self.log("INFO", "SIGQUIT: Quitting process immediately")
                 self.exit_status = 0
@@ -226,12 +226,11 @@ class Supervisor:
             self.exit_status = FORCED
             return
         self.log("INFO", "SIGINT: Shutting down")
+        self.pidfile.remove()
         if self.script is None:
-            self._end_by(shutdown.interrupt(self))
-        else:
-            self.pidfile.remove()  # the end goes on, and looks at `interrupts` where it would wait for answers
+            self._begin_end()
 
-    def _end_by(self, script: Iterator[shutdown.Step]) -> None:
+    def _begin_end(self) -> None:
         if self.current is None:
             # Nothing serves yet, so there is nothing to finish.
             self.exit_status = 0
@@ -243,7 +242,7 @@ class Supervisor:
             self.next.fail("the server ends")
         self.replaced, self.adopt_by = None, 0.0
         self.notify.stopping()
-        self.script, self.step = script, None
+        self.script, self.step = shutdown.end(self), None
         self._advance(time.monotonic())
 
     def _advance(self, now: float) -> None:

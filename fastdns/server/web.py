@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import metrics
 from ..corefile.addresses import listen_fault
 from ..errors import StartError
+from ..listeners import ESSENTIAL
 from . import control, exposition, process_metrics
 from .http import Answer, Handler, Server, Tree
 
@@ -54,7 +55,6 @@ STALE_SECONDS = 3.0  # an idle worker beats each second
 POLL_SECONDS = 1.0
 POLL_TIMEOUT = 3.0
 PATIENCE = 0.5  # of the time that it has to end: for who has connected and not asked yet
-ESSENTIAL = ("health", "pprof")  # an address of theirs that cannot be opened stops the start
 PATHS = {"metrics": "/metrics", "health": "/health", "ready": "/ready"}
 
 HEALTH_DURATION = metrics.Histogram(

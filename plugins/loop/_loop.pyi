@@ -5,6 +5,7 @@ from fastdns._stage import CompiledStage
 
 WORDS: tuple[str, ...]
 WAY_WORDS: tuple[str, ...]
+SEEN_MOST: int
 PROBES: int
 WAYS: int
 

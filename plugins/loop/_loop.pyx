@@ -17,6 +17,7 @@ from fastdns._sys cimport fd_add_relaxed, fd_load_relaxed, fd_store_relaxed, mem
 from fastdns._wire cimport RCODE_REFUSED, wire_lower, wire_name_from_text
 
 WORDS = ("seen", "off", "client_high", "client_low", "client_port")
+SEEN_MOST = LAPS
 WAY_WORDS = ("first", "second", "seen")
 """Of an upstream: the numbers in its probe's name, 0 while none is on its way, and how often one came back."""
 PROBES = 8
@@ -33,7 +34,7 @@ cdef enum:
     CLIENT_PORT = 4             # family << 16 | port
     WORD_COUNT = 5
     PROBES_SENT = 8             # PROBES
-    LAPS = 2                    # SEEN_MOST of handler.py: one more is a loop
+    LAPS = 2                    # of the probe; one more is a loop
 
 cdef struct Config:
     uint32_t slots[WORD_COUNT]

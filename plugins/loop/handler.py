@@ -19,14 +19,13 @@ from fastdns.corefile.addresses import join_host_port
 from fastdns.corefile.units import quote
 from fastdns.plugin import BlockContext, Channel, Event, Forwards, Plugin, Settings, SetupError, Way, end_task
 
-from ._loop import WORDS, probe, quarantine, stage
+from ._loop import SEEN_MOST, WORDS, probe, quarantine, stage
 from .config import LOOP, QUARANTINE
 from .quarantine import SERVED_SECONDS, Quarantine
 
 if TYPE_CHECKING:
     from fastdns._stage import CompiledStage
 
-SEEN_MOST = 2
 PROBE_SECONDS = 30.0
 ANSWER_SECONDS = 2.0
 RETRY_SECONDS = 1.0

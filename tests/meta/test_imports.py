@@ -91,6 +91,7 @@ PYTHON: dict[str, set[str]] = {
     },
     "server": {
         "published",
+        "listeners",
         "upstream_numbers",
         "snapshot",
         "errors",
